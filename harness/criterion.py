@@ -1,0 +1,247 @@
+"""The one flow: candidates -> assignment -> sample -> named losses, for every stage of every detector.
+
+Floor 3. There is no branch per detector or per method here: a head states its facts (:class:`~harness.heads.Head`), a
+piece declares what it needs (:class:`~harness.types.Need`), and the flow provides exactly that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from harness.heads import Head, Outputs
+from harness.losses.interface import Space
+from harness.losses.pair import Loss
+from harness.types import (
+    Assigner,
+    Assignment,
+    CandidateLosses,
+    Candidates,
+    GroundTruth,
+    LossAwareAssigner,
+    Need,
+    Sample,
+    Sampler,
+)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What every slot of a sample should learn."""
+
+    labels: Tensor  # (B, S) int64, 0..K-1, meaningful where positive
+    boxes: Tensor  # (B, S, 4) the object, px; the candidate itself where not positive
+    candidates: Tensor  # (B, S, 4) the candidate's box, px
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a stage decided to train on, and everything an observer may want to know of it. Detached."""
+
+    truth: GroundTruth
+    candidates: Candidates
+    assignment: Assignment
+    sample: Sample
+    targets: Targets
+    losses: CandidateLosses | None = None  # where some piece needed them
+    shadows: Mapping[str, Sample] = field(default_factory=dict)
+
+
+class Observer(Protocol):
+    """Sees every selection of every stage; must not change it and must not wait for the device."""
+
+    def __call__(self, stage: str, selection: Selection) -> None: ...
+
+
+def uniform_noise(shape: Sequence[int], device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    """Uniform numbers in [0, 1) from the sampling stream; ``generator`` may live on another device than the result."""
+    source = device if generator is None else generator.device
+    return torch.rand(tuple(shape), generator=generator, device=source).to(device, non_blocking=True)
+
+
+class Criterion(nn.Module):
+    """assigner x sampler x loss for one stage.
+
+    Args:
+        head: the facts of the stage's head.
+        assigner: who is positive for which object.
+        sampler: which of them train, with what weight.
+        loss: the pair of losses and its normaliser.
+        generator: the stream of the sampler's noise; ``None`` uses torch's global one.
+        shadows: other samplers, by name, whose choice on the same candidates is recorded and never trains. Each draws
+            from a stream of its own, so that training is bit-identical with and without them.
+        shadow_generator: the stream of the shadows.
+        observers: called with every selection.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        assigner: Assigner,
+        sampler: Sampler,
+        loss: Loss,
+        *,
+        generator: torch.Generator | None = None,
+        shadows: Mapping[str, Sampler] | None = None,
+        shadow_generator: torch.Generator | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.assigner = assigner
+        self.sampler = sampler
+        self.loss = loss
+        self.generator = generator
+        self.shadows = dict(shadows or {})
+        self.shadow_generator = shadow_generator
+        self.observers = list(observers)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The union of what the assigner, the sampler and the shadows need."""
+        return self.assigner.needs.union(self.sampler.needs, *(s.needs for s in self.shadows.values()))
+
+    @torch.no_grad()
+    def select(
+        self, truth: GroundTruth, candidates: Candidates, predict: Callable[[], Outputs] | None = None
+    ) -> Selection:
+        """Assigns and samples.
+
+        Args:
+            truth: ``(B, G)`` padded objects.
+            candidates: ``(B, N)`` padded candidates.
+            predict: returns the head's outputs for all candidates; called at most once, only if a piece needs
+                predictions or losses. It must leave every buffer and random stream as it found them.
+        """
+        if self.head.class_agnostic_truth:
+            truth = replace(truth, labels=torch.zeros_like(truth.labels))
+        outputs = None
+        if self.needs & {Need.PREDICTIONS, Need.LOSSES}:
+            if predict is None:
+                raise ValueError(f"stage {self.head.stage}: a piece needs {sorted(self.needs)} but nothing predicts them")
+            outputs = predict()
+            candidates = candidates.predicted(self.head.predictions(outputs, candidates.boxes))
+
+        assignment = self.assigner(truth, candidates)
+        losses = None
+        if outputs is not None and Need.LOSSES in self.assigner.needs:
+            proposed_losses = self.candidate_losses(outputs, truth, candidates, assignment)
+            assigner = cast(LossAwareAssigner, self.assigner)
+            assignment = assigner.refine(truth, candidates, assignment, proposed_losses)
+        if outputs is not None and any(Need.LOSSES in s.needs for s in (self.sampler, *self.shadows.values())):
+            losses = self.candidate_losses(outputs, truth, candidates, assignment)
+
+        sample = self._sample(self.sampler, self.generator, truth, candidates, assignment, losses)
+        shadows = {
+            name: self._sample(sampler, self.shadow_generator, truth, candidates, assignment, losses)
+            for name, sampler in self.shadows.items()
+        }
+        targets = self._targets(truth, candidates, assignment, sample)
+        selection = Selection(truth, candidates, assignment, sample, targets, losses, shadows)
+        for observer in self.observers:
+            observer(self.head.stage, selection)
+        return selection
+
+    def forward(self, outputs: Outputs, selection: Selection) -> dict[str, Tensor]:
+        """The two losses of the stage, reduced.
+
+        Args:
+            outputs: the head's outputs at the slots of ``selection.sample``, ``(B, S, ...)``, with gradient.
+            selection: what :meth:`select` returned.
+
+        Returns:
+            ``{"classification": scalar, "regression": scalar}``.
+        """
+        classification, regression = self._slot_losses(outputs, selection.targets, selection.assignment, selection.sample)
+        return {
+            "classification": self.loss.reduce(classification, selection.sample) * self.loss.classification_weight,
+            "regression": self.loss.reduce(regression, selection.sample) * self.loss.regression_weight,
+        }
+
+    def candidate_losses(
+        self, outputs: Outputs, truth: GroundTruth, candidates: Candidates, assignment: Assignment
+    ) -> CandidateLosses:
+        """The loss of every candidate under ``assignment``, weighted as in training; 0 where ignored or padded."""
+        everything = Sample(
+            index=torch.arange(candidates.valid.shape[-1], device=candidates.valid.device).expand(candidates.valid.shape),
+            positive=assignment.positive & candidates.valid,
+            weight=((assignment.positive | assignment.negative) & candidates.valid).to(outputs.logits.dtype),
+            in_order=True,
+        )
+        training = self.loss.training
+        self.loss.eval()  # ranking must not advance the state of a loss that keeps one
+        try:
+            targets = self._targets(truth, candidates, assignment, everything)
+            classification, regression = self._slot_losses(outputs, targets, assignment, everything)
+        finally:
+            self.loss.train(training)
+        return CandidateLosses(
+            classification.detach() * self.loss.classification_weight, regression.detach() * self.loss.regression_weight
+        )
+
+    def _sample(
+        self,
+        sampler: Sampler,
+        generator: torch.Generator | None,
+        truth: GroundTruth,
+        candidates: Candidates,
+        assignment: Assignment,
+        losses: CandidateLosses | None,
+    ) -> Sample:
+        noise = None
+        if Need.NOISE in sampler.needs:
+            noise = uniform_noise(candidates.valid.shape, candidates.valid.device, generator)
+        return sampler(truth, candidates, assignment, noise=noise, losses=losses)
+
+    def _targets(self, truth: GroundTruth, candidates: Candidates, assignment: Assignment, sample: Sample) -> Targets:
+        boxes = sample.take(candidates.boxes)
+        if truth.labels.shape[-1] == 0:
+            return Targets(torch.zeros_like(sample.index), boxes, boxes)
+        gt_index = sample.take(assignment.gt_index).clamp(min=0)
+        matched = truth.boxes.gather(-2, gt_index.unsqueeze(-1).expand(*gt_index.shape, 4)).to(boxes.dtype)
+        # A slot without an object regresses to itself: its loss is masked out, and must be finite before that.
+        return Targets(
+            labels=truth.labels.gather(-1, gt_index),
+            boxes=torch.where(sample.positive.unsqueeze(-1), matched, boxes),
+            candidates=boxes,
+        )
+
+    def _slot_losses(
+        self, outputs: Outputs, targets: Targets, assignment: Assignment, sample: Sample
+    ) -> tuple[Tensor, Tensor]:
+        """``(B, S)`` weighted classification and regression losses of the slots."""
+        head, loss = self.head, self.loss
+        positive_weight = sample.weight * sample.positive
+        logits = outputs.logits.float()
+        deltas = head.deltas_of(outputs.deltas, targets.labels).float()
+
+        quality = None
+        if Need.QUALITY in loss.classification.needs:
+            quality = self._quality(deltas, targets, assignment, sample)
+        column = head.target_columns(targets.labels, sample.positive)
+        if loss.classification.background_last and head.background is not None and head.background != head.columns - 1:
+            if head.background != 0:
+                raise ValueError(f"stage {head.stage}: background column {head.background} is neither first nor last")
+            logits = logits.roll(-1, -1)
+            column = (column - 1) % head.columns
+        weight = positive_weight if head.classify_positives_only else sample.weight
+        classification = loss.classification(logits, column, weight=weight, quality=quality)
+
+        if loss.regression.space is Space.BOXES:
+            prediction, target = head.coder.decode(deltas, targets.candidates), targets.boxes
+        else:
+            prediction, target = deltas, head.coder.encode(targets.boxes, targets.candidates)
+        return classification, loss.regression(prediction, target, weight=positive_weight)
+
+    def _quality(self, deltas: Tensor, targets: Targets, assignment: Assignment, sample: Sample) -> Tensor:
+        """``(B, S)`` soft targets: the assigner's own, or the IoU of the predicted box with its object."""
+        from harness.boxes import aligned_iou
+
+        if assignment.quality is not None:
+            return sample.take(assignment.quality)
+        decoded = self.head.coder.decode(deltas.detach(), targets.candidates)
+        return aligned_iou(decoded, targets.boxes) * sample.positive

@@ -1,0 +1,89 @@
+"""The facts of a detection head: all that the core must know of it, and nothing else does.
+
+Floor 3. A detector adapter states these facts once; the criterion and the compatibility check read them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from harness.coders import Coder
+from harness.types import Activation, Predictions, Sample
+
+
+class Geometry(StrEnum):
+    """What a candidate is."""
+
+    ANCHORS = "anchors"  # several boxes a cell, of chosen sizes
+    POINTS = "points"  # one point a cell
+    PROPOSALS = "proposals"  # boxes that an earlier stage found
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The raw outputs of a head for its candidates, or for the slots of a sample."""
+
+    logits: Tensor  # (*, N, columns)
+    deltas: Tensor  # (*, N, 4) or (*, N, 4 * columns) where class-specific
+    objectness: Tensor | None = None  # (*, N) logits of a separate objectness branch (YOLOX): multiplies the scores
+
+    def take(self, sample: Sample) -> Outputs:
+        """The outputs at the slots of ``sample``."""
+        objectness = None if self.objectness is None else sample.take(self.objectness)
+        return Outputs(sample.take(self.logits), sample.take(self.deltas), objectness)
+
+
+@dataclass(frozen=True)
+class Head:
+    """One stage's head: how to read its outputs and how its targets are coded.
+
+    ``stage`` names it everywhere (losses, histograms, configuration): ``rpn``, ``roi``, ``roi2``, ``dense``.
+    Foreground class ``k`` of the core is column ``k + first_column``. With softmax the background has its own column;
+    with sigmoid it is "no column on", written as target ``columns``.
+    """
+
+    stage: str
+    num_classes: int  # K, foreground classes as the core sees them (1 in an RPN)
+    columns: int  # of the logits
+    first_column: int  # of foreground class 0
+    background: int | None  # column of the background (softmax), None with sigmoid
+    activation: Activation
+    geometry: Geometry
+    coder: Coder
+    class_specific: bool = False
+    has_levels: bool = True
+    class_agnostic_truth: bool = False  # an RPN: every object counts as class 0
+    classify_positives_only: bool = False  # a separate objectness branch learns the background (YOLOX)
+    regression_bins: int = 0  # > 0 where a side is a distribution over this many bins
+
+    def target_columns(self, labels: Tensor, positive: Tensor) -> Tensor:
+        """``(*, S)`` int64: the column that is on for each slot; background where not positive."""
+        background = self.columns if self.background is None else self.background
+        return torch.where(positive, labels + self.first_column, background)
+
+    def foreground_scores(self, outputs: Outputs) -> Tensor:
+        """``(*, N, K)`` probabilities of the foreground classes, ``sqrt(class x objectness)`` with an objectness."""
+        logits = outputs.logits.float()
+        scores = logits.softmax(-1) if self.activation is Activation.SOFTMAX else logits.sigmoid()
+        scores = scores[..., self.first_column : self.first_column + self.num_classes]
+        if outputs.objectness is not None:
+            scores = (scores * outputs.objectness.float().sigmoid().unsqueeze(-1)).sqrt()
+        return scores
+
+    def deltas_of(self, deltas: Tensor, labels: Tensor) -> Tensor:
+        """``(*, N, 4)``: the deltas of each candidate's class, the only ones where not class-specific."""
+        if not self.class_specific:
+            return deltas
+        columns = deltas.unflatten(-1, (self.columns, 4))
+        index = (labels + self.first_column)[..., None, None].expand(*labels.shape, 1, 4)
+        return columns.gather(-2, index).squeeze(-2)
+
+    def predictions(self, outputs: Outputs, boxes: Tensor) -> Predictions:
+        """What the head predicts for candidate ``boxes (*, N, 4)``: with class-specific deltas, of the likeliest class."""
+        scores = self.foreground_scores(outputs)
+        deltas = self.deltas_of(outputs.deltas.float(), scores.argmax(-1))
+        return Predictions(scores.detach(), self.coder.decode(deltas, boxes).detach())

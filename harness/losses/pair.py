@@ -1,0 +1,71 @@
+"""A stage's loss: one for the classes, one for the boxes, and what their sums are divided by."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from torch import Tensor, nn
+
+from harness.losses.interface import ClassificationLoss, RegressionLoss
+from harness.types import Sample
+
+
+class Normalizer(StrEnum):
+    """What the summed losses of a stage are divided by, at least 1."""
+
+    SAMPLED = "sampled"  # used slots of the batch (Faster R-CNN)
+    POSITIVES = "positives"  # positive slots of the batch (SSD, FCOS)
+    IMAGE_POSITIVES = "image_positives"  # positive slots of each image, then the mean over images (RetinaNet)
+    WEIGHTS = "weights"  # the sum of the slots' weights
+
+
+class Loss(nn.Module):
+    """The pair, its weights and its normaliser.
+
+    Args:
+        classification: the loss of the logits, over all used slots.
+        regression: the loss of the boxes, over the positive slots.
+        normalizer: one of ``sampled | positives | image_positives | weights``.
+        classification_weight: factor of the classification term, >= 0.
+        regression_weight: factor of the regression term, >= 0.
+
+    Raises:
+        ValueError: an unknown normaliser or a negative weight.
+    """
+
+    def __init__(
+        self,
+        classification: ClassificationLoss,
+        regression: RegressionLoss,
+        normalizer: str = Normalizer.SAMPLED,
+        classification_weight: float = 1.0,
+        regression_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if normalizer not in list(Normalizer):
+            raise ValueError(f"loss.normalizer={normalizer!r} is unknown; choose one of {', '.join(Normalizer)}")
+        for name, value in (
+            ("classification_weight", classification_weight),
+            ("regression_weight", regression_weight),
+        ):
+            if not value >= 0:
+                raise ValueError(f"loss.{name}={value} must be at least 0")
+        self.classification = classification
+        self.regression = regression
+        self.normalizer = Normalizer(normalizer)
+        self.classification_weight = classification_weight
+        self.regression_weight = regression_weight
+
+    def reduce(self, loss: Tensor, sample: Sample) -> Tensor:
+        """The scalar of per-slot losses ``(B, S)``: their sum over the normaliser."""
+        match self.normalizer:
+            case Normalizer.SAMPLED:
+                return loss.sum() / sample.used.sum().clamp(min=1)
+            case Normalizer.POSITIVES:
+                return loss.sum() / (sample.positive & sample.used).sum().clamp(min=1)
+            case Normalizer.IMAGE_POSITIVES:
+                per_image = (sample.positive & sample.used).sum(-1).clamp(min=1)
+                return (loss.sum(-1) / per_image).mean()
+            case Normalizer.WEIGHTS:
+                # Weights may sum to less than one slot: a bound of 1 would then shrink the loss.
+                return loss.sum() / sample.weight.sum().clamp(min=1e-6)
