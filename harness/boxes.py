@@ -29,3 +29,10 @@ def pairwise_iou(objects: Tensor, candidates: Tensor, eps: float = 1e-6) -> Tens
 def pairwise_iof(objects: Tensor, candidates: Tensor, eps: float = 1e-6) -> Tensor:
     """``(*, G, N)`` intersection over the area of ``objects`` ("foreground"); 0 where that area is 0."""
     return pairwise_intersection(objects, candidates) / area(objects).clamp(min=eps).unsqueeze(-1)
+
+
+def aligned_iou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
+    """``(*,)`` intersection over union of the pairs ``first (*, 4)`` and ``second (*, 4)``, in [0, 1]."""
+    low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
+    intersection = (high - low).clamp(min=0).prod(-1)
+    return intersection / (area(first) + area(second) - intersection).clamp(min=eps)

@@ -13,6 +13,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from harness.boxes import aligned_iou
 from harness.heads import Head, Outputs
 from harness.losses.interface import Space
 from harness.losses.pair import Loss
@@ -34,8 +35,8 @@ class Targets:
     """What every slot of a sample should learn."""
 
     labels: Tensor  # (B, S) int64, 0..K-1, meaningful where positive
-    boxes: Tensor  # (B, S, 4) the object, px; the candidate itself where not positive
-    candidates: Tensor  # (B, S, 4) the candidate's box, px
+    boxes: Tensor  # (B, S, 4) the object, px; a unit box where not positive
+    candidates: Tensor  # (B, S, 4) the candidate's box, px; a unit box where not positive
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,9 @@ class Criterion(nn.Module):
         outputs = None
         if self.needs & {Need.PREDICTIONS, Need.LOSSES}:
             if predict is None:
-                raise ValueError(f"stage {self.head.stage}: a piece needs {sorted(self.needs)} but nothing predicts them")
+                raise ValueError(
+                    f"stage {self.head.stage}: a piece needs {sorted(self.needs)} but nothing predicts them"
+                )
             outputs = predict()
             candidates = candidates.predicted(self.head.predictions(outputs, candidates.boxes))
 
@@ -156,7 +159,9 @@ class Criterion(nn.Module):
         Returns:
             ``{"classification": scalar, "regression": scalar}``.
         """
-        classification, regression = self._slot_losses(outputs, selection.targets, selection.assignment, selection.sample)
+        classification, regression = self._slot_losses(
+            outputs, selection.targets, selection.assignment, selection.sample
+        )
         return {
             "classification": self.loss.reduce(classification, selection.sample) * self.loss.classification_weight,
             "regression": self.loss.reduce(regression, selection.sample) * self.loss.regression_weight,
@@ -167,7 +172,9 @@ class Criterion(nn.Module):
     ) -> CandidateLosses:
         """The loss of every candidate under ``assignment``, weighted as in training; 0 where ignored or padded."""
         everything = Sample(
-            index=torch.arange(candidates.valid.shape[-1], device=candidates.valid.device).expand(candidates.valid.shape),
+            index=torch.arange(candidates.valid.shape[-1], device=candidates.valid.device).expand(
+                candidates.valid.shape
+            ),
             positive=assignment.positive & candidates.valid,
             weight=((assignment.positive | assignment.negative) & candidates.valid).to(outputs.logits.dtype),
             in_order=True,
@@ -199,15 +206,18 @@ class Criterion(nn.Module):
 
     def _targets(self, truth: GroundTruth, candidates: Candidates, assignment: Assignment, sample: Sample) -> Targets:
         boxes = sample.take(candidates.boxes)
+        # A slot without an object learns no box. It still passes through the coder, whose result (and gradient) must be
+        # finite there: padded candidates have no area, so such slots take a unit box for both.
+        unit = torch.cat((torch.zeros_like(boxes[..., :2]), torch.ones_like(boxes[..., 2:])), -1)
+        positive = sample.positive.unsqueeze(-1)
         if truth.labels.shape[-1] == 0:
-            return Targets(torch.zeros_like(sample.index), boxes, boxes)
+            return Targets(torch.zeros_like(sample.index), unit, unit)
         gt_index = sample.take(assignment.gt_index).clamp(min=0)
         matched = truth.boxes.gather(-2, gt_index.unsqueeze(-1).expand(*gt_index.shape, 4)).to(boxes.dtype)
-        # A slot without an object regresses to itself: its loss is masked out, and must be finite before that.
         return Targets(
             labels=truth.labels.gather(-1, gt_index),
-            boxes=torch.where(sample.positive.unsqueeze(-1), matched, boxes),
-            candidates=boxes,
+            boxes=torch.where(positive, matched, unit),
+            candidates=torch.where(positive, boxes, unit),
         )
 
     def _slot_losses(
@@ -239,8 +249,6 @@ class Criterion(nn.Module):
 
     def _quality(self, deltas: Tensor, targets: Targets, assignment: Assignment, sample: Sample) -> Tensor:
         """``(B, S)`` soft targets: the assigner's own, or the IoU of the predicted box with its object."""
-        from harness.boxes import aligned_iou
-
         if assignment.quality is not None:
             return sample.take(assignment.quality)
         decoded = self.head.coder.decode(deltas.detach(), targets.candidates)
