@@ -31,6 +31,15 @@ from harness.types import (
 
 
 @dataclass(frozen=True)
+class Trio:
+    """The pieces of one stage; ``None`` leaves the head's natural one."""
+
+    assigner: Assigner | None = None
+    sampler: Sampler | None = None
+    loss: Loss | None = None
+
+
+@dataclass(frozen=True)
 class Targets:
     """What every slot of a sample should learn."""
 

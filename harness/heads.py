@@ -83,7 +83,7 @@ class Head:
         return columns.gather(-2, index).squeeze(-2)
 
     def predictions(self, outputs: Outputs, boxes: Tensor) -> Predictions:
-        """What the head predicts for candidate ``boxes (*, N, 4)``: with class-specific deltas, of the likeliest class."""
+        """What the head predicts for candidate ``boxes (*, N, 4)``; with class-specific deltas, for the likeliest one."""
         scores = self.foreground_scores(outputs)
         deltas = self.deltas_of(outputs.deltas.float(), scores.argmax(-1))
         return Predictions(scores.detach(), self.coder.decode(deltas, boxes).detach())

@@ -59,7 +59,7 @@ class GroundTruth:
     def pad(
         cls, boxes: Sequence[Tensor], labels: Sequence[Tensor], crowd: Sequence[Tensor] | None = None
     ) -> GroundTruth:
-        """Stacks the objects of ``B`` images, ``(G_i, 4)`` and ``(G_i,)`` each, into one padded ``(B, G, ...)`` batch."""
+        """Stacks the objects of ``B`` images, ``(G_i, 4)`` and ``(G_i,)``, into one padded ``(B, G, ...)`` batch."""
         crowd = crowd or [torch.zeros_like(label, dtype=torch.bool) for label in labels]
         return cls(
             boxes=pad_sequence(list(boxes), batch_first=True),

@@ -1,7 +1,7 @@
 """What the criterion asks of a loss.
 
-Every loss is unreduced until the end: one value a slot, so that any sampler works with any loss. The criterion sums them
-and divides by one normaliser.
+Every loss is unreduced until the end: one value a slot, so that any sampler works with any loss. The criterion sums
+them and divides by one normaliser.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class ClassificationLoss(nn.Module):
     """The loss of a head's logits.
 
     ``target`` is a column of the logits; with sigmoid the value ``C`` (one past the last) means that no column is on.
-    A subclass writes :meth:`elementwise`. State (GHM, EQLv2, seesaw) lives in buffers and changes in training mode only,
-    as BatchNorm's does: hard example mining ranks with the loss in evaluation mode.
+    A subclass writes :meth:`elementwise`. State (GHM, EQLv2, seesaw) lives in buffers and changes in training mode
+    only, as BatchNorm's does: hard example mining ranks with the loss in evaluation mode.
     """
 
     activation: ClassVar[Activation]
@@ -62,7 +62,7 @@ class RegressionLoss(nn.Module):
     space: ClassVar[Space]
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """``(*, S, 4)`` or ``(*, S)`` values before the slot weights; ``prediction`` and ``target`` are ``(*, S, 4)``."""
+        """``(*, S, 4)`` or ``(*, S)`` values before the slot weights, of ``(*, S, 4)`` predictions and targets."""
         raise TypeError(f"{type(self).__name__} does not define elementwise()")
 
     def forward(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
