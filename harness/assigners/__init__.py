@@ -1,0 +1,1 @@
+"""The assigners: which candidates are positive, negative or ignored. One published method a file."""
