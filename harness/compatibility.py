@@ -1,0 +1,129 @@
+"""Which pieces can work in which head: refused before anything is trained, one line a reason.
+
+Floor 3. A head states facts, a piece states needs; what is impossible follows from the two. The tables below only name
+the shipped options, so that a refusal can say what would work instead; a test keeps them equal to the classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from harness.criterion import Trio
+from harness.heads import Geometry, Head
+from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
+from harness.types import Activation, Assigner, Need
+
+LEVELS, STRIDES, PREDICTIONS, LOSSES = Need.LEVELS, Need.STRIDES, Need.PREDICTIONS, Need.LOSSES
+
+# option of conf/assigner -> what it needs of the head
+ASSIGNERS: Mapping[str, frozenset[Need]] = {
+    "max_iou": frozenset(),
+    "torchvision": frozenset(),
+    "torchvision_ssd": frozenset(),
+    "uniform": frozenset(),
+    "hungarian": frozenset({PREDICTIONS}),
+    "task_aligned": frozenset({PREDICTIONS}),
+    "atss": frozenset({LEVELS}),
+    "center_region": frozenset({STRIDES}),
+    "fcos": frozenset({LEVELS, STRIDES}),
+    "simota": frozenset({STRIDES, PREDICTIONS}),
+    "ota": frozenset({STRIDES, PREDICTIONS}),
+    "dynamic_soft_label": frozenset({STRIDES, PREDICTIONS}),
+    "grid": frozenset({STRIDES}),
+    "yolo_ratio": frozenset({LEVELS, STRIDES}),
+    "paa": frozenset({LEVELS, LOSSES}),
+}
+
+# option of conf/loss/classification -> how it reads the logits
+CLASSIFICATION: Mapping[str, Activation] = {
+    "cross_entropy": Activation.SOFTMAX,
+    "topk_cross_entropy": Activation.SOFTMAX,
+    "seesaw": Activation.SOFTMAX,
+    "binary_cross_entropy": Activation.SIGMOID,
+    "focal": Activation.SIGMOID,
+    "ghm_c": Activation.SIGMOID,
+    "quality_focal": Activation.SIGMOID,
+    "varifocal": Activation.SIGMOID,
+    "eqlv2": Activation.SIGMOID,
+    "ap_loss": Activation.SIGMOID,
+}
+
+# option of conf/loss/regression -> what it compares
+REGRESSION: Mapping[str, Space] = {
+    **dict.fromkeys(("smooth_l1", "l1", "balanced_l1", "ghm_r"), Space.DELTAS),
+    **dict.fromkeys(("iou", "giou", "diou", "ciou", "eiou", "siou", "bounded_iou"), Space.BOXES),
+    "distribution_focal": Space.DISTRIBUTION,
+}
+
+# assigners of anchors in a grid: they compare an object with the shapes of a cell's anchors
+ANCHORS_ONLY = frozenset({"GridAssigner", "YOLORatioAssigner"})
+ANCHORS_ONLY_OPTIONS = frozenset({"grid", "yolo_ratio"})
+
+
+class IncompatibleError(ValueError):
+    """Pieces that cannot work in their stage; one line each."""
+
+
+def refusals(heads: Mapping[str, Head], trios: Mapping[str, Trio]) -> list[str]:
+    """Every reason why ``trios`` cannot train ``heads``, one line each; empty where they can.
+
+    Args:
+        heads: stage -> facts.
+        trios: stage -> pieces; a piece that is ``None`` is the head's natural one, and fits.
+    """
+    lines = []
+    for stage, head in heads.items():
+        trio = trios.get(stage, Trio())
+        if trio.assigner is not None:
+            lines += _assigner(head, trio.assigner)
+        if trio.loss is not None:
+            lines += _classification(head, trio.loss.classification)
+            lines += _regression(head, trio.loss.regression)
+    return lines
+
+
+def _missing(head: Head, needs: Iterable[Need]) -> list[Need]:
+    """What the head cannot provide."""
+    return sorted(set(needs) & {LEVELS, STRIDES}) if not head.has_levels else []
+
+
+def _assigner(head: Head, assigner: Assigner) -> list[str]:
+    name = type(assigner).__name__
+    valid = [
+        option
+        for option, needs in ASSIGNERS.items()
+        if not _missing(head, needs) and not (option in ANCHORS_ONLY_OPTIONS and head.geometry is not Geometry.ANCHORS)
+    ]
+    if missing := _missing(head, assigner.needs):
+        return [_line(head, f"{name} needs {' and '.join(missing)}, which {head.geometry} do not have", valid)]
+    if name in ANCHORS_ONLY and head.geometry is not Geometry.ANCHORS:
+        return [_line(head, f"{name} compares objects with anchor shapes, but candidates are {head.geometry}", valid)]
+    return []
+
+
+def _classification(head: Head, loss: ClassificationLoss) -> list[str]:
+    if loss.activation is head.activation:
+        return []
+    valid = [option for option, activation in CLASSIFICATION.items() if activation is head.activation]
+    reason = f"{type(loss).__name__} reads {loss.activation} logits, the head gives {head.activation}"
+    return [_line(head, reason, valid)]
+
+
+def _regression(head: Head, loss: RegressionLoss) -> list[str]:
+    if (loss.space is Space.DISTRIBUTION) == (head.regression_bins > 0):
+        return []
+    name = type(loss).__name__
+    if head.regression_bins:
+        reason = (
+            f"the head predicts a distribution over {head.regression_bins} bins a side, {name} compares {loss.space}"
+        )
+    else:
+        reason = f"{name} needs a distribution over bins a side, the head predicts four numbers"
+    valid = [
+        option for option, space in REGRESSION.items() if (space is Space.DISTRIBUTION) == bool(head.regression_bins)
+    ]
+    return [_line(head, reason, valid)]
+
+
+def _line(head: Head, reason: str, valid: Iterable[str]) -> str:
+    return f"stage {head.stage}: {reason}; choose one of {', '.join(valid)}"

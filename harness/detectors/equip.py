@@ -1,0 +1,128 @@
+"""``equip``: the chosen assigner, sampler and loss inside a torchvision detector, in anybody's training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from torch import nn
+
+from harness.compatibility import IncompatibleError, refusals
+from harness.criterion import Criterion, Observer, Trio
+from harness.detectors import two_stage
+from harness.heads import Head
+from harness.losses.pair import Loss
+from harness.types import Assigner, Sampler
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Family(Protocol):
+    """What a module of ``harness.detectors`` offers for the detectors of one torchvision class."""
+
+    HOST: type[nn.Module]  # the class it adapts
+    ROOT: str  # the stage that the root trio belongs to
+
+    def heads(self, model: Any) -> dict[str, Head]:
+        """The facts of the stages' heads."""
+
+    def natural(self, model: Any) -> dict[str, Trio]:
+        """The trios whose losses are the host's own."""
+
+    def fit(self, head: Head, loss: Loss) -> Head:
+        """The head as it is read under ``loss``: another activation, where the family's inference follows it."""
+
+    def adapt(self, model: Any, criteria: Mapping[str, Criterion]) -> Any:
+        """The equipped twin of ``model``."""
+
+
+FAMILIES: tuple[Family, ...] = (cast(Family, two_stage),)
+
+
+def family_of(model: nn.Module) -> Family:
+    """The family of a built detector.
+
+    Raises:
+        TypeError: not a detector that the harness knows.
+    """
+    for family in FAMILIES:
+        if isinstance(model, family.HOST):
+            return family
+    hosts = ", ".join(family.HOST.__name__ for family in FAMILIES)
+    raise TypeError(f"cannot equip a {type(model).__name__}: it is none of {hosts} or a subclass of them")
+
+
+def equip(
+    model: M,
+    assigner: Assigner | None = None,
+    sampler: Sampler | None = None,
+    loss: Loss | None = None,
+    *,
+    rpn: Trio | None = None,
+    stages: Mapping[str, Trio] | None = None,
+    generator: torch.Generator | None = None,
+    shadows: Mapping[str, Sampler] | None = None,
+    shadow_generator: torch.Generator | None = None,
+    observers: Sequence[Observer] = (),
+) -> M:
+    """A twin of ``model`` that trains with the given pieces; what is not given stays the detector's own.
+
+    The twin has the same parameters (the same tensors, in the same submodules), the same ``state_dict`` keys and in
+    evaluation mode the same output to the bit; ``model`` itself is not changed. In training mode it is called as
+    torchvision's detectors are, ``model(images, targets) -> dict of losses``, with torchvision's names of the losses.
+
+    Args:
+        model: a built torchvision detector, or an object of a subclass.
+        assigner: of the root stage: the RoI head (``roi``) of a two-stage detector, else the dense head (``dense``).
+        sampler: of the root stage.
+        loss: of the root stage.
+        rpn: the trio of a two-stage detector's RPN.
+        stages: further trios by stage, as ``roi2`` and ``roi3`` of a cascade.
+        generator: the stream of the samplers' noise; ``None`` uses torch's global one.
+        shadows: samplers, by name, that choose on the root stage's candidates beside the real one and never train.
+        shadow_generator: their stream.
+        observers: called with (stage, selection) for every selection of every stage.
+
+    Raises:
+        TypeError: not a detector that the harness knows.
+        ValueError: a stage that the detector does not have.
+        IncompatibleError: pieces that cannot work in their stage, one line each.
+    """
+    family = family_of(model)
+    trios = family.natural(model)
+    given = {family.ROOT: Trio(assigner, sampler, loss), **({} if rpn is None else {"rpn": rpn})}
+    for stage, trio in (*given.items(), *(stages or {}).items()):
+        if stage not in trios:
+            raise ValueError(f"{type(model).__name__} has no stage {stage!r}; its stages are {', '.join(trios)}")
+        trios[stage] = _over(trio, trios[stage])
+
+    heads = {stage: family.fit(head, cast(Loss, trios[stage].loss)) for stage, head in family.heads(model).items()}
+    if lines := refusals(heads, trios):
+        raise IncompatibleError("\n".join(lines))
+    criteria = {
+        stage: Criterion(
+            head,
+            cast(Assigner, trios[stage].assigner),
+            cast(Sampler, trios[stage].sampler),
+            cast(Loss, trios[stage].loss),
+            generator=generator,
+            shadows=shadows if stage == family.ROOT else None,
+            shadow_generator=shadow_generator,
+            observers=observers,
+        )
+        for stage, head in heads.items()
+    }
+    twin = family.adapt(model, criteria)
+    for criterion in criteria.values():
+        criterion.train(model.training)
+        criterion.to(next(model.parameters()).device)
+    return cast(M, twin)
+
+
+def _over(chosen: Trio, natural: Trio) -> Trio:
+    return Trio(
+        assigner=natural.assigner if chosen.assigner is None else chosen.assigner,
+        sampler=natural.sampler if chosen.sampler is None else chosen.sampler,
+        loss=natural.loss if chosen.loss is None else chosen.loss,
+    )
