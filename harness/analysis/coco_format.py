@@ -1,0 +1,207 @@
+"""COCO-format annotations and detections, checked once and turned into columns.
+
+Everything that scores detections starts from `CocoTables`: ids become dense indices in the order in which the COCO
+code walks them (sorted), so ties between equal scores fall the same way, whatever the ids look like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = Mapping[str, Any]
+Id = int | str
+
+
+@dataclass(frozen=True)
+class CocoTables:
+    """G objects and D detections on I images in K categories, both in the order of the input.
+
+    Boxes are (x, y, width, height) in pixels, continuous coordinates.
+    """
+
+    image_ids: tuple[Id, ...]  # I, sorted; an image index points in here
+    category_ids: tuple[Id, ...]  # K, sorted; a category index points in here
+    category_names: tuple[str, ...]  # K
+    object_image: NDArray[np.int64]  # (G,) image index
+    object_category: NDArray[np.int64]  # (G,) category index
+    object_box: NDArray[np.float64]  # (G, 4)
+    object_area: NDArray[np.float64]  # (G,) the annotation's `area`, which decides its size range
+    object_crowd: NDArray[np.bool_]  # (G,) `iscrowd`
+    object_difficult: NDArray[np.bool_]  # (G,) `difficult` or `ignore`; only VOC AP reads it, as the COCO code
+    detection_image: NDArray[np.int64]  # (D,)
+    detection_category: NDArray[np.int64]  # (D,)
+    detection_box: NDArray[np.float64]  # (D, 4)
+    detection_score: NDArray[np.float64]  # (D,)
+    notes: tuple[str, ...] = ()  # what was assumed about the input, in words
+
+
+def read_tables(annotations: Row, detections: Sequence[Row]) -> CocoTables:
+    """Check COCO-format input and turn it into columns.
+
+    `annotations` has the lists `images` (id), `annotations` (image_id, category_id, bbox; area, iscrowd, difficult
+    and ignore where known) and `categories` (id; name where known). `detections` is a COCO results list (image_id,
+    category_id, bbox, score). Ids are integers or strings; 0 is an id like any other. An annotation without `area`
+    takes its box's, and a note says so.
+
+    Raises ValueError with one line that names the list, the index and the fault.
+    """
+    if not isinstance(annotations, Mapping):
+        raise ValueError(f"annotations: an object with images, annotations and categories, not {_kind(annotations)}")
+    images, objects, categories = (_rows(annotations, key) for key in ("images", "annotations", "categories"))
+    if isinstance(detections, Mapping | str) or not isinstance(detections, Sequence):
+        raise ValueError(f"detections: a list of results, not {_kind(detections)}")
+    image_index = _index(images, "images")
+    category_index = _index(categories, "categories")
+    names = {row["id"]: str(row.get("name", row["id"])) for row in categories}
+    _unique_ids(objects)
+    object_box = _boxes(objects, "annotations")
+    object_area, notes = _areas(objects, object_box)
+    return CocoTables(
+        image_ids=tuple(image_index),
+        category_ids=tuple(category_index),
+        category_names=tuple(names[key] for key in category_index),
+        object_image=_lookup(objects, "image_id", image_index, "annotations", "images"),
+        object_category=_lookup(objects, "category_id", category_index, "annotations", "categories"),
+        object_box=object_box,
+        object_area=object_area,
+        object_crowd=_flags(objects, "iscrowd"),
+        object_difficult=_flags(objects, "difficult", "ignore"),
+        detection_image=_lookup(detections, "image_id", image_index, "detections", "images"),
+        detection_category=_lookup(detections, "category_id", category_index, "detections", "categories"),
+        detection_box=_boxes(detections, "detections"),
+        detection_score=_numbers(detections, "score", "detections"),
+        notes=notes,
+    )
+
+
+def detection_list(document: Any) -> list[Row]:
+    """The results in a parsed detections file: a list, or an object that holds it as `annotations` or `predictions`."""
+    if isinstance(document, list):
+        return document
+    if isinstance(document, Mapping):
+        for key in ("annotations", "predictions"):
+            if isinstance(document.get(key), list):
+                found: list[Row] = document[key]
+                return found
+    raise ValueError("detections: a list of results, or an object with the list under 'annotations' or 'predictions'")
+
+
+def _kind(value: object) -> str:
+    return {dict: "an object", list: "a list", str: "a text", type(None): "null"}.get(type(value), type(value).__name__)
+
+
+def _rows(annotations: Row, key: str) -> list[Row]:
+    if key not in annotations:
+        raise ValueError(
+            f"annotations: key '{key}' is missing (found: {', '.join(map(str, annotations)) or 'nothing'})"
+        )
+    rows = annotations[key]
+    if not isinstance(rows, list):
+        raise ValueError(f"annotations: '{key}' must be a list, not {_kind(rows)}")
+    return rows
+
+
+def _column(rows: Sequence[Row], key: str, where: str) -> list[Any]:
+    try:
+        return [row[key] for row in rows]
+    except (KeyError, TypeError, IndexError):
+        for i, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise ValueError(f"{where}[{i}]: an object was expected, not {_kind(row)}") from None
+            if key not in row:
+                raise ValueError(f"{where}[{i}]: key '{key}' is missing") from None
+        raise
+
+
+def _index(rows: Sequence[Row], where: str) -> dict[Id, int]:
+    """Dense index by id, in sorted order: numpy's unique sorts in the COCO code, and the order decides ties."""
+    ids = _column(rows, "id", where)
+    seen: set[Id] = set()
+    for i, key in enumerate(ids):
+        if not isinstance(key, int | str):
+            raise ValueError(f"{where}[{i}]: id must be an integer or a text, not {_kind(key)}")
+        if key in seen:
+            raise ValueError(f"{where}[{i}]: id {key!r} is given twice")
+        seen.add(key)
+    return {key: i for i, key in enumerate(sorted(seen, key=lambda key: (isinstance(key, str), key)))}
+
+
+def _unique_ids(objects: Sequence[Row]) -> None:
+    """A repeated annotation id makes the COCO code read one object twice and the other never."""
+    seen: set[Any] = set()
+    for i, key in enumerate(row.get("id") if isinstance(row, Mapping) else None for row in objects):
+        if key is not None:
+            if key in seen:
+                raise ValueError(f"annotations[{i}]: id {key!r} is given twice")
+            seen.add(key)
+
+
+def _lookup(rows: Sequence[Row], key: str, index: Mapping[Id, int], where: str, known: str) -> NDArray[np.int64]:
+    values = _column(rows, key, where)
+    try:
+        return np.fromiter(map(index.__getitem__, values), np.int64, len(values))
+    except (KeyError, TypeError):
+        for i, value in enumerate(values):
+            if not isinstance(value, int | float | str) or value not in index:
+                hint = _other_type(value, index)
+                raise ValueError(f"{where}[{i}]: {key} {value!r} is not in the annotations' {known}{hint}") from None
+        raise
+
+
+def _other_type(value: object, index: Iterable[Id]) -> str:
+    twin = next((key for key in index if str(key) == str(value)), None)
+    return "" if twin is None else f" ({twin!r} is: numbers and texts differ)"
+
+
+def _boxes(rows: Sequence[Row], where: str) -> NDArray[np.float64]:
+    values = _column(rows, "bbox", where)
+    try:
+        if any(len(value) != 4 for value in values):
+            raise TypeError
+        flat = np.fromiter(chain.from_iterable(values), np.float64, 4 * len(values))
+    except (TypeError, ValueError):
+        for i, value in enumerate(values):
+            if not isinstance(value, Sequence) or len(value) != 4 or not all(isinstance(v, int | float) for v in value):
+                raise ValueError(f"{where}[{i}]: bbox must be four numbers [x, y, w, h], not {value!r}") from None
+        raise
+    boxes = flat.reshape(-1, 4)
+    bad = ~np.isfinite(boxes).all(1) | (boxes[:, 2:] < 0).any(1)
+    if bad.any():
+        i = int(bad.argmax())
+        raise ValueError(f"{where}[{i}]: bbox must be finite with width and height >= 0, not {values[i]!r}")
+    return boxes
+
+
+def _numbers(rows: Sequence[Row], key: str, where: str) -> NDArray[np.float64]:
+    values = _column(rows, key, where)
+    try:
+        numbers = np.fromiter(values, np.float64, len(values))
+        bad = ~np.isfinite(numbers)
+    except (TypeError, ValueError):
+        bad = np.array([not isinstance(value, int | float) for value in values])
+        numbers = np.zeros(len(values))
+    if bad.any():
+        i = int(bad.argmax())
+        raise ValueError(f"{where}[{i}]: {key} must be a finite number, not {values[i]!r}")
+    return numbers
+
+
+def _areas(objects: Sequence[Row], boxes: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    missing = np.array(["area" not in row for row in objects], bool)
+    areas = boxes[:, 2] * boxes[:, 3]
+    if not missing.all():
+        given = [row for row in objects if "area" in row]
+        areas[~missing] = _numbers(given, "area", "annotations with an area")
+    if not missing.any():
+        return areas, ()
+    return areas, (f"{int(missing.sum())} of {len(objects)} annotations have no area: their box's area is taken",)
+
+
+def _flags(objects: Sequence[Row], *keys: str) -> NDArray[np.bool_]:
+    return np.array([any(row.get(key) for key in keys) for row in objects], bool)
