@@ -1,0 +1,48 @@
+"""Between a sample and the tv_tensors that torchvision's transforms understand."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from harness.data.dataset import Sample, Target
+
+MIN_SIDE = 1.0  # px; what a crop leaves of a box below it shows nothing of the object
+
+
+def apply(transform: v2.Transform, sample: Sample) -> Sample:
+    """Apply a torchvision transform to image and boxes; cut boxes at the edge and drop the emptied ones."""
+    image, target = sample
+    moved, boxes = transform(tv_tensors.Image(image), as_boxes(target["boxes"], image))
+    return tidy(moved.as_subclass(Tensor), boxes, target)
+
+
+def as_boxes(boxes: Tensor, image: Tensor) -> Any:
+    """Boxes (n, 4) xyxy px as boxes of `image` (3, H, W)."""
+    height, width = image.shape[-2:]
+    return tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
+
+
+def tidy(image: Tensor, boxes: Any, target: Target) -> Sample:
+    """The sample of `image` with the transformed `boxes`, row by row those of `target`: cut at the edges, and without
+    those that were emptied by it. A box that was under MIN_SIDE by itself and lost nothing stays.
+
+    `area` is the transformed box's, as the mask's is not known.
+    """
+    whole = boxes.as_subclass(Tensor)
+    cut = functional.clamp_bounding_boxes(boxes).as_subclass(Tensor)
+    sides, whole_sides = cut[:, 2:] - cut[:, :2], whole[:, 2:] - whole[:, :2]
+    kept = ((sides >= MIN_SIDE) | ((sides == whole_sides) & (sides > 0))).all(dim=1)
+    rows = {key: value[kept] for key, value in target.items() if key not in ("boxes", "area", "image_id")}
+    final = cut[kept]
+    area = (final[:, 2:] - final[:, :2]).prod(dim=1)
+    return image, {"image_id": target["image_id"], "boxes": final, "area": area, **rows}
+
+
+def merge(first: Target, second: Target) -> Target:
+    """The objects of both targets; the image id is the first one's."""
+    rows = {key: torch.cat([first[key], second[key]]) for key in first if key != "image_id"}
+    return {"image_id": first["image_id"], **rows}

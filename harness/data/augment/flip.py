@@ -1,0 +1,18 @@
+"""Horizontal flip."""
+
+from torchvision.transforms import v2
+
+from harness.data.augment.boxes import apply
+from harness.data.augment.protocol import Surroundings
+from harness.data.augment.ranges import probability
+from harness.data.dataset import Sample
+
+
+class Flip:
+    """Mirror left and right with probability `p`: the standard augmentation of COCO detectors."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.flip = v2.RandomHorizontalFlip(probability("p", p))
+
+    def __call__(self, sample: Sample, around: Surroundings) -> Sample:
+        return apply(self.flip, sample)

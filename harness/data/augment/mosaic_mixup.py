@@ -1,0 +1,97 @@
+"""Mosaic and mixup."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional
+
+from harness.data.augment.boxes import as_boxes, merge, tidy
+from harness.data.augment.multi_scale import place, rescale, uniform
+from harness.data.augment.photometric import Photometric
+from harness.data.augment.protocol import Surroundings
+from harness.data.augment.ranges import interval, probability
+from harness.data.dataset import Sample, Target
+
+
+class MosaicMixup:
+    """Four images in one, another one blended over it; ordinary images at the end of training.
+
+    Ge et al., "YOLOX", 2021, section 2.1 (strong augmentation, off for the last 15 of 300 epochs); mosaic: Bochkovskiy
+    et al., "YOLOv4", 2020, section 3.3; mixup for detection: Zhang et al., "Bag of Freebies", 2019, section 3.1.
+    Photometric distortion and a flip are on all the time, as there.
+
+    mosaic, mixup: probabilities; scale: range of the factor by which a mosaic of twice the image's size is resized,
+    mixup_scale: and the blended image, before either is cropped or padded to the image's size; off_last_epochs: for how
+    many epochs before the end of training both are off; flip: probability.
+    """
+
+    def __init__(
+        self,
+        mosaic: float = 1.0,
+        mixup: float = 0.5,
+        scale: Sequence[float] = (0.5, 1.5),
+        mixup_scale: Sequence[float] = (0.5, 1.5),
+        off_last_epochs: float = 1.0,
+        flip: float = 0.5,
+    ) -> None:
+        self.mosaic, self.mixup = probability("mosaic", mosaic), probability("mixup", mixup)
+        self.scale = interval("scale", scale, 0.05, 10)
+        self.mixup_scale = interval("mixup_scale", mixup_scale, 0.05, 10)
+        if off_last_epochs < 0:
+            raise ValueError(f"off_last_epochs: {off_last_epochs} is not valid; valid: 0 or more")
+        self.off_last_epochs = off_last_epochs
+        self.finish = Photometric(flip=flip)
+
+    def __call__(self, sample: Sample, around: Surroundings) -> Sample:
+        if around.epochs_left > self.off_last_epochs:
+            height, width = sample[0].shape[-2:]
+            if torch.rand(()) < self.mosaic:
+                others = [_other(around) for _ in range(3)]
+                sample = rescale(stitch([sample, *others]), self.scale, (height, width))
+            # As in YOLOX, only an image with objects is blended in: an empty one would merely fade the sample.
+            if torch.rand(()) < self.mixup and len((second := _other(around))[1]["boxes"]):
+                sample = blend(sample, rescale(second, self.mixup_scale, (height, width)))
+        return self.finish(sample, around)
+
+
+def _other(around: Surroundings) -> Sample:
+    return around.fetch(int(torch.randint(around.size, ())))
+
+
+def stitch(samples: Sequence[Sample]) -> Sample:
+    """Four samples around a random point of a canvas of twice the first one's size, each fitted into that size.
+
+    Sources touch the point with one corner and are cut at the edges of the canvas; the image id is the first one's.
+    """
+    height, width = samples[0][0].shape[-2:]
+    canvas = (2 * height, 2 * width)
+    middle_y, middle_x = int(height * uniform(0.5, 1.5)), int(width * uniform(0.5, 1.5))
+    image: Tensor | None = None
+    target: Target | None = None
+    for quarter, (source, notes) in enumerate(samples):
+        ratio = min(height / source.shape[-2], width / source.shape[-1])
+        size = [max(1, round(side * ratio)) for side in source.shape[-2:]]
+        resized = functional.resize(tv_tensors.Image(source), size, antialias=True).as_subclass(Tensor)
+        boxes = functional.resize(as_boxes(notes["boxes"], source), size).as_subclass(Tensor)
+        top = middle_y - size[0] if quarter < 2 else middle_y
+        left = middle_x - size[1] if quarter % 2 == 0 else middle_x
+        placed = place(resized, canvas, top, left)
+        _, moved = tidy(placed, as_boxes(boxes + torch.tensor([left, top, left, top]), placed), notes)
+        if image is None or target is None:
+            image, target = placed, moved
+        else:
+            rows = slice(max(top, 0), top + size[0])
+            columns = slice(max(left, 0), left + size[1])
+            image[:, rows, columns] = placed[:, rows, columns]
+            target = merge(target, moved)
+    assert image is not None
+    assert target is not None
+    return image, target
+
+
+def blend(first: Sample, second: Sample) -> Sample:
+    """Half of each image (of equal sizes) and the objects of both."""
+    mixed = (first[0].to(torch.int16) + second[0].to(torch.int16)) // 2
+    return mixed.to(torch.uint8), merge(first[1], second[1])

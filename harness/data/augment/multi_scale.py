@@ -1,0 +1,69 @@
+"""Large scale jitter."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional
+
+from harness.data.augment.boxes import as_boxes, tidy
+from harness.data.augment.flip import Flip
+from harness.data.augment.protocol import Surroundings
+from harness.data.augment.ranges import interval, probability
+from harness.data.dataset import Sample
+
+GREY = 114  # of 255: the padding that the field uses, near the mean of natural images
+
+
+class MultiScale:
+    """Resize by a random factor, then crop or pad at a random place to the size that the image had, and flip.
+
+    "Large scale jitter" of Ghiasi et al., "Simple Copy-Paste", CVPR 2021, section 3, on a canvas of the image's own
+    size. A plain resize would be undone by the detector's own one.
+
+    scale: range of the factor, log-uniform; flip: probability.
+    """
+
+    def __init__(self, scale: Sequence[float] = (0.5, 1.6), flip: float = 0.5) -> None:
+        self.scale = interval("scale", scale, 0.05, 10)
+        self.flip = Flip(probability("flip", flip))
+
+    def __call__(self, sample: Sample, around: Surroundings) -> Sample:
+        height, width = sample[0].shape[-2:]
+        return self.flip(rescale(sample, self.scale, (height, width)), around)
+
+
+def rescale(sample: Sample, scale: tuple[float, float], canvas: tuple[int, int]) -> Sample:
+    """Resize a sample by a random factor and put it, cropped or padded at random, on a canvas of (height, width)."""
+    image, target = sample
+    factor = math.exp(uniform(math.log(scale[0]), math.log(scale[1])))
+    size = [max(1, round(side * factor)) for side in image.shape[-2:]]
+    resized = functional.resize(tv_tensors.Image(image), size, antialias=True)
+    boxes = functional.resize(as_boxes(target["boxes"], image), size)
+    top, left = (random_offset(side, room) for side, room in zip(size, canvas, strict=True))
+    placed = place(resized.as_subclass(Tensor), canvas, top, left)
+    shift = torch.tensor([left, top, left, top])
+    return tidy(placed, as_boxes(boxes.as_subclass(Tensor) + shift, placed), target)
+
+
+def place(image: Tensor, canvas: tuple[int, int], top: int, left: int) -> Tensor:
+    """`image` (3, h, w) on grey of (height, width), its corner at (top, left), which may be negative: it is cropped."""
+    height, width = image.shape[-2:]
+    result = image.new_full((3, *canvas), GREY)
+    rows = slice(max(top, 0), max(min(top + height, canvas[0]), 0))
+    columns = slice(max(left, 0), max(min(left + width, canvas[1]), 0))
+    result[:, rows, columns] = image[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    return result
+
+
+def uniform(low: float, high: float) -> float:
+    """One number of the sample's stream."""
+    return low + (high - low) * float(torch.rand(()))
+
+
+def random_offset(side: int, room: int) -> int:
+    """Where a side starts in (or, if negative, before) the room it is to fill or to fit into."""
+    low, high = sorted((0, room - side))
+    return int(torch.randint(low, high + 1, ()))

@@ -1,0 +1,39 @@
+"""Photometric distortion."""
+
+from collections.abc import Sequence
+
+from torchvision.transforms import v2
+
+from harness.data.augment.boxes import apply
+from harness.data.augment.protocol import Surroundings
+from harness.data.augment.ranges import interval, probability
+from harness.data.dataset import Sample
+
+
+class Photometric:
+    """Brightness, contrast, saturation, hue and channel order, each with probability `p`, then a flip.
+
+    Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016, section 2.2, after Howard, 2013. brightness, contrast
+    and saturation are ranges of factors, hue a range of turns (within -0.5 to 0.5).
+    """
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        brightness: Sequence[float] = (0.875, 1.125),
+        contrast: Sequence[float] = (0.5, 1.5),
+        saturation: Sequence[float] = (0.5, 1.5),
+        hue: Sequence[float] = (-0.05, 0.05),
+        flip: float = 0.5,
+    ) -> None:
+        distort = v2.RandomPhotometricDistort(
+            brightness=interval("brightness", brightness, 0, 10),
+            contrast=interval("contrast", contrast, 0, 10),
+            saturation=interval("saturation", saturation, 0, 10),
+            hue=interval("hue", hue, -0.5, 0.5),
+            p=probability("p", p),
+        )
+        self.transform = v2.Compose([distort, v2.RandomHorizontalFlip(probability("flip", flip))])
+
+    def __call__(self, sample: Sample, around: Surroundings) -> Sample:
+        return apply(self.transform, sample)

@@ -1,0 +1,112 @@
+"""The data set that training and evaluation read: images with torchvision's detection targets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from harness.data.images import Images
+from harness.data.records import ImageRecord
+
+Target = dict[str, Tensor]
+Sample = tuple[Tensor, Target]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Annotations:
+    """All objects of a split in columns, those of image i in rows offsets[i]:offsets[i + 1].
+
+    Columns rather than objects: a hundred thousand images stay a few megabytes that loader workers share untouched.
+    boxes (T, 4) float64 xyxy px as annotated; labels (T,) int64, 1..K; ignore (T,): crowd or difficult, neither object
+    nor background; difficult (T,); areas (T,) float64 px^2. Of images: ids, source_ids, files, sizes (N, 2) as (w, h).
+    """
+
+    offsets: npt.NDArray[np.int64]
+    boxes: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int64]
+    ignore: npt.NDArray[np.bool_]
+    difficult: npt.NDArray[np.bool_]
+    areas: npt.NDArray[np.float64]
+    ids: tuple[int, ...]
+    source_ids: tuple[int | str, ...]
+    files: tuple[str, ...]
+    sizes: npt.NDArray[np.int64]
+
+    def rows(self, index: int) -> slice:
+        """The rows of image `index`."""
+        return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+
+
+def columns(images: Sequence[ImageRecord], classes: Sequence[str]) -> Annotations:
+    """Checked records as columns; `classes` gives the order of the labels, the first one is 1."""
+    label = {name: number for number, name in enumerate(classes, start=1)}
+    objects = [entry for image in images for entry in image.objects]
+    boxes = np.array([entry.box for entry in objects], dtype=np.float64).reshape(-1, 4)
+    box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    own_areas = np.array([np.nan if entry.area is None else entry.area for entry in objects], dtype=np.float64)
+    return Annotations(
+        offsets=np.cumsum([0] + [len(image.objects) for image in images], dtype=np.int64),
+        boxes=boxes,
+        labels=np.array([label[entry.name] for entry in objects], dtype=np.int64),
+        ignore=np.array([entry.crowd or entry.difficult for entry in objects], dtype=bool),
+        difficult=np.array([entry.difficult for entry in objects], dtype=bool),
+        areas=np.where(np.isnan(own_areas), box_areas, own_areas),
+        ids=tuple(image.id for image in images),
+        source_ids=tuple(image.source_id for image in images),
+        files=tuple(image.file for image in images),
+        sizes=np.array([(image.width, image.height) for image in images], dtype=np.int64).reshape(-1, 2),
+    )
+
+
+class DetectionDataset(Dataset[Sample]):
+    """Images with targets in torchvision's detection format.
+
+    `dataset[i]` is (image, target): image uint8 (3, H, W); target holds boxes (n, 4) float32 xyxy px inside the image,
+    none of them degenerate; labels (n,) int64 in 1..K (0 is background); image_id (), int64; iscrowd (n,) int64, 1 for
+    crowd regions and difficult objects, which are to be ignored; area (n,) float32 px^2. Tensors belong to the caller.
+
+    classes: the K class names; category_ids: the annotation file's own id of each class.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        images: Images,
+        classes: Sequence[str],
+        category_ids: Sequence[int | str] | None = None,
+    ) -> None:
+        if len(images) != len(annotations.ids):
+            raise ValueError(f"images: {len(images)} given for {len(annotations.ids)} annotated images")
+        self.annotations = annotations
+        self.images = images
+        self.classes = tuple(classes)
+        self.category_ids = tuple(range(1, len(self.classes) + 1)) if category_ids is None else tuple(category_ids)
+
+    def __len__(self) -> int:
+        return len(self.annotations.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} of a data set of {len(self)} images")
+        return self.images[index], self.target(index)
+
+    def target(self, index: int) -> Target:
+        """The target of image `index` without reading the image."""
+        notes = self.annotations
+        rows = notes.rows(index)
+        return {
+            "boxes": torch.from_numpy(fit_boxes(notes.boxes[rows], *notes.sizes[index])),
+            "labels": torch.from_numpy(notes.labels[rows].copy()),
+            "image_id": torch.tensor(notes.ids[index]),
+            "iscrowd": torch.from_numpy(notes.ignore[rows].astype(np.int64)),
+            "area": torch.from_numpy(notes.areas[rows].astype(np.float32)),
+        }
+
+
+def fit_boxes(boxes: npt.NDArray[np.float64], width: int, height: int) -> npt.NDArray[np.float32]:
+    """Boxes (n, 4) cut at the image's edges, in the precision that training sees."""
+    return boxes.clip(0, np.array([width, height, width, height])).astype(np.float32)

@@ -1,0 +1,152 @@
+"""Batches in an order that is a pure function of the seed and the step.
+
+Training is one stream of images: epoch after epoch, each a permutation of its own, cut into batches of equal size.
+Batch number `step` never depends on the batches before it, so a run resumes at any step exactly, and every image is
+seen once an epoch although no batch is short.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from harness.data.augment.protocol import Augment, Surroundings
+from harness.data.dataset import DetectionDataset, Sample, Target
+from harness.data.splits import Splits
+from harness.data.streams import cpu_stream, derive_seed
+
+Batch = tuple[list[Tensor], list[Target]]
+
+
+class Place(NamedTuple):
+    """One image of the training stream: its index, in which epoch, and how many epochs of training come after it."""
+
+    epoch: int
+    image: int
+    epochs_left: float
+
+
+class TrainOrder(Sampler[list[Place]]):
+    """The batches start..stop - 1 of the training stream, as batch sampler of a DataLoader.
+
+    num_images, batch_size, and stop, the number of steps of the whole training, are 1 or more; seed is that of the
+    data stream. `order.batch(step)` is the batch of any step. Raises ValueError.
+    """
+
+    def __init__(self, num_images: int, batch_size: int, seed: int, start: int, stop: int) -> None:
+        for name, value in (("num_images", num_images), ("batch_size", batch_size), ("stop", stop)):
+            if value < 1:
+                raise ValueError(f"{name}: {value} is not valid; valid: 1 or more")
+        if not 0 <= start <= stop:
+            raise ValueError(f"start: {start} is not valid; valid: 0 to stop = {stop}")
+        self.num_images, self.batch_size, self.seed, self.start, self.stop = num_images, batch_size, seed, start, stop
+        self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        return map(self.batch, range(self.start, self.stop))
+
+    def batch(self, step: int) -> list[Place]:
+        """The places of batch `step`."""
+        first = step * self.batch_size
+        return [self._place(position) for position in range(first, first + self.batch_size)]
+
+    def epoch(self, step: int) -> float:
+        """Epochs that are done before batch `step`."""
+        return step * self.batch_size / self.num_images
+
+    def _place(self, position: int) -> Place:
+        epoch, at = divmod(position, self.num_images)
+        if epoch != self._epoch:
+            stream = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+            self._epoch, self._permutation = epoch, torch.randperm(self.num_images, generator=stream)
+        left = (self.stop * self.batch_size - position) / self.num_images
+        return Place(epoch, int(self._permutation[at]), left)
+
+
+class AugmentedDataset(Dataset[Sample]):
+    """Training images with their augmentation, by Place.
+
+    What happens to an image depends on (seed, epoch, index) only: not on the worker, the batch or the images before.
+    """
+
+    def __init__(self, dataset: DetectionDataset, augment: Augment | None, seed: int) -> None:
+        self.dataset, self.augment, self.seed = dataset, augment, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: Place) -> Sample:
+        sample = self.dataset[place.image]
+        if self.augment is None:
+            return sample
+        around = Surroundings(self.dataset.__getitem__, len(self.dataset), place.epochs_left)
+        with cpu_stream(derive_seed(self.seed, "augment", place.epoch, place.image)):
+            return self.augment(sample, around)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples as (images, targets): images of a batch may differ in size, so they are lists."""
+    images, targets = zip(*samples, strict=True)
+    return list(images), list(targets)
+
+
+def to_device(batch: Batch, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Batch:
+    """The batch on `device`, images as numbers in 0..1. They travel as bytes, a quarter of the traffic."""
+    images = [image.to(device, non_blocking=True).to(dtype).div_(255) for image in batch[0]]
+    targets = [{key: value.to(device, non_blocking=True) for key, value in target.items()} for target in batch[1]]
+    return images, targets
+
+
+def train_loader(
+    splits: Splits,
+    *,
+    batch_size: int,
+    seed: int,
+    iterations: int,
+    start: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[Any]:
+    """Batches start..iterations - 1 of a training of `iterations` steps: (list of uint8 images, list of targets).
+
+    The same batches for any number of workers; torch's global generators are left alone. `seed` is that of the data
+    stream; `start` the number of steps that were done before.
+    """
+    order = TrainOrder(len(splits.train), batch_size, seed, start, iterations)
+    return DataLoader(
+        AugmentedDataset(splits.train, splits.augment, seed),
+        batch_sampler=order,
+        **_options(num_workers, pin_memory),
+    )
+
+
+def val_loader(
+    dataset: DetectionDataset, *, batch_size: int, num_workers: int = 0, pin_memory: bool = False
+) -> DataLoader[Any]:
+    """All images of a split once, in their order: (list of uint8 images, list of targets)."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size} is not valid; valid: 1 or more")
+    return DataLoader(dataset, batch_size=batch_size, shuffle=False, **_options(num_workers, pin_memory))
+
+
+def _options(num_workers: int, pin_memory: bool) -> dict[str, Any]:
+    if num_workers < 0:
+        raise ValueError(f"num_workers: {num_workers} is not valid; valid: 0 (load in the training process) or more")
+    # A loader draws a seed each time it is iterated: from the global generator unless it has one of its own.
+    return {
+        "collate_fn": collate,
+        "num_workers": num_workers,
+        "pin_memory": pin_memory,
+        "generator": torch.Generator(),
+    }
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Batches that an epoch takes, rounded up."""
+    return math.ceil(num_images / batch_size)
