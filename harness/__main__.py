@@ -1,0 +1,72 @@
+"""``python -m harness``: compose the configuration, check it, run it. Floor 7; torch is imported only to train."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from harness import config as schema
+
+TRACE = "HYDRA_FULL_ERROR"
+
+
+class SweepFiles(SearchPathPlugin):
+    """Lets ``-cn libra`` find ``sweeps/libra.yaml``."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="harness-sweeps", path=f"file://{schema.folder('sweeps')}")
+
+
+@hydra.main(version_base="1.3", config_path=str(schema.folder("conf")), config_name="config")
+def compose_and_run(config: DictConfig) -> float | None:
+    """One job. Returns mAP, what an optimising sweeper maximises."""
+    hydra_config = HydraConfig.get()
+    choices = {k: v for k, v in hydra_config.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
+    sweeping = hydra_config.mode is not None and hydra_config.mode.name == "MULTIRUN"
+    job_folder = None
+    if sweeping:
+        job_folder = os.path.join(hydra_config.sweep.dir, str(hydra_config.sweep.subdir))
+
+    from harness.job import run_job  # a job that is refused above has not paid for importing torch
+
+    sources = [source.path for source in hydra_config.runtime.config_sources if source["schema"] == "file"]
+    outcome = run_job(config, choices=choices, overrides=list(hydra_config.overrides.task), sources=sources)
+    if job_folder is not None:
+        outcome.write(job_folder)
+    elif outcome.exit_code:
+        raise SystemExit(outcome.exit_code)
+    return outcome.map
+
+
+def one_line(error: Exception) -> str:
+    """The message of a composition error on one line, without Hydra's advice on stack traces."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    wants_trace = os.environ.get(TRACE) == "1"
+    os.environ[TRACE] = "1"  # Hydra then raises instead of printing a page, and the line below is all that is said
+    schema.register()
+    Plugins.instance().register(SweepFiles)
+    try:
+        compose_and_run()
+    except (HydraException, OmegaConfBaseException, schema.ConfigError) as error:
+        if wants_trace:
+            raise
+        print(f"harness: {one_line(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What was sampled, what it changed, and whether it is real. Floor 4."""

@@ -1,0 +1,163 @@
+"""The typed part of the configuration and its checks. Floor 0: no torch, so that a typing error answers in a second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+class ConfigError(ValueError):
+    """A value that cannot work: one line with the key, the reason and what would be valid."""
+
+
+def _require(holds: bool, key: str, value: object, valid: str) -> None:
+    if not holds:
+        raise ConfigError(f"{key}={value!r} is not valid: {valid}")
+
+
+@dataclass
+class RunConfig:
+    """``run``: how a training runs, whatever it trains."""
+
+    root: str = "results"  # run folders go to <root>/runs
+    iterations: int = 2000  # optimiser steps
+    batch_size: int = 4
+    device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
+    precision: str = "fp32"  # fp32 | bf16
+    threads: int | None = None  # CPU threads; null: one a core. Other counts give other bits, so it is part of the run
+    channels_last: bool = True
+    clip_norm: float | None = 10.0  # gradient norm, null: none
+    ema_decay: float | None = None  # evaluate an exponential moving average of the weights
+    eval_every: int | None = None  # iterations between evaluations on the validation split; null: at the end only
+    num_workers: int = 0  # data loading processes; cannot change the result
+    log_every: int = 50  # iterations between logged steps
+    checkpoint_minutes: float = 2.0  # a kill loses at most this much
+    checkpoint_iterations: int | None = None
+    progress: str = "auto"  # auto: a bar on a terminal, silence elsewhere | on | off
+
+    def check(self) -> None:
+        """Raises ConfigError for the first value out of range."""
+        for key in ("iterations", "batch_size", "log_every"):
+            _require(getattr(self, key) >= 1, f"run.{key}", getattr(self, key), "an integer of at least 1")
+        for key in ("threads", "eval_every", "checkpoint_iterations"):
+            value = getattr(self, key)
+            _require(value is None or value >= 1, f"run.{key}", value, "null or an integer of at least 1")
+        _require(self.precision in ("fp32", "bf16"), "run.precision", self.precision, "fp32 or bf16")
+        base, _, number = self.device.partition(":")
+        known = base in ("auto", "cpu", "cuda", "mps") and (not number or (base == "cuda" and number.isdigit()))
+        _require(known, "run.device", self.device, "auto, cpu, cuda, cuda:N or mps")
+        _require(self.clip_norm is None or self.clip_norm > 0, "run.clip_norm", self.clip_norm, "null or above 0")
+        decay = self.ema_decay
+        _require(decay is None or 0 < decay < 1, "run.ema_decay", decay, "null or between 0 and 1")
+        _require(self.num_workers >= 0, "run.num_workers", self.num_workers, "0 or more")
+        _require(self.checkpoint_minutes > 0, "run.checkpoint_minutes", self.checkpoint_minutes, "above 0")
+        _require(self.progress in ("auto", "on", "off"), "run.progress", self.progress, "auto, on or off")
+
+
+@dataclass
+class ScheduleConfig:
+    """``schedule``: the learning rate over the iterations, as a factor of the optimiser's."""
+
+    kind: str = "cosine"  # cosine | multistep | constant
+    warmup_fraction: float = 0.05  # linear warm-up over this share of the iterations
+    final_factor: float = 0.01  # cosine: the factor at the end
+    milestones: list[float] = field(default_factory=lambda: [2 / 3, 8 / 9])  # multistep: shares of the iterations
+    gamma: float = 0.1  # multistep: the factor at each milestone
+
+    def check(self) -> None:
+        """Raises ConfigError for the first value out of range."""
+        kinds = ("cosine", "multistep", "constant")
+        _require(self.kind in kinds, "schedule.kind", self.kind, " or ".join(kinds))
+        _require(0 <= self.warmup_fraction < 1, "schedule.warmup_fraction", self.warmup_fraction, "in [0, 1)")
+        _require(0 <= self.final_factor <= 1, "schedule.final_factor", self.final_factor, "in [0, 1]")
+        rising = all(a < b for a, b in zip(self.milestones, self.milestones[1:], strict=False))
+        inside = all(0 < m < 1 for m in self.milestones)
+        _require(rising and inside, "schedule.milestones", list(self.milestones), "rising shares of the iterations")
+        _require(0 < self.gamma <= 1, "schedule.gamma", self.gamma, "in (0, 1]")
+
+
+@dataclass
+class TrackerConfig:
+    """``tracker``: the Weights & Biases mirror of the run folder."""
+
+    kind: str = "wandb"  # wandb | none
+    mode: str = "offline"  # offline | online
+    project: str = "harness"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    init_timeout: float = 10.0  # seconds until an unreachable host means offline
+    images: int = 16  # validation images uploaded with their boxes
+
+    def check(self) -> None:
+        """Raises ConfigError for the first value out of range."""
+        _require(self.kind in ("wandb", "none"), "tracker.kind", self.kind, "wandb or none")
+        _require(self.mode in ("offline", "online"), "tracker.mode", self.mode, "offline or online")
+        _require(self.init_timeout > 0, "tracker.init_timeout", self.init_timeout, "seconds above 0")
+        _require(self.images >= 0, "tracker.images", self.images, "0 or more")
+
+
+@dataclass
+class AnalysisConfig:
+    """``analysis``: what is observed beside the training; never changes it."""
+
+    telemetry: bool = True  # IoU, loss, size and level histograms of available and sampled candidates
+    shadow: list[str] = field(default_factory=list)  # samplers (options of conf/sampler) whose choice is only recorded
+
+    def check(self) -> None:
+        """Nothing can be out of range: unknown samplers are refused where they are composed."""
+
+
+@dataclass
+class HarnessConfig:
+    """The root. Nodes with a ``_target_`` (detector, assigner, sampler, ...) are checked by their constructors."""
+
+    data: Any = MISSING
+    detector: Any = MISSING
+    assigner: Any = MISSING
+    sampler: Any = MISSING
+    loss: Any = MISSING
+    optimizer: Any = MISSING
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    evaluator: Any = MISSING
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    quota: Any = None
+    matching: Any = None
+    smooth_l1_beta: float = 1 / 9
+    rpn: Any = None
+    roi2: Any = None
+    roi3: Any = None
+    seed: int = 0
+    name: str | None = None  # of the run folder; null: made of the choices
+    mode: str = "train"  # train | check
+
+    def check(self) -> None:
+        """Raises ConfigError for the first value out of range."""
+        _require(self.mode in ("train", "check"), "mode", self.mode, "train or check")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
+        for part in (self.run, self.schedule, self.tracker, self.analysis):
+            part.check()
+
+
+def register() -> None:
+    """Makes the schema known to Hydra under the name ``schema``."""
+    ConfigStore.instance().store(name="schema", node=HarnessConfig)
+
+
+def folder(name: str) -> Path:
+    """``conf`` or ``sweeps``: beside the package in a checkout, inside it in an installed wheel.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    package = Path(__file__).resolve().parent
+    for candidate in (package / name, package.parent / name):
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(f"no folder {name!r} beside or inside {package}: the installation is incomplete")

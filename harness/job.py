@@ -1,0 +1,58 @@
+"""One job of the command line: runs it, and turns whatever stops it into one line, a status and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from harness.records import State, write_json
+
+log = logging.getLogger("harness")
+
+EXIT_CODES = {State.DONE: 0, State.FAILED: 1, State.REFUSED: 2, State.INTERRUPTED: 130}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one job ended."""
+
+    state: State
+    reason: str = ""  # one line where not done
+    folder: str | None = None  # of the run, where it got one
+    map: float | None = None
+    exit_code: int = 0
+
+    def write(self, job_folder: str) -> None:
+        """Leaves the outcome where the end of the sweep finds it; jobs may run in other processes."""
+        Path(job_folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(job_folder) / "outcome.json", asdict(self))
+
+
+def run_job(
+    config: DictConfig, *, choices: Mapping[str, str], overrides: Sequence[str], sources: Sequence[str]
+) -> Outcome:
+    """Runs one composed configuration; never raises for what a user can cause.
+
+    Args:
+        config: the composed configuration.
+        choices: group -> option.
+        overrides: the job's part of the command line, for messages.
+        sources: folders of the configuration search path, where shadow samplers are looked up.
+    """
+    from harness import runner
+
+    try:
+        finished = runner.run(config, choices=choices, sources=sources)
+    except runner.Stopped as stop:
+        job = f" [{' '.join(overrides)}]" if overrides else ""
+        log.error("harness: %s%s: %s", stop.state, job, stop.reason)
+        if stop.state is State.FAILED and os.environ.get("HARNESS_TRACE") == "1":
+            log.error("%s", "".join(traceback.format_exception(stop)))
+        return Outcome(stop.state, stop.reason, stop.folder, exit_code=EXIT_CODES[stop.state])
+    return Outcome(State.DONE, folder=str(finished.folder), map=finished.map)

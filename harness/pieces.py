@@ -1,0 +1,92 @@
+"""From the composed configuration to the pieces of every stage, or to one line that says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from harness.config import ConfigError
+from harness.criterion import Trio
+from harness.types import Sampler
+
+STAGE_NODES = ("rpn", "roi2", "roi3")  # each holds a trio of its own beside the root's
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What the flow is made of."""
+
+    root: Trio
+    stages: dict[str, Trio]
+    shadows: dict[str, Sampler]
+
+
+def build_pieces(config: DictConfig, sources: Sequence[str]) -> Pieces:
+    """Instantiates the trio of every stage and the shadow samplers.
+
+    Args:
+        config: the composed configuration.
+        sources: folders of the configuration search path, where the shadows' YAML files are.
+
+    Raises:
+        ConfigError: a constructor refused a value; the line names the key.
+    """
+    stages = {name: _trio(config[name], name) for name in STAGE_NODES if config.get(name) is not None}
+    return Pieces(_trio(config), stages, _shadows(config, sources))
+
+
+def build(node: DictConfig, key: str, **arguments: Any) -> Any:
+    """Instantiates one node.
+
+    Raises:
+        ConfigError: its constructor refused a value.
+    """
+    with one_line(key):
+        return instantiate(node, **arguments)
+
+
+@contextmanager
+def one_line(key: str) -> Iterator[None]:
+    """Turns what Hydra says about a failed constructor into the constructor's own line."""
+    try:
+        yield
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, ValueError | RuntimeError | OSError):
+            raise ConfigError(_with_key(key, str(cause))) from cause
+        first = str(error).splitlines()[0]
+        raise ConfigError(_with_key(key, first)) from error
+
+
+def _with_key(key: str, message: str) -> str:
+    return message if message.startswith(key) else f"{key}: {message}"
+
+
+def _trio(node: DictConfig, stage: str = "") -> Trio:
+    prefix = f"{stage}." if stage else ""
+    return Trio(*(build(node[name], f"{prefix}{name}") for name in ("assigner", "sampler", "loss")))
+
+
+def _shadows(config: DictConfig, sources: Sequence[str]) -> dict[str, Sampler]:
+    """The samplers of ``analysis.shadow``, with the quota of the root stage as if they had been chosen for it."""
+    shadows = {}
+    for name in config.analysis.shadow:
+        stage: Mapping[str, Any] = {**config, "sampler": OmegaConf.load(_sampler_file(name, sources))}
+        shadows[name] = build(OmegaConf.create(stage).sampler, f"analysis.shadow[{name}]")
+    return shadows
+
+
+def _sampler_file(name: str, sources: Sequence[str]) -> Path:
+    folders = [Path(source) / "sampler" for source in sources]
+    for folder in folders:
+        if (file := folder / f"{name}.yaml").is_file():
+            return file
+    known = sorted({file.stem for folder in folders if folder.is_dir() for file in folder.glob("*.yaml")})
+    raise ConfigError(f"analysis.shadow: there is no sampler {name!r}; choose from {', '.join(known)}")

@@ -1,0 +1,329 @@
+"""One run, in the order of its events: check, open the folder, seed, build, train, evaluate, write, mirror. Floor 6."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from harness.analysis.telemetry import SamplingTelemetry
+from harness.compatibility import IncompatibleError, refusals
+from harness.config import ConfigError, HarnessConfig, RunConfig
+from harness.data.export import to_coco
+from harness.data.loading import train_loader, val_loader
+from harness.data.records import DataError
+from harness.data.splits import Splits
+from harness.detectors import equip, heads_for
+from harness.environment import describe
+from harness.pieces import Pieces, build, build_pieces
+from harness.records import Cost, Result, State, whole, write_json
+from harness.run_folder import FolderBusyError, MetricsLog, RunFolder, identity
+from harness.tracking import Tracker, open_tracker
+from harness.training import checkpoint
+from harness.training.detect import detect
+from harness.training.devices import DeviceLease, choose, peak_memory_mb, set_threads
+from harness.training.interrupt import Interrupted
+from harness.training.loop import Hooks, Training, train
+from harness.training.schedule import learning_rate
+from harness.training.streams import Streams
+
+log = logging.getLogger("harness")
+
+
+class Stopped(Exception):
+    """A run that did not finish: refused, failed or interrupted, with one line that says why."""
+
+    def __init__(self, state: State, reason: str, folder: Path | None) -> None:
+        super().__init__(reason)
+        self.state = state
+        self.reason = " ".join(reason.split())
+        self.folder = None if folder is None else str(folder)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run whose result stands on disk."""
+
+    folder: Path
+    map: float
+
+
+def run(config: DictConfig, *, choices: Mapping[str, str], sources: Sequence[str]) -> Finished:
+    """Runs one configuration to its result, or continues it, or finds it done.
+
+    Args:
+        config: the composed configuration (:class:`harness.config.HarnessConfig`).
+        choices: group -> option, for the record.
+        sources: folders of the configuration search path.
+
+    Raises:
+        Stopped: refused, failed or interrupted; the run folder says the same.
+    """
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    settings: HarnessConfig = OmegaConf.to_object(config)  # type: ignore[assignment]
+    try:
+        settings.check()
+        pieces = build_pieces(config, sources)
+        check_compatible(config, pieces)
+    except (ConfigError, IncompatibleError) as error:
+        raise _recorded(State.REFUSED, str(error), plain, choices, "") from error
+    try:
+        splits: Splits = build(config.data, "data")
+    except (ConfigError, DataError, OSError) as error:
+        raise _recorded(State.FAILED, str(error), plain, choices, "") from error
+
+    path = folder_of(plain, choices, splits.fingerprint)
+    try:
+        with RunFolder(path) as folder:
+            return _in_folder(folder, config, settings, plain, choices, pieces, splits)
+    except (FolderBusyError, OSError) as error:
+        raise Stopped(State.FAILED, _os_line(error), path) from error
+
+
+def check_compatible(config: DictConfig, pieces: Pieces) -> None:
+    """Refuses trios that cannot work in the heads of the chosen detector, before anything is built.
+
+    Raises:
+        IncompatibleError: one line each.
+    """
+    heads = heads_for(config.detector["_target_"], num_classes=2)
+    root = next(iter(name for name in heads if name in ("roi", "dense")))
+    if lines := refusals(heads, {root: pieces.root, **pieces.stages}):
+        raise IncompatibleError("\n".join(lines))
+
+
+def folder_of(plain: Mapping[str, Any], choices: Mapping[str, str], fingerprint: str) -> Path:
+    """``<root>/runs/<name>-<hash>``."""
+    name = plain["name"] or "-".join([choices.get("detector", "detector"), choices.get("sampler", "sampler")])
+    return Path(plain["run"]["root"]) / "runs" / f"{name}-s{plain['seed']}-{identity(plain, fingerprint)}"
+
+
+def _recorded(
+    state: State, reason: str, plain: Mapping[str, Any], choices: Mapping[str, str], fingerprint: str
+) -> Stopped:
+    """Leaves a run folder that says why nothing was trained, so that no combination is silently dropped."""
+    path = folder_of(plain, choices, fingerprint)
+    try:
+        with RunFolder(path) as folder:
+            _describe(folder, plain, choices)
+            folder.say(state, reason)
+    except (OSError, FolderBusyError) as error:
+        return Stopped(state, f"{reason} (and {_os_line(error)})", None)
+    return Stopped(state, reason, path)
+
+
+def _describe(folder: RunFolder, plain: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    with whole(folder.file("config.yaml")) as file:
+        file.write(OmegaConf.to_yaml(OmegaConf.create({**plain, "choices": dict(choices)})))
+
+
+def _os_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the run folder'}: {error.strerror}"
+    return str(error)
+
+
+def _in_folder(
+    folder: RunFolder,
+    config: DictConfig,
+    settings: HarnessConfig,
+    plain: Mapping[str, Any],
+    choices: Mapping[str, str],
+    pieces: Pieces,
+    splits: Splits,
+) -> Finished:
+    if folder.finished:
+        result = folder.result()
+        log.info("already done: %s (mAP %.3f)", folder.path, result["metrics"]["map"])
+        return Finished(folder.path, result["metrics"]["map"])
+    _describe(folder, plain, choices)
+    status = folder.status
+    folder.say(State.RUNNING, iteration=status.iteration if status else 0)
+    lease = DeviceLease()
+    try:
+        with open_tracker(settings.tracker, folder.path, dict(plain), dict(choices)) as tracker:
+            result = Run(folder, config, settings.run, settings.seed, choices, pieces, splits, tracker, lease).execute()
+    except Interrupted as stop:
+        raise Stopped(State.INTERRUPTED, f"{stop}; the same command continues it", folder.path) from stop
+    except KeyboardInterrupt as stop:
+        folder.say(State.INTERRUPTED, "stopped by SIGINT", _saved_iteration(folder))
+        raise Stopped(State.INTERRUPTED, "stopped by SIGINT; the same command continues it", folder.path) from stop
+    except Exception as error:
+        reason = _os_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        folder.file("error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        folder.say(State.FAILED, reason, _saved_iteration(folder))
+        raise Stopped(State.FAILED, f"{reason} (traceback in {folder.path}/error.txt)", folder.path) from error
+    finally:
+        lease.release()
+    return Finished(folder.path, result.metrics["map"])
+
+
+def _saved_iteration(folder: RunFolder) -> int:
+    return folder.status.iteration if folder.status else 0
+
+
+class Run:
+    """The events of one run that trains; :meth:`execute` is their order."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: DictConfig,
+        settings: RunConfig,
+        seed: int,
+        choices: Mapping[str, str],
+        pieces: Pieces,
+        splits: Splits,
+        tracker: Tracker,
+        lease: DeviceLease,
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.settings = settings
+        self.seed = seed
+        self.choices = choices
+        self.pieces = pieces
+        self.splits = splits
+        self.tracker = tracker
+        self.threads = set_threads(settings.threads)
+        self.device = choose(settings.device, lease)
+        self.telemetry = SamplingTelemetry() if config.analysis.telemetry else None
+        self.evaluator = build(config.evaluator, "evaluator")
+        self.annotations = to_coco(splits.val)
+        self.eval_seconds = 0.0
+
+    def execute(self) -> Result:
+        """Builds or continues, trains, evaluates, writes."""
+        write_json(self.folder.file("environment.json"), describe(self.device, self.threads))
+        training = self._build()
+        if self.folder.checkpoint.exists():
+            training.load_state_dict(checkpoint.load(self.folder.checkpoint))
+            log.info("continues %s at iteration %d", self.folder.path, training.iteration)
+        metrics_log = MetricsLog(self.folder.file("metrics.jsonl"), training.iteration)
+        batches = train_loader(
+            self.splits,
+            batch_size=self.settings.batch_size,
+            seed=training.streams.data,
+            iterations=self.settings.iterations,
+            start=training.iteration,
+            num_workers=self.settings.num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
+
+        def on_log(iteration: int, values: dict[str, float]) -> None:
+            metrics_log.append({"iteration": iteration, **values})
+            self.tracker.log(iteration, {_wandb_key(name): value for name, value in values.items()})
+            if self.telemetry is not None:
+                self.tracker.log_sampling(iteration, self.telemetry.close_window(iteration))
+
+        def on_eval(iteration: int) -> None:
+            metrics, _ = self._evaluate(training)
+            scalars = {f"eval/{name}": metrics[name] for name in ("map", "map50", "map75")}
+            metrics_log.append({"iteration": iteration, **scalars})
+            self.tracker.log(iteration, scalars)
+
+        try:
+            train(training, batches, self.folder.checkpoint, Hooks(on_log, on_eval, self._on_save))
+        except Interrupted as stop:
+            self.folder.say(State.INTERRUPTED, str(stop), training.iteration)
+            raise
+        finally:
+            metrics_log.close()
+
+        metrics, detections = self._evaluate(training)
+        write_json(self.folder.file("detections.json"), detections, indent=None)
+        if self.telemetry is not None:
+            self.telemetry.save(self.folder.file("sampling.npz"))
+        result = self._result(training, metrics)
+        self.folder.write_result(result)
+        self.tracker.finish(result, self.splits.val, self.annotations, detections)
+        return result
+
+    def _build(self) -> Training:
+        streams = Streams(self.seed, self.device)
+        torch.manual_seed(streams.weights)
+        plain = build(self.config.detector, "detector", num_classes=len(self.splits.classes) + 1).to(self.device)
+        if self.settings.channels_last:
+            plain = plain.to(memory_format=torch.channels_last)
+        model = equip(
+            plain,
+            self.pieces.root.assigner,
+            self.pieces.root.sampler,
+            self.pieces.root.loss,
+            rpn=self.pieces.stages.get("rpn"),
+            stages={name: trio for name, trio in self.pieces.stages.items() if name != "rpn"},
+            generator=streams.sampling,
+            shadows=self.pieces.shadows,
+            shadow_generator=streams.shadow,
+            observers=[] if self.telemetry is None else [self.telemetry],
+        )
+        optimizer = build(self.config.optimizer, "optimizer")([p for p in model.parameters() if p.requires_grad])
+        ema = None
+        if self.settings.ema_decay is not None:
+            ema = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema_decay), use_buffers=True)
+        torch.manual_seed(streams.steps)
+        return Training(
+            model=model,
+            optimizer=optimizer,
+            schedule=learning_rate(optimizer, self.settings.iterations, **dict(self.config.schedule)),
+            streams=streams,
+            device=self.device,
+            config=self.settings,
+            ema=ema,
+            saved_parts={} if self.telemetry is None else {"telemetry": self.telemetry},
+        )
+
+    def _on_save(self, iteration: int) -> None:
+        self.folder.say(State.RUNNING, iteration=iteration)
+
+    def _evaluate(self, training: Training) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        started = time.monotonic()
+        model = training.model if training.ema is None else training.ema.module
+        batches = val_loader(
+            self.splits.val, batch_size=self.settings.batch_size, num_workers=self.settings.num_workers
+        )
+        detections = detect(model, batches, self.device, self.settings.precision)
+        metrics = self.evaluator(self.annotations, detections).to_dict()
+        self.eval_seconds += time.monotonic() - started
+        return metrics, detections
+
+    def _result(self, training: Training, metrics: dict[str, Any]) -> Result:
+        images = training.iteration * self.settings.batch_size
+        return Result(
+            run=self.folder.path.name,
+            hash=self.folder.path.name.rpartition("-")[2],
+            seed=self.seed,
+            choices=dict(self.choices),
+            metrics=metrics,
+            sampling={} if self.telemetry is None else self.telemetry.summary(),
+            data={
+                "name": self.choices.get("data", ""),
+                "fingerprint": self.splits.fingerprint,
+                "classes": list(self.splits.classes),
+                "train_images": len(self.splits.train),
+                "val_images": len(self.splits.val),
+                "problems": [asdict(problem) for problem in self.splits.problems],
+            },
+            iterations=training.iteration,
+            images=images,
+            parameters=sum(p.numel() for p in training.model.parameters() if p.requires_grad),
+            cost=Cost(
+                train_seconds=training.seconds,
+                eval_seconds=self.eval_seconds,
+                images_per_second=images / max(training.seconds, 1e-9),
+                peak_memory_mb=peak_memory_mb(self.device),
+                sessions=training.sessions,
+            ),
+        )
+
+
+def _wandb_key(name: str) -> str:
+    return "train/lr" if name == "lr" else f"train/loss/{name.removeprefix('loss_')}"

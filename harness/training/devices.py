@@ -1,0 +1,90 @@
+"""Which device a run gets, in what precision, and with how many threads."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import tempfile
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from harness.config import ConfigError
+
+
+class DeviceLease:
+    """Holds one CUDA device for this process while other jobs of a sweep look for another.
+
+    The lease is a lock on a file in the temporary folder: it ends with the process, however that ends. With more jobs
+    than devices the devices are shared, the later job on the one that is asked for first.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[str] | None = None
+
+    def take(self) -> int:
+        """The index of a free device, or of device (process number modulo devices) where none is free."""
+        count = torch.cuda.device_count()
+        for index in range(count):
+            file = (Path(tempfile.gettempdir()) / f"harness-cuda-{os.getuid()}-{index}.lock").open("w")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.close()
+                continue
+            self._file = file
+            return index
+        return os.getpid() % count
+
+    def release(self) -> None:
+        """Lets the device go."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def choose(device: str, lease: DeviceLease) -> torch.device:
+    """The device that ``run.device`` names; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ConfigError: the named device is not there.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", lease.take())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError("run.device=cuda: no CUDA device is visible here; use run.device=auto or cpu")
+        if chosen.index is None:
+            return torch.device("cuda", lease.take())
+        if chosen.index >= torch.cuda.device_count():
+            raise ConfigError(f"run.device={device}: only {torch.cuda.device_count()} CUDA device(s) are visible")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("run.device=mps: no MPS device is visible here; use run.device=auto or cpu")
+    return chosen
+
+
+def set_threads(threads: int | None) -> int:
+    """Sets torch's CPU threads (``None``: one a core that this process may use) and returns the number."""
+    count = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(count)
+    return count
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """bf16 autocast for the forward pass, or nothing."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak device memory on CUDA, the peak resident set of this process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
