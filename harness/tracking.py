@@ -1,4 +1,4 @@
-"""The mirror of a run: Weights & Biases, or nothing; the run folder is the truth. Only this file names wandb. Floor 5."""
+"""The mirror of a run: Weights & Biases, or nothing. The run folder is the truth. Floor 5; the only file to name wandb."""
 
 from __future__ import annotations
 
