@@ -14,26 +14,24 @@ from harness.heads import Outputs
 from harness.types import Candidates, GroundTruth
 
 
-def proposal_candidates(proposals: Sequence[Tensor], truth: GroundTruth, add_truth: bool) -> Candidates:
-    """The padded proposals of a batch; where asked, the ground-truth boxes join at the end, marked ``is_truth``.
-
-    Args:
-        proposals: ``(N_i, 4)`` an image, px.
-        truth: the objects; crowd regions never join.
-        add_truth: whether they join, as Fast R-CNN's training does.
-    """
+def proposal_candidates(proposals: Sequence[Tensor]) -> Candidates:
+    """The padded proposals of a batch, ``(N_i, 4)`` an image, px."""
     boxes = pad_sequence(list(proposals), batch_first=True)
-    lengths = [len(image) for image in proposals]
     valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-    for row, length in zip(valid, lengths, strict=True):
-        if length < boxes.shape[1]:
-            row[length:] = False
-    is_truth = torch.zeros_like(valid)
-    if add_truth:
-        boxes = torch.cat((boxes, truth.boxes.to(boxes.dtype)), 1)
-        valid = torch.cat((valid, truth.matchable), 1)
-        is_truth = torch.cat((is_truth, truth.matchable), 1)
-    return Candidates(boxes, valid, is_truth=is_truth)
+    for row, image in zip(valid, proposals, strict=True):
+        if len(image) < boxes.shape[1]:
+            row[len(image) :] = False
+    return Candidates(boxes, valid)
+
+
+def with_truth(candidates: Candidates, truth: GroundTruth) -> Candidates:
+    """The objects join the proposals at the end, marked ``is_truth``, as Fast R-CNN trains; crowd regions do not."""
+    objects = truth.matchable
+    return Candidates(
+        boxes=torch.cat((candidates.boxes, truth.boxes.to(candidates.boxes.dtype)), 1),
+        valid=torch.cat((candidates.valid, objects), 1),
+        is_truth=torch.cat((torch.zeros_like(candidates.valid), objects), 1),
+    )
 
 
 class BoxBranch:

@@ -10,7 +10,7 @@ from torch import nn
 
 from harness.compatibility import IncompatibleError, refusals
 from harness.criterion import Criterion, Observer, Trio
-from harness.detectors import two_stage
+from harness.detectors import cascade, two_stage
 from harness.heads import Head
 from harness.losses.pair import Loss
 from harness.types import Assigner, Sampler
@@ -37,7 +37,7 @@ class Family(Protocol):
         """The equipped twin of ``model``."""
 
 
-FAMILIES: tuple[Family, ...] = (cast(Family, two_stage),)
+FAMILIES: tuple[Family, ...] = (cast(Family, cascade), cast(Family, two_stage))  # subclasses before their bases
 
 
 def family_of(model: nn.Module) -> Family:

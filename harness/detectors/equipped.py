@@ -38,7 +38,7 @@ class Equipped(nn.Module):
         return super()._apply(fn, recurse)
 
     def criteria_state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """The state of losses that keep one (GHM, EQLv2, seesaw), by stage. For checkpoints; not in ``state_dict()``."""
+        """The state of losses that keep one (GHM, EQLv2, seesaw), by stage; ``state_dict()`` has none of it."""
         return {stage: criterion.state_dict() for stage, criterion in self.criteria.items()}
 
     def load_criteria_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -49,9 +49,8 @@ class Equipped(nn.Module):
             RuntimeError: a loss of a stage keeps another state (torch's own message).
         """
         if state.keys() != self.criteria.keys():
-            raise ValueError(
-                f"the state is of stages {', '.join(sorted(state))}, the detector has {', '.join(sorted(self.criteria))}"
-            )
+            found, own = ", ".join(sorted(state)), ", ".join(sorted(self.criteria))
+            raise ValueError(f"the state is of the stages {found}, the detector has {own}")
         for stage, criterion in self.criteria.items():
             criterion.load_state_dict(state[stage])
 

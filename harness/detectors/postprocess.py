@@ -1,4 +1,4 @@
-"""From class scores to detections, for heads whose scores are not a softmax (torchvision's own RoI head assumes one)."""
+"""From class scores to detections, where torchvision's own RoI head would take a softmax of the logits."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads, keypointrcnn_loss, maskrcnn_loss
 
 from harness.criterion import Criterion, Selection
-from harness.detectors.box_branch import BoxBranch, proposal_candidates
+from harness.detectors.box_branch import BoxBranch, proposal_candidates, with_truth
 from harness.detectors.equipped import ground_truth
 from harness.detectors.postprocess import class_detections
 from harness.heads import Outputs
@@ -19,7 +19,7 @@ Targets = list[dict[str, Tensor]]
 
 
 class EquippedRoIHeads(RoIHeads):
-    """Trains by its criterion, which chooses among the proposals; the mask and keypoint branches train on its positives.
+    """Trains by its criterion, which chooses among the proposals; masks and keypoints train on its positives.
 
     The host's matcher and sampler are not called in training. In evaluation mode everything is the host's own, but
     for the scores of a loss that reads sigmoid logits.
@@ -41,7 +41,9 @@ class EquippedRoIHeads(RoIHeads):
         assert targets is not None
         branch = BoxBranch(self.box_roi_pool, self.box_head, self.box_predictor)
         truth = ground_truth(targets, proposals[0].dtype)
-        candidates = proposal_candidates(proposals, truth, self.criterion.sampler.add_gt_as_proposals)
+        candidates = proposal_candidates(proposals)
+        if self.criterion.sampler.add_gt_as_proposals:
+            candidates = with_truth(candidates, truth)
         selection = self.criterion.select(
             truth, candidates, lambda: branch.peek(features, candidates.boxes, candidates.valid, image_shapes)
         )

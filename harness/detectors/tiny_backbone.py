@@ -69,7 +69,7 @@ class TinyFPN(nn.Module):
         )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """``"0", "1", ...`` -> ``(B, channels, H / stride, W / stride)``, finest first (a pooled level is ``"pool"``)."""
+        """``"0", "1", ...`` -> ``(B, channels, H / stride, W / stride)``, finest first; a pooled one is ``"pool"``."""
         maps = self.body(images)
         levels = OrderedDict((str(i), maps[s]) for i, s in enumerate(s for s in self.strides if s != POOLED))
         pyramid: dict[str, Tensor] = self.fpn(levels)
