@@ -58,11 +58,12 @@ class BoxBranch:
         """
         if (boxes.is_cuda and not self._normalizes_over_boxes()) or bool(used.all()):
             rows: list[Tensor] = list(boxes.unbind(0))
-            return self._shaped(*self._run(features, rows, image_shapes), used.shape)
+            logits, deltas = self._run(features, rows, image_shapes)
+            return Outputs(logits.view(*used.shape, -1), deltas.view(*used.shape, -1))
         rows = [image[keep] for image, keep in zip(boxes, used, strict=True)]
         logits, deltas = self._run(features, rows, image_shapes)
         place = used.flatten().nonzero().squeeze(1)
-        return self._shaped(*(_placed(values, place, used.numel()) for values in (logits, deltas)), used.shape)
+        return Outputs(_placed(logits, place, used.shape), _placed(deltas, place, used.shape))
 
     @torch.no_grad()
     def peek(
@@ -84,14 +85,10 @@ class BoxBranch:
     def _parts(self) -> tuple[nn.Module, nn.Module]:
         return self.head, self.predictor
 
-    @staticmethod
-    def _shaped(logits: Tensor, deltas: Tensor, shape: torch.Size) -> Outputs:
-        return Outputs(logits.view(*shape, -1), deltas.view(*shape, -1))
 
-
-def _placed(values: Tensor, place: Tensor, total: int) -> Tensor:
-    """``(total, C)``: row ``i`` of ``values`` at ``place[i]``, zeros elsewhere."""
-    return values.new_zeros(total, values.shape[-1]).index_copy(0, place, values)
+def _placed(values: Tensor, place: Tensor, shape: torch.Size) -> Tensor:
+    """``(*shape, C)``: row ``i`` of ``values`` at the flat ``place[i]``, zeros elsewhere."""
+    return values.new_zeros(shape.numel(), values.shape[-1]).index_copy(0, place, values).view(*shape, -1)
 
 
 @contextmanager

@@ -90,14 +90,7 @@ def equip(
         IncompatibleError: pieces that cannot work in their stage, one line each.
     """
     family = family_of(model)
-    trios = family.natural(model)
-    given = {family.ROOT: Trio(assigner, sampler, loss), **({} if rpn is None else {"rpn": rpn})}
-    for stage, trio in (*given.items(), *(stages or {}).items()):
-        if stage not in trios:
-            raise ValueError(f"{type(model).__name__} has no stage {stage!r}; its stages are {', '.join(trios)}")
-        trios[stage] = _over(trio, trios[stage])
-
-    heads = {stage: family.fit(head, cast(Loss, trios[stage].loss)) for stage, head in family.heads(model).items()}
+    heads, trios = planned(model, Trio(assigner, sampler, loss), rpn=rpn, stages=stages)
     if lines := refusals(heads, trios):
         raise IncompatibleError("\n".join(lines))
     criteria = {
@@ -118,6 +111,27 @@ def equip(
         criterion.train(model.training)
         criterion.to(next(model.parameters()).device)
     return cast(M, twin)
+
+
+def planned(
+    model: nn.Module, root: Trio, *, rpn: Trio | None = None, stages: Mapping[str, Trio] | None = None
+) -> tuple[dict[str, Head], dict[str, Trio]]:
+    """What :func:`equip` would train: the heads' facts, as the losses read them, and complete trios, by stage.
+
+    Raises:
+        TypeError: not a detector that the harness knows.
+        ValueError: a stage that the detector does not have.
+    """
+    family = family_of(model)
+    trios = family.natural(model)
+    given = {family.ROOT: root, **({} if rpn is None else {"rpn": rpn})}
+    for stage, trio in (*given.items(), *(stages or {}).items()):
+        if stage not in trios:
+            raise ValueError(f"{type(model).__name__} has no stage {stage!r}; its stages are {', '.join(trios)}")
+        trios[stage] = _over(trio, trios[stage])
+    return {
+        stage: family.fit(head, cast(Loss, trios[stage].loss)) for stage, head in family.heads(model).items()
+    }, trios
 
 
 def _over(chosen: Trio, natural: Trio) -> Trio:

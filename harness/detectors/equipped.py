@@ -68,7 +68,7 @@ def mixed(module: M, adapter: type[nn.Module], **attributes: Any) -> M:
     """
     own = type(module)
     cls = own if issubclass(own, adapter) else type(own.__name__, (adapter, own), {"__module__": own.__module__})
-    twin = cls.__new__(cls)
+    twin: nn.Module = object.__new__(cls)
     for name, value in vars(module).items():
         twin.__dict__[name] = value.copy() if isinstance(value, dict | set) else value
     twin.__dict__.update(attributes)

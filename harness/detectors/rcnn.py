@@ -31,7 +31,7 @@ class RCNNPredictor:
 def fasterrcnn_resnet50_fpn(
     num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
 ) -> FasterRCNN:
-    """Faster R-CNN (Ren et al. 2015) with FPN (Lin et al. 2017); arguments: :func:`harness.detectors.pretrained.build`."""
+    """Faster R-CNN (Ren et al. 2015) with FPN (Lin et al. 2017); arguments as of ``pretrained.build``."""
     return _build(detection.fasterrcnn_resnet50_fpn, num_classes, weights, weights_backbone, options)
 
 

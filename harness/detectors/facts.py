@@ -1,0 +1,67 @@
+"""The facts of a detector by the name of its builder, without paying for its weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.compatibility import refusals
+from harness.criterion import Trio
+from harness.detectors.equip import family_of, planned
+from harness.heads import Head
+
+PRETRAINING = ("weights", "weights_backbone")
+
+
+def sketch(target: str, num_classes: int, **options: Any) -> nn.Module:
+    """The detector that ``target`` builds, on torch's ``meta`` device: shapes without memory, no download, 0.1 s.
+
+    Args:
+        target: dotted path of a builder, as in ``detector._target_``.
+        num_classes: background included.
+        options: further arguments of the builder; pretrained weights among them are ignored.
+
+    Raises:
+        ImportError: no such builder.
+    """
+    module, _, name = target.rpartition(".")
+    try:
+        builder = getattr(import_module(module), name)
+    except (AttributeError, ValueError) as error:
+        raise ImportError(f"detector._target_={target!r} does not exist: {error}") from None
+    accepted = inspect.signature(builder).parameters
+    options = {**options, **{option: None for option in PRETRAINING if option in accepted}}
+    with torch.device("meta"):
+        model: nn.Module = builder(num_classes=num_classes, **options)
+    return model
+
+
+def heads_for(target: str, num_classes: int, **options: Any) -> dict[str, Head]:
+    """Stage -> facts of the detector that ``target`` builds; arguments as of :func:`sketch`."""
+    model = sketch(target, num_classes, **options)
+    return family_of(model).heads(model)
+
+
+def refusals_for(
+    target: str,
+    num_classes: int,
+    root: Trio,
+    *,
+    rpn: Trio | None = None,
+    stages: Mapping[str, Trio] | None = None,
+    **options: Any,
+) -> list[str]:
+    """Why :func:`harness.detectors.equip.equip` would refuse these trios in the detector that ``target`` builds.
+
+    Returns:
+        One line a reason, none where they can train; a stage that the detector does not have is such a line, too.
+    """
+    try:
+        return refusals(*planned(sketch(target, num_classes, **options), root, rpn=rpn, stages=stages))
+    except ValueError as error:
+        return [str(error)]
