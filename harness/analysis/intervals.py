@@ -31,8 +31,8 @@ def bca_interval(
     """Bias-corrected and accelerated bootstrap interval (Efron 1987; Efron & Tibshirani 1993, section 14.3).
 
     `statistic` takes an array and `axis`. The bootstrap only knows the spread that it has seen, so with few values it
-    is too narrow: of normal means it covers about 76 % at n = 3, 84 % at 5 and 91 % at 10 when asked for 95 %
-    (simulated; see the test). Below 10 seeds trust `t_interval`. NaN below 2 values.
+    is too narrow: asked for 95 %, it covers a normal mean in 74 % of cases at n = 3, 84 % at 5, 90 % at 10 (simulated;
+    see the test). Below 10 seeds trust `t_interval`. NaN below 2 values.
     """
     x = _values(values, level)
     if resamples < 1:

@@ -59,7 +59,7 @@ class Decision:
     """What the test says about one row of differences."""
 
     p: float  # two-sided; NaN with fewer than 2 differences
-    p_holm: float  # adjusted for all comparisons decided together
+    p_holm: float  # adjusted for all comparisons decided together; NaN where no p could have been small enough
     verdict: str  # better | worse | no difference shown | not enough seeds
 
 
@@ -72,8 +72,8 @@ class Comparison:
     n: int  # paired seeds
     mean_difference: float  # this minus the baseline, in the unit of the score
     interval: Interval  # Student's, of the mean difference; not corrected for several comparisons
-    p: float
-    p_holm: float
+    p: float  # two-sided, of `test`
+    p_holm: float  # adjusted for the comparisons tested together; NaN if n can show nothing and was left out
     verdict: str  # better | worse | no difference shown | not enough seeds
     seeds_needed: int | None  # further seeds to settle it; 0 where it is settled, None where that cannot be said
     sd: float  # standard deviation of the differences
@@ -98,6 +98,7 @@ def decide(
     A row is `better` or `worse` if its Holm-adjusted p is at most alpha: the chance that any row of a sweep is called
     so falsely is at most alpha. It is `not enough seeds` if even the least p that the test can give with so many
     differences would not have been enough, and `no difference shown` otherwise, which is no proof of equality.
+    Rows so short that no data could show anything cannot be called falsely either: Holm's correction leaves them out.
     """
     if test not in TESTS:
         raise ValueError(f"test must be one of {', '.join(TESTS)}, got {test!r}")
@@ -105,13 +106,19 @@ def decide(
         raise ValueError(f"alpha must be in (0, 1), got {alpha:g}")
     rows = [np.asarray(row, np.float64) for row in differences]
     p = np.array([_p_value(row, test) for row in rows])
-    adjusted = holm(p)
+    floors = np.array([_floor(len(row), test) for row in rows])
+    family = np.where(floors <= alpha, p, np.nan)
+    adjusted = holm(family)
     decisions = []
     for i, row in enumerate(rows):
+        best_case = family.copy()
+        best_case[i] = floors[i]
         if adjusted[i] <= alpha:
             verdict = BETTER if (row.mean() > 0) == higher_is_better else WORSE
+        elif holm(best_case)[i] <= alpha:
+            verdict = NO_DIFFERENCE_SHOWN
         else:
-            verdict = NO_DIFFERENCE_SHOWN if _could_show(i, row, p, alpha, test) else NOT_ENOUGH_SEEDS
+            verdict = NOT_ENOUGH_SEEDS
         decisions.append(Decision(float(p[i]), float(adjusted[i]), verdict))
     return decisions
 
@@ -171,15 +178,11 @@ def _p_value(row: NDArray[np.float64], test: str) -> float:
     return sign_flip_test(row) if test == "sign_flip" else paired_t_test(row)
 
 
-def _could_show(i: int, row: NDArray[np.float64], p: NDArray[np.float64], alpha: float, test: str) -> bool:
-    """Whether the least p possible with so many differences would have been enough, the other rows as they are."""
+def _floor(n: int, test: str) -> float:
+    """The least p that n differences can give."""
     if test == "t":
-        return len(row) >= MIN_SEEDS_OF_T
-    if len(row) < 2:
-        return False
-    best = p.copy()
-    best[i] = sign_flip_floor(len(row))
-    return bool(holm(best)[i] <= alpha)
+        return 0.0 if n >= MIN_SEEDS_OF_T else 1.0
+    return sign_flip_floor(n) if n else 1.0
 
 
 def _further_seeds(
