@@ -12,6 +12,7 @@ from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from harness.boxes import aligned_iou
 from harness.heads import Head, Outputs
@@ -193,6 +194,12 @@ class Criterion(nn.Module):
         try:
             targets = self._targets(truth, candidates, assignment, everything)
             classification, regression = self._slot_losses(outputs, targets, assignment, everything)
+            if self.head.classify_positives_only and outputs.objectness is not None:
+                # Here the background is learnt by the objectness: without it every negative would look equally easy.
+                objectness = binary_cross_entropy_with_logits(
+                    outputs.objectness.float(), everything.positive.float(), reduction="none"
+                )
+                classification = classification + objectness * everything.weight
         finally:
             self.loss.train(training)
         return CandidateLosses(
