@@ -38,10 +38,12 @@ def compose_and_run(config: DictConfig) -> float | None:
 
     from harness.job import run_job  # a job that is refused above has not paid for importing torch
 
-    sources = [source.path for source in hydra_config.runtime.config_sources if source["schema"] == "file"]
+    sources = [source.path for source in hydra_config.runtime.config_sources if source.schema == "file"]
     outcome = run_job(config, choices=choices, overrides=list(hydra_config.overrides.task), sources=sources)
     if job_folder is not None:
         outcome.write(job_folder)
+    elif config.mode == "check" and not outcome.exit_code:
+        print("this combination can work")
     elif outcome.exit_code:
         raise SystemExit(outcome.exit_code)
     return outcome.map

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -20,13 +18,18 @@ EXIT_CODES = {State.DONE: 0, State.FAILED: 1, State.REFUSED: 2, State.INTERRUPTE
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one job ended."""
+    """How one job ended: ``outcome.json`` in the folder of a sweep's job."""
 
     state: State
-    reason: str = ""  # one line where not done
+    reason: str = ""  # where not done
     folder: str | None = None  # of the run, where it got one
     map: float | None = None
-    exit_code: int = 0
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """For the shell."""
+        return EXIT_CODES[self.state]
 
     def write(self, job_folder: str) -> None:
         """Leaves the outcome where the end of the sweep finds it; jobs may run in other processes."""
@@ -37,7 +40,7 @@ class Outcome:
 def run_job(
     config: DictConfig, *, choices: Mapping[str, str], overrides: Sequence[str], sources: Sequence[str]
 ) -> Outcome:
-    """Runs one composed configuration; never raises for what a user can cause.
+    """Runs or checks one composed configuration; does not raise for what a user can cause.
 
     Args:
         config: the composed configuration.
@@ -48,11 +51,13 @@ def run_job(
     from harness import runner
 
     try:
+        if config.mode == "check":
+            runner.check(config, sources)
+            return Outcome(State.DONE, overrides=list(overrides))
         finished = runner.run(config, choices=choices, sources=sources)
     except runner.Stopped as stop:
         job = f" [{' '.join(overrides)}]" if overrides else ""
-        log.error("harness: %s%s: %s", stop.state, job, stop.reason)
-        if stop.state is State.FAILED and os.environ.get("HARNESS_TRACE") == "1":
-            log.error("%s", "".join(traceback.format_exception(stop)))
-        return Outcome(stop.state, stop.reason, stop.folder, exit_code=EXIT_CODES[stop.state])
-    return Outcome(State.DONE, folder=str(finished.folder), map=finished.map)
+        if config.mode != "check" or not overrides:
+            log.error("harness: %s%s: %s", stop.state, job, " ".join(stop.reason.split()))
+        return Outcome(stop.state, stop.reason, stop.folder, overrides=list(overrides))
+    return Outcome(State.DONE, folder=str(finished.folder), map=finished.map, overrides=list(overrides))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ class Pieces:
     root: Trio
     stages: dict[str, Trio]
     shadows: dict[str, Sampler]
+
+    def rpn_and_others(self) -> tuple[Trio | None, dict[str, Trio]]:
+        """The RPN's trio and those of further stages, as ``equip`` takes them."""
+        return self.stages.get("rpn"), {name: trio for name, trio in self.stages.items() if name != "rpn"}
 
 
 def build_pieces(config: DictConfig, sources: Sequence[str]) -> Pieces:
@@ -78,8 +83,10 @@ def _shadows(config: DictConfig, sources: Sequence[str]) -> dict[str, Sampler]:
     """The samplers of ``analysis.shadow``, with the quota of the root stage as if they had been chosen for it."""
     shadows = {}
     for name in config.analysis.shadow:
-        stage: Mapping[str, Any] = {**config, "sampler": OmegaConf.load(_sampler_file(name, sources))}
-        shadows[name] = build(OmegaConf.create(stage).sampler, f"analysis.shadow[{name}]")
+        stage = copy.deepcopy(config)
+        OmegaConf.set_struct(stage, False)
+        stage.sampler = OmegaConf.load(_sampler_file(name, sources))
+        shadows[name] = build(stage.sampler, f"analysis.shadow[{name}]")
     return shadows
 
 

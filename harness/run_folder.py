@@ -22,7 +22,6 @@ WITHOUT_EFFECT = (
     "run.checkpoint_iterations",
     "run.progress",
     "tracker",
-    "analysis",
     "data.root",
     "data.cache_dir",
     "data.cache_bytes",

@@ -15,13 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.analysis.telemetry import SamplingTelemetry
-from harness.compatibility import IncompatibleError, refusals
+from harness.compatibility import IncompatibleError
 from harness.config import ConfigError, HarnessConfig, RunConfig
 from harness.data.export import to_coco
 from harness.data.loading import train_loader, val_loader
 from harness.data.records import DataError
 from harness.data.splits import Splits
-from harness.detectors import equip, heads_for
+from harness.detectors.equip import equip
+from harness.detectors.facts import refusals_for
 from harness.environment import describe
 from harness.pieces import Pieces, build, build_pieces
 from harness.records import Cost, Result, State, whole, write_json
@@ -44,7 +45,7 @@ class Stopped(Exception):
     def __init__(self, state: State, reason: str, folder: Path | None) -> None:
         super().__init__(reason)
         self.state = state
-        self.reason = " ".join(reason.split())
+        self.reason = reason
         self.folder = None if folder is None else str(folder)
 
 
@@ -53,7 +54,7 @@ class Finished:
     """A run whose result stands on disk."""
 
     folder: Path
-    map: float
+    map: float | None  # None: the validation split has no object
 
 
 def run(config: DictConfig, *, choices: Mapping[str, str], sources: Sequence[str]) -> Finished:
@@ -68,13 +69,10 @@ def run(config: DictConfig, *, choices: Mapping[str, str], sources: Sequence[str
         Stopped: refused, failed or interrupted; the run folder says the same.
     """
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    settings: HarnessConfig = OmegaConf.to_object(config)  # type: ignore[assignment]
     try:
-        settings.check()
-        pieces = build_pieces(config, sources)
-        check_compatible(config, pieces)
-    except (ConfigError, IncompatibleError) as error:
-        raise _recorded(State.REFUSED, str(error), plain, choices, "") from error
+        settings, pieces = check(config, sources)
+    except Stopped as refused:
+        raise _recorded(State.REFUSED, refused.reason, plain, choices, "") from refused
     try:
         splits: Splits = build(config.data, "data")
     except (ConfigError, DataError, OSError) as error:
@@ -88,16 +86,23 @@ def run(config: DictConfig, *, choices: Mapping[str, str], sources: Sequence[str
         raise Stopped(State.FAILED, _os_line(error), path) from error
 
 
-def check_compatible(config: DictConfig, pieces: Pieces) -> None:
-    """Refuses trios that cannot work in the heads of the chosen detector, before anything is built.
+def check(config: DictConfig, sources: Sequence[str]) -> tuple[HarnessConfig, Pieces]:
+    """Everything that can be refused before data, detector or device are touched.
 
     Raises:
-        IncompatibleError: one line each.
+        Stopped: refused, with one line a reason.
     """
-    heads = heads_for(config.detector["_target_"], num_classes=2)
-    root = next(iter(name for name in heads if name in ("roi", "dense")))
-    if lines := refusals(heads, {root: pieces.root, **pieces.stages}):
-        raise IncompatibleError("\n".join(lines))
+    try:
+        settings: HarnessConfig = OmegaConf.to_object(config)  # type: ignore[assignment]
+        settings.check()
+        pieces = build_pieces(config, sources)
+        builder = dict(config.detector)
+        rpn, stages = pieces.rpn_and_others()
+        if lines := refusals_for(builder.pop("_target_"), 2, pieces.root, rpn=rpn, stages=stages, **builder):
+            raise IncompatibleError("\n".join(lines))
+    except (ConfigError, IncompatibleError, ImportError) as error:
+        raise Stopped(State.REFUSED, str(error), None) from error
+    return settings, pieces
 
 
 def folder_of(plain: Mapping[str, Any], choices: Mapping[str, str], fingerprint: str) -> Path:
@@ -141,9 +146,9 @@ def _in_folder(
     splits: Splits,
 ) -> Finished:
     if folder.finished:
-        result = folder.result()
-        log.info("already done: %s (mAP %.3f)", folder.path, result["metrics"]["map"])
-        return Finished(folder.path, result["metrics"]["map"])
+        known = folder.result()["metrics"]["map"]
+        log.warning("already done: %s (mAP %s)", folder.path, _shown(known))
+        return Finished(folder.path, known)
     _describe(folder, plain, choices)
     status = folder.status
     folder.say(State.RUNNING, iteration=status.iteration if status else 0)
@@ -163,7 +168,9 @@ def _in_folder(
         raise Stopped(State.FAILED, f"{reason} (traceback in {folder.path}/error.txt)", folder.path) from error
     finally:
         lease.release()
-    return Finished(folder.path, result.metrics["map"])
+    accuracy = result.metrics
+    log.warning("mAP %s, AP50 %s: %s", _shown(accuracy["map"]), _shown(accuracy["map50"]), folder.path)
+    return Finished(folder.path, accuracy["map"])
 
 
 def _saved_iteration(folder: RunFolder) -> int:
@@ -253,13 +260,14 @@ class Run:
         plain = build(self.config.detector, "detector", num_classes=len(self.splits.classes) + 1).to(self.device)
         if self.settings.channels_last:
             plain = plain.to(memory_format=torch.channels_last)
+        rpn, stages = self.pieces.rpn_and_others()
         model = equip(
             plain,
             self.pieces.root.assigner,
             self.pieces.root.sampler,
             self.pieces.root.loss,
-            rpn=self.pieces.stages.get("rpn"),
-            stages={name: trio for name, trio in self.pieces.stages.items() if name != "rpn"},
+            rpn=rpn,
+            stages=stages,
             generator=streams.sampling,
             shadows=self.pieces.shadows,
             shadow_generator=streams.shadow,
@@ -323,6 +331,10 @@ class Run:
                 sessions=training.sessions,
             ),
         )
+
+
+def _shown(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def _wandb_key(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from harness.check import matrix
 from harness.records import State, read_json
 
 
@@ -20,6 +21,9 @@ class SweepEnd(Callback):
         """Raises SystemExit(1) where a job did not end well; the table is printed first."""
         folder = Path(config.hydra.sweep.dir)
         outcomes = [read_json(path) for path in sorted(folder.glob("*/outcome.json"), key=lambda p: int(p.parent.name))]
+        if config.mode == "check":
+            print(matrix(outcomes))
+            return
         runs = [outcome["folder"] for outcome in outcomes if outcome["state"] == State.DONE]
         if runs:
             from harness.report.summary import print_summary  # pandas is wanted at the end only
