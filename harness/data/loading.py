@@ -5,7 +5,6 @@ Batch number `step` never depends on the batches before it, so a run resumes at 
 seen once an epoch although no batch is short.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -145,8 +144,3 @@ def _options(num_workers: int, pin_memory: bool) -> dict[str, Any]:
         "pin_memory": pin_memory,
         "generator": torch.Generator(),
     }
-
-
-def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Batches that an epoch takes, rounded up."""
-    return math.ceil(num_images / batch_size)

@@ -10,7 +10,9 @@ from torchvision.transforms.v2 import functional
 
 from harness.data.dataset import Sample, Target
 
-MIN_SIDE = 1.0  # px; what a crop leaves of a box below it shows nothing of the object
+# What a cut leaves of a box below these shows nothing of the object (YOLOv5 and its successors use the same two).
+MIN_SIDE = 2.0  # px
+MIN_SHARE = 0.1  # of its area
 
 
 def apply(transform: v2.Transform, sample: Sample) -> Sample:
@@ -27,15 +29,18 @@ def as_boxes(boxes: Tensor, image: Tensor) -> Any:
 
 
 def tidy(image: Tensor, boxes: Any, target: Target) -> Sample:
-    """The sample of `image` with the transformed `boxes`, row by row those of `target`: cut at the edges, and without
-    those that were emptied by it. A box that was under MIN_SIDE by itself and lost nothing stays.
+    """The sample of `image` with the transformed `boxes`, row by row those of `target`, cut at the image's edges.
 
-    `area` is the transformed box's, as the mask's is not known.
+    Boxes that the cut (nearly) empties are dropped. One that lost nothing stays, however small; so does any rest of a
+    region to ignore. `area` is the transformed box's, as the mask's is not known.
     """
     whole = boxes.as_subclass(Tensor)
     cut = functional.clamp_bounding_boxes(boxes).as_subclass(Tensor)
     sides, whole_sides = cut[:, 2:] - cut[:, :2], whole[:, 2:] - whole[:, :2]
-    kept = ((sides >= MIN_SIDE) | ((sides == whole_sides) & (sides > 0))).all(dim=1)
+    share = sides.prod(dim=1) / whole_sides.prod(dim=1).clamp(min=torch.finfo(sides.dtype).tiny)
+    untouched = (sides == whole_sides).all(dim=1)
+    telling = (sides >= MIN_SIDE).all(dim=1) & (share >= MIN_SHARE)
+    kept = (sides > 0).all(dim=1) & (untouched | telling | (target["iscrowd"] == 1))
     rows = {key: value[kept] for key, value in target.items() if key not in ("boxes", "area", "image_id")}
     final = cut[kept]
     area = (final[:, 2:] - final[:, :2]).prod(dim=1)

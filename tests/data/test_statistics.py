@@ -1,0 +1,47 @@
+import json
+
+import numpy as np
+
+from harness.data.coco import coco
+from harness.data.splits import Splits
+from harness.data.statistics import describe, spread
+from tests.data.conftest import WriteCoco
+
+
+def test_counts_and_quantiles(write_coco: WriteCoco) -> None:
+    boxes = [[0, 0, 10, 10], [5, 5, 20, 5], [0, 0, 40, 30]]
+    content = {
+        "images": {1: (60, 40), 2: (60, 40), 3: (60, 40)},
+        "annotations": [
+            {"id": k, "image_id": 1, "category_id": 1 + k % 2, "bbox": box, "iscrowd": int(k == 2)}
+            for k, box in enumerate(boxes)
+        ]
+        + [{"id": 9, "image_id": 2, "category_id": 1, "bbox": [0, 0, 0, 4]}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+    options = {"train_annotations": "train.json", "train_images": "train", "val_annotations": "train.json"}
+    found = describe(coco(str(write_coco(train=content)), **options, val_images="train", on_bad="drop"))
+    assert json.loads(json.dumps(found)) == found
+    train = found["train"]
+    assert (train["images"], train["images_without_objects"], train["objects"], train["ignored"]) == (3, 2, 2, 1)
+    assert train["objects_per_class"] == {"cat": 1, "dog": 1}
+    assert train["objects_per_image"]["max"] == 2
+    assert train["box_side"]["median"] == 10
+    assert train["box_aspect"]["max"] == 4
+    assert train["box_share"]["min"] == 100 / 2400
+    assert train["image_width"]["mean"] == 60
+    assert found["problems"][0]["file"] == "train.json"
+    assert found["problems"][0]["object"] == 9
+    assert found["problems"][0]["outcome"] == "dropped"
+
+
+def test_of_the_embedded_data(scenes30: Splits) -> None:
+    found = describe(scenes30)
+    assert found["problems"] == []
+    assert sum(found["train"]["objects_per_class"].values()) == found["train"]["objects"]
+    assert found["val"]["images"] == 8
+    assert found["fingerprint"] == scenes30.fingerprint
+
+
+def test_spread_of_nothing() -> None:
+    assert spread(np.zeros(0)) == {}
