@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from harness.types import Activation, Need
@@ -19,12 +20,28 @@ class ClassificationLoss(nn.Module):
 
     ``target`` is a column of the logits; with sigmoid the value ``C`` (one past the last) means that no column is on.
     A subclass writes :meth:`elementwise`. State (GHM, EQLv2, seesaw) lives in buffers and changes in training mode
-    only, as BatchNorm's does: hard example mining ranks with the loss in evaluation mode.
+    only, as BatchNorm's does: hard example mining ranks with the loss in evaluation mode. What is kept for each class
+    is allocated by :meth:`prepare`. Computed in float32 at least, whatever the logits are.
     """
 
     activation: ClassVar[Activation]
-    needs: ClassVar[frozenset[Need]] = frozenset()
-    background_last: ClassVar[bool] = False  # the loss tells the background column apart: it must be the last one
+    needs: frozenset[Need] = frozenset()
+    background_last: bool = False  # the loss tells the background column apart: it must be the last one
+    extra_columns: int = 0  # logits that the loss wants beyond one a class and the background's
+
+    def prepare(self, columns: int) -> None:
+        """Called by the criterion, once, before the first step and before a checkpoint is loaded.
+
+        Args:
+            columns: of the logits that the loss will see.
+
+        Raises:
+            ValueError: the loss is already prepared for another number of columns.
+        """
+
+    def activation_of(self, logits: Tensor) -> Tensor:
+        """``(*, C)`` probabilities at inference, of logits in the loss's own column order."""
+        return logits.softmax(-1) if self.activation is Activation.SOFTMAX else logits.sigmoid()
 
     def elementwise(
         self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
@@ -42,8 +59,14 @@ class ClassificationLoss(nn.Module):
     def forward(
         self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
     ) -> Tensor:
-        """``(*, S)`` loss of each slot, multiplied by its weight; exactly 0 where the weight is 0."""
-        loss = self.elementwise(logits, target, weight=weight, quality=quality)
+        """``(*, S)`` loss of each slot, multiplied by its weight; exactly 0 where the weight is 0.
+
+        Raises:
+            ValueError: the loss needs the quality of the positives and none is given.
+        """
+        if quality is None and Need.QUALITY in self.needs:
+            raise ValueError(f"{type(self).__name__} needs quality, a soft target for each positive; none was given")
+        loss = self.elementwise(in_full_precision(logits), target, weight=weight, quality=quality)
         loss = loss.sum(-1) if loss.dim() > target.dim() else loss
         return loss if weight is None else (loss * weight).masked_fill(weight == 0, 0.0)
 
@@ -57,7 +80,10 @@ class Space(StrEnum):
 
 
 class RegressionLoss(nn.Module):
-    """The loss of a head's boxes, on the positives. A subclass writes :meth:`elementwise`."""
+    """The loss of a head's boxes, on the positives. A subclass writes :meth:`elementwise`.
+
+    Computed in float32 at least: a box in bfloat16 is exact to a pixel or two only.
+    """
 
     space: ClassVar[Space]
 
@@ -67,6 +93,11 @@ class RegressionLoss(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S)`` loss of each slot, multiplied by its weight; exactly 0 where the weight is 0."""
-        loss = self.elementwise(prediction, target, weight=weight)
+        loss = self.elementwise(in_full_precision(prediction), in_full_precision(target), weight=weight)
         loss = loss.sum(-1) if loss.dim() == target.dim() else loss
         return loss if weight is None else (loss * weight).masked_fill(weight == 0, 0.0)
+
+
+def in_full_precision(values: Tensor) -> Tensor:
+    """The values in float32 where they have fewer bits."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values

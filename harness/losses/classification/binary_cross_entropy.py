@@ -1,0 +1,61 @@
+"""Sigmoid cross entropy, one yes or no a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.losses.columns import replace_column, target_column
+from harness.losses.interface import ClassificationLoss
+from harness.types import Activation, Need
+
+
+class BinaryCrossEntropyLoss(ClassificationLoss):
+    """``-q log p`` in the column that is on, ``-log(1 - p)`` in the others; the loss of an RPN and of YOLO heads.
+
+    Args:
+        soft: the target of the column that is on is the positive's quality instead of 1 (YOLOX, section 2.1).
+        class_weight: factor of the positive term of each column, >= 0; ``None`` weighs all alike.
+        ignore_index: a target whose slots have loss 0; ``None`` ignores nothing.
+
+    Raises:
+        ValueError: a negative class weight.
+    """
+
+    activation: ClassVar[Activation] = Activation.SIGMOID
+    class_weight: Tensor | None
+
+    def __init__(
+        self, soft: bool = False, class_weight: Sequence[float] | None = None, ignore_index: int | None = None
+    ) -> None:
+        super().__init__()
+        if class_weight is not None and not all(value >= 0 for value in class_weight):
+            raise ValueError(
+                f"BinaryCrossEntropyLoss: class_weight={list(class_weight)} must hold numbers of at least 0"
+            )
+        weights = None if class_weight is None else torch.tensor([float(value) for value in class_weight])
+        self.register_buffer("class_weight", weights, persistent=False)
+        self.soft = soft
+        self.needs = frozenset({Need.QUALITY}) if soft else frozenset()
+        self.ignore_index = ignore_index
+
+    def elementwise(
+        self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
+    ) -> Tensor:
+        """``(*, S, C)``."""
+        index, on = target_column(logits, target)
+        logit = logits.gather(-1, index)
+        positive = -F.logsigmoid(logit)
+        if self.class_weight is not None:
+            positive = positive * self.class_weight.to(logits.dtype)[index]
+        if self.soft and quality is not None:
+            share = quality.unsqueeze(-1).to(logits.dtype)
+            positive = share * positive - (1 - share) * F.logsigmoid(-logit)
+        loss = replace_column(-F.logsigmoid(-logits), index, on, positive)
+        if self.ignore_index is None:
+            return loss
+        return loss.masked_fill((target == self.ignore_index).unsqueeze(-1), 0.0)

@@ -1,0 +1,111 @@
+"""Equalization loss v2: gradient-balanced sigmoids for long-tailed classes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.losses.columns import replace_column, target_column
+from harness.losses.interface import ClassificationLoss
+from harness.types import Activation
+
+
+class EQLv2Loss(ClassificationLoss):
+    """Sigmoid cross entropy, each class re-weighted by its accumulated positive over negative gradient (Tan 2021).
+
+    The background has a column of its own, the last one, that is never re-weighted (section 3.3, "objectness branch").
+    State: the accumulated gradients, which enter from the next call on.
+
+    Args:
+        mu: ratio at which a class's negatives have half their weight.
+        gamma: steepness of that sigmoid.
+        alpha: how much the positives of a weakened class gain, >= 0.
+        background_column: false for a sigmoid head without a background column (one-stage).
+        columns: of the logits, where the loss is used without a criterion; see :meth:`prepare`.
+
+    Raises:
+        ValueError: ``alpha`` below 0.
+    """
+
+    activation: ClassVar[Activation] = Activation.SIGMOID
+    pos_grad: Tensor
+    neg_grad: Tensor
+    pos_neg: Tensor
+
+    def __init__(
+        self,
+        mu: float = 0.8,
+        gamma: float = 12.0,
+        alpha: float = 4.0,
+        background_column: bool = True,
+        columns: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not alpha >= 0:
+            raise ValueError(f"EQLv2Loss: alpha={alpha} must be at least 0")
+        self.mu = mu
+        self.gamma = gamma
+        self.alpha = alpha
+        self.background_last = background_column
+        self.columns: int | None = None
+        if columns is not None:
+            self.prepare(columns)
+
+    def prepare(self, columns: int) -> None:
+        """Allocates one accumulator a class."""
+        if self.columns == columns:
+            return
+        if self.columns is not None:
+            raise ValueError(f"EQLv2Loss keeps state for {self.columns} columns; it cannot serve {columns} as well")
+        self.columns = columns
+        classes = columns - int(self.background_last)
+        self.register_buffer("pos_grad", torch.zeros(classes))
+        self.register_buffer("neg_grad", torch.zeros(classes))
+        self.register_buffer("pos_neg", torch.full((classes,), 100.0))  # until seen, a class counts as balanced
+
+    def activation_of(self, logits: Tensor) -> Tensor:
+        """``(*, C)`` sigmoids; the classes times the probability that it is no background."""
+        scores = logits.sigmoid()
+        if not self.background_last:
+            return scores
+        background = scores[..., -1:]
+        return torch.cat((scores[..., :-1] * (1 - background), background), -1)
+
+    def elementwise(
+        self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
+    ) -> Tensor:
+        """``(*, S, C)``.
+
+        Raises:
+            ValueError: not prepared for this number of columns.
+        """
+        if self.columns != logits.shape[-1]:
+            raise ValueError(f"EQLv2Loss is prepared for {self.columns} columns, the logits have {logits.shape[-1]}")
+        negative = torch.sigmoid(self.gamma * (self.pos_neg.to(logits.dtype) - self.mu))
+        if self.background_last:
+            negative = F.pad(negative, (0, 1), value=1.0)
+        positive = 1 + self.alpha * (1 - negative)
+        index, on = target_column(logits, target)
+        on_loss = -F.logsigmoid(logits.gather(-1, index)) * positive[index]
+        loss = replace_column(-F.logsigmoid(-logits) * negative, index, on, on_loss)
+        if self.training:
+            self._accumulate(logits.detach(), target, positive, negative, weight)
+        return loss
+
+    @torch.no_grad()
+    def _accumulate(
+        self, logits: Tensor, target: Tensor, positive: Tensor, negative: Tensor, weight: Tensor | None
+    ) -> None:
+        logits, target = logits.flatten(0, -2), target.flatten()
+        hit = target.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
+        probability = logits.sigmoid()
+        exists = torch.ones_like(probability) if weight is None else (weight > 0).flatten().unsqueeze(-1)
+        classes = self.pos_grad.shape[0]
+        gained = (((1 - probability) * hit * exists).sum(0) * positive)[:classes]
+        lost = ((probability * ~hit * exists).sum(0) * negative)[:classes]
+        self.pos_grad.add_(gained.to(self.pos_grad.dtype))
+        self.neg_grad.add_(lost.to(self.neg_grad.dtype))
+        self.pos_neg.copy_(self.pos_grad / (self.neg_grad + 1e-10))

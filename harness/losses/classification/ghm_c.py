@@ -1,0 +1,56 @@
+"""Gradient harmonising classification loss."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.losses.columns import replace_column, target_column
+from harness.losses.gradient_density import GradientDensity
+from harness.losses.interface import ClassificationLoss
+from harness.types import Activation
+
+
+class GHMCLoss(ClassificationLoss):
+    """Sigmoid cross entropy, each column weighted by the inverse density of its gradient norm (Li 2019, eq. 9).
+
+    Every column of every slot is an example of its own, so a slot's loss is the mean over its columns: divided by the
+    slots (normaliser ``sampled``) it is the paper's mean over examples.
+
+    Args:
+        bins: of the gradient norm, >= 1.
+        momentum: of the density, in [0, 1); 0 keeps no state.
+
+    Raises:
+        ValueError: a parameter out of range.
+    """
+
+    activation: ClassVar[Activation] = Activation.SIGMOID
+
+    def __init__(self, bins: int = 10, momentum: float = 0.0) -> None:
+        super().__init__()
+        self.density = GradientDensity(bins, momentum)
+
+    def elementwise(
+        self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
+    ) -> Tensor:
+        """``(*, S, C)``, weighted by the density; 0 where the slot has weight 0."""
+        index, on = target_column(logits, target)
+        with torch.no_grad():
+            probability = logits.sigmoid()
+            norm = replace_column(probability, index, on, 1 - probability.gather(-1, index))
+            valid = torch.ones_like(norm, dtype=torch.bool)
+            if weight is not None:
+                valid = (weight > 0).unsqueeze(-1).expand_as(norm)
+            harmony = self.density(norm, valid, valid.sum().clamp(min=1).to(norm.dtype))
+        loss = replace_column(-F.logsigmoid(-logits), index, on, -F.logsigmoid(logits.gather(-1, index)))
+        return loss * harmony
+
+    def forward(
+        self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
+    ) -> Tensor:
+        """``(*, S)`` mean over the columns, multiplied by the slot's weight."""
+        return super().forward(logits, target, weight=weight, quality=quality) / logits.shape[-1]

@@ -1,0 +1,46 @@
+"""Focal loss towards a soft target."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.losses.columns import replace_column, target_column
+from harness.losses.interface import ClassificationLoss
+from harness.types import Activation, Need
+
+
+class QualityFocalLoss(ClassificationLoss):
+    """``|q - p|^beta`` times the cross entropy towards the quality ``q`` (Generalized Focal Loss, Li 2020, eq. 5).
+
+    ``q`` is the positive's quality in its column, 0 in the others.
+
+    Args:
+        beta: focusing exponent, 0 or at least 1 (between them its gradient has no bound).
+
+    Raises:
+        ValueError: ``beta`` out of range.
+    """
+
+    activation: ClassVar[Activation] = Activation.SIGMOID
+    needs: frozenset[Need] = frozenset({Need.QUALITY})
+
+    def __init__(self, beta: float = 2.0) -> None:
+        super().__init__()
+        if not (beta == 0 or beta >= 1):
+            raise ValueError(f"QualityFocalLoss: beta={beta} must be 0 or at least 1")
+        self.beta = beta
+
+    def elementwise(
+        self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
+    ) -> Tensor:
+        """``(*, S, C)``."""
+        index, on = target_column(logits, target)
+        logit = logits.gather(-1, index)
+        share = torch.zeros_like(logit) if quality is None else quality.unsqueeze(-1).to(logits.dtype)
+        entropy = -share * F.logsigmoid(logit) - (1 - share) * F.logsigmoid(-logit)
+        positive = (share - logit.sigmoid()).abs().pow(self.beta) * entropy
+        return replace_column(-logits.sigmoid().pow(self.beta) * F.logsigmoid(-logits), index, on, positive)

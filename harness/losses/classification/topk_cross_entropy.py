@@ -1,0 +1,51 @@
+"""Cross entropy of the hardest slots only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from harness.losses.classification.cross_entropy import CrossEntropyLoss
+from harness.losses.interface import ClassificationLoss
+from harness.types import Activation
+
+
+class TopKCrossEntropyLoss(ClassificationLoss):
+    """Mean cross entropy of the given fraction of the slots with the highest one (Wu 2016; nnU-Net's form).
+
+    Positives and negatives of the whole batch are ranked together, after the class weights. A slot that is kept counts
+    (slots / kept) times, so that the normaliser ``sampled`` gives the mean over those kept. At least one is kept.
+
+    Args:
+        fraction: share of the slots that is kept, in (0, 1].
+        class_weight: one factor a column of the logits, >= 0; ``None`` weighs all alike.
+
+    Raises:
+        ValueError: a parameter out of range.
+    """
+
+    activation: ClassVar[Activation] = Activation.SOFTMAX
+
+    def __init__(self, fraction: float = 0.7, class_weight: Sequence[float] | None = None) -> None:
+        super().__init__()
+        if not 0 < fraction <= 1:
+            raise ValueError(f"TopKCrossEntropyLoss: fraction={fraction} must lie in (0, 1]")
+        self.fraction = fraction
+        self.cross_entropy = CrossEntropyLoss(class_weight)
+
+    def elementwise(
+        self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
+    ) -> Tensor:
+        """``(*, S)``."""
+        loss = self.cross_entropy.elementwise(logits, target).flatten()
+        exists = torch.ones_like(loss, dtype=torch.bool) if weight is None else (weight > 0).flatten()
+        count = exists.sum()
+        # 0.7 of 90 is 62.99... in floating point and 63 in the paper.
+        kept = (count * self.fraction + 1e-4).floor().clamp(min=1)
+        order = loss.detach().masked_fill(~exists, -torch.inf).argsort(descending=True, stable=True)
+        rank = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
+        hard = (rank < kept) & exists
+        return (loss * hard * (count / kept)).view(target.shape)

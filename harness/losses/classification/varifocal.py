@@ -1,0 +1,54 @@
+"""Asymmetric focal loss towards a soft target."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.losses.columns import replace_column, target_column
+from harness.losses.interface import ClassificationLoss
+from harness.types import Activation, Need
+
+
+class VarifocalLoss(ClassificationLoss):
+    """Cross entropy towards the quality, weighted by it; only what is off is focused (VarifocalNet, Zhang 2021, eq. 2).
+
+    A positive of quality 0 counts as off, as in the paper.
+
+    Args:
+        alpha: weight of the columns that are off, >= 0.
+        gamma: focusing exponent of the columns that are off, 0 or at least 1.
+        iou_weighted: weigh a positive by its quality; by 1 where false.
+
+    Raises:
+        ValueError: a parameter out of range.
+    """
+
+    activation: ClassVar[Activation] = Activation.SIGMOID
+    needs: frozenset[Need] = frozenset({Need.QUALITY})
+
+    def __init__(self, alpha: float = 0.75, gamma: float = 2.0, iou_weighted: bool = True) -> None:
+        super().__init__()
+        if not alpha >= 0:
+            raise ValueError(f"VarifocalLoss: alpha={alpha} must be at least 0")
+        if not (gamma == 0 or gamma >= 1):
+            raise ValueError(f"VarifocalLoss: gamma={gamma} must be 0 or at least 1")
+        self.alpha = alpha
+        self.gamma = gamma
+        self.iou_weighted = iou_weighted
+
+    def elementwise(
+        self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
+    ) -> Tensor:
+        """``(*, S, C)``."""
+        index, on = target_column(logits, target)
+        logit = logits.gather(-1, index)
+        share = torch.zeros_like(logit) if quality is None else quality.unsqueeze(-1).to(logits.dtype)
+        positive = -share * F.logsigmoid(logit) - (1 - share) * F.logsigmoid(-logit)
+        if self.iou_weighted:
+            positive = positive * share
+        off = -self.alpha * logits.sigmoid().pow(self.gamma) * F.logsigmoid(-logits)
+        return replace_column(off, index, on & (share > 0), positive)

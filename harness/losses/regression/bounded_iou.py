@@ -1,0 +1,45 @@
+"""Upper bounds of the IoU, one a coordinate."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.losses.interface import RegressionLoss, Space
+
+
+class BoundedIoULoss(RegressionLoss):
+    """Smooth L1 of 1 - the greatest IoU that x, y, width or height alone still allow (Tychsen-Smith 2018, eq. 7 to 10).
+
+    Args:
+        beta: where the smooth L1 turns linear, > 0.
+        eps: added to every denominator, px, > 0.
+
+    Raises:
+        ValueError: a parameter that is not above 0.
+    """
+
+    space: ClassVar[Space] = Space.BOXES
+
+    def __init__(self, beta: float = 0.2, eps: float = 1e-3) -> None:
+        super().__init__()
+        for name, value in (("beta", beta), ("eps", eps)):
+            if not value > 0:
+                raise ValueError(f"BoundedIoULoss: {name}={value} must be above 0")
+        self.beta = beta
+        self.eps = eps
+
+    def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """``(*, S, 4)``: x, y, width, height."""
+        target = target.detach()
+        sides, target_sides = prediction[..., 2:] - prediction[..., :2], target[..., 2:] - target[..., :2]
+        shift = (
+            target[..., :2] + target[..., 2:] - prediction[..., :2] - prediction[..., 2:]
+        ).abs()  # twice the offset
+        offset = 1 - ((target_sides - shift) / (target_sides + shift + self.eps)).clamp(min=0)
+        size = 1 - torch.minimum(target_sides / (sides + self.eps), sides / (target_sides + self.eps))
+        bounds = torch.cat((offset, size), -1)
+        return F.smooth_l1_loss(bounds, torch.zeros_like(bounds), reduction="none", beta=self.beta)

@@ -1,0 +1,38 @@
+"""Complete IoU as a loss."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from harness.boxes import aligned_ciou
+from harness.losses.interface import RegressionLoss, Space
+
+
+class CIoULoss(RegressionLoss):
+    """1 - CIoU: centres, overlap and aspect ratio (Zheng 2020, eq. 8 to 11). Identical boxes have loss and gradient 0.
+
+    Args:
+        eps: lower bound of every denominator, > 0.
+        gate: the aspect term counts only above this IoU (mmdetection and the paper's later version);
+            ``None`` counts it everywhere, as torchvision's ``complete_box_iou_loss`` does.
+
+    Raises:
+        ValueError: ``eps`` not above 0, or a gate outside [0, 1].
+    """
+
+    space: ClassVar[Space] = Space.BOXES
+
+    def __init__(self, eps: float = 1e-6, gate: float | None = 0.5) -> None:
+        super().__init__()
+        if not eps > 0:
+            raise ValueError(f"CIoULoss: eps={eps} must be above 0")
+        if gate is not None and not 0 <= gate <= 1:
+            raise ValueError(f"CIoULoss: gate={gate} must lie in [0, 1], or be null")
+        self.eps = eps
+        self.gate = gate
+
+    def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """``(*, S)``."""
+        return 1 - aligned_ciou(prediction, target, self.eps, self.gate)

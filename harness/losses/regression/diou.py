@@ -1,0 +1,35 @@
+"""Distance IoU as a loss."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from harness.boxes import aligned_diou
+from harness.losses.interface import RegressionLoss, Space
+
+
+class DIoULoss(RegressionLoss):
+    """1 - DIoU: the distance of the centres over the enclosing diagonal (Zheng 2020, eq. 7).
+
+    torchvision's ``distance_box_iou_loss`` is the same but for how it avoids 0 / 0.
+
+    Args:
+        eps: lower bound of every denominator, > 0.
+
+    Raises:
+        ValueError: ``eps`` not above 0.
+    """
+
+    space: ClassVar[Space] = Space.BOXES
+
+    def __init__(self, eps: float = 1e-6) -> None:
+        super().__init__()
+        if not eps > 0:
+            raise ValueError(f"DIoULoss: eps={eps} must be above 0")
+        self.eps = eps
+
+    def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """``(*, S)``."""
+        return 1 - aligned_diou(prediction, target, self.eps)

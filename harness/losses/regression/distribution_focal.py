@@ -1,0 +1,35 @@
+"""Cross entropy of the two bins beside the target."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from harness.losses.interface import RegressionLoss, Space
+
+
+class DistributionFocalLoss(RegressionLoss):
+    """A side's distance as a distribution over bins 0, 1, ..., n - 1 whose mass should lie in the two bins beside the
+    target, in proportion (Generalized Focal Loss, Li 2020, eq. 6)."""
+
+    space: ClassVar[Space] = Space.DISTRIBUTION
+
+    def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """The shape of ``target``.
+
+        Args:
+            prediction: logits ``(*, n)``, or ``(*, S, 4 n)`` where ``target`` is ``(*, S, 4)``.
+            target: ``(*,)`` distances in bins; clamped to [0, n - 1].
+            weight: not used.
+        """
+        if prediction.dim() == target.dim():
+            prediction = prediction.unflatten(-1, (target.shape[-1], -1))
+        last = prediction.shape[-1] - 1
+        target = target.clamp(0, last)
+        left = target.floor().clamp(max=last - 1)
+        share = target - left  # of the right bin
+        index = left.long().unsqueeze(-1)
+        log_p = prediction.log_softmax(-1)
+        left_log_p, right_log_p = log_p.gather(-1, index).squeeze(-1), log_p.gather(-1, index + 1).squeeze(-1)
+        return -left_log_p * (1 - share) - right_log_p * share

@@ -1,0 +1,60 @@
+"""Extended IoU as a loss."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from harness.boxes import area
+from harness.losses.interface import RegressionLoss, Space
+
+
+class EIoULoss(RegressionLoss):
+    """Smooth L1 of 1 - extended IoU, whose intersection turns negative where the boxes are apart (Peng & Yu 2021, "A
+    systematic IoU-related method"; mmdetection's ``EIoULoss``, not the "efficient IoU" of Zhang 2021).
+
+    With the least near sides as origin, the signed intersection is the product of the far sides that both have less
+    the strips that only one has; it equals the ordinary one wherever the boxes overlap.
+
+    Args:
+        smooth_point: of 1 - IoU, below which the loss is quadratic, > 0.
+        eps: lower bound of the union, > 0.
+
+    Raises:
+        ValueError: a parameter that is not above 0.
+    """
+
+    space: ClassVar[Space] = Space.BOXES
+
+    def __init__(self, smooth_point: float = 0.1, eps: float = 1e-6) -> None:
+        super().__init__()
+        for name, value in (("smooth_point", smooth_point), ("eps", eps)):
+            if not value > 0:
+                raise ValueError(f"EIoULoss: {name}={value} must be above 0")
+        self.smooth_point = smooth_point
+        self.eps = eps
+
+    def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """``(*, S)``."""
+        intersection = _signed_intersection(prediction, target)
+        union = (area(prediction) + area(target) - intersection).clamp(min=self.eps)
+        gap = 1 - intersection / union
+        quadratic = 0.5 * gap.square() / self.smooth_point
+        return torch.where(gap < self.smooth_point, quadratic, gap - 0.5 * self.smooth_point)
+
+
+def _signed_intersection(first: Tensor, second: Tensor) -> Tensor:
+    """``(*,)``, px^2."""
+    origin = torch.minimum(first[..., :2], second[..., :2])
+    near = torch.maximum(first[..., :2], second[..., :2])  # of the overlap, if there is one
+    far = torch.minimum(first[..., 2:], second[..., 2:])
+    low, high = torch.minimum(near, far) - origin, torch.maximum(near, far) - origin
+    near, far = near - origin, far - origin
+    return (
+        far[..., 0] * far[..., 1]
+        + low[..., 0] * low[..., 1]
+        - near[..., 0] * high[..., 1]
+        - high[..., 0] * near[..., 1]
+    )

@@ -1,0 +1,51 @@
+"""Gradient harmonising regression loss."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from harness.losses.gradient_density import GradientDensity
+from harness.losses.interface import RegressionLoss, Space
+
+
+class GHMRLoss(RegressionLoss):
+    """Authentic smooth L1, each delta weighted by the inverse density of its gradient norm (Li 2019, eq. 10 to 13).
+
+    Every delta of every slot is an example of its own, so a slot's loss is the mean over its four: divided by the slots
+    (normaliser ``positives``) it is the paper's mean over examples.
+
+    Args:
+        mu: width of the quadratic part, > 0.
+        bins: of the gradient norm, >= 1.
+        momentum: of the density, in [0, 1); 0 keeps no state.
+
+    Raises:
+        ValueError: a parameter out of range.
+    """
+
+    space: ClassVar[Space] = Space.DELTAS
+
+    def __init__(self, mu: float = 0.02, bins: int = 10, momentum: float = 0.0) -> None:
+        super().__init__()
+        if not mu > 0:
+            raise ValueError(f"GHMRLoss: mu={mu} must be above 0")
+        self.mu = mu
+        self.density = GradientDensity(bins, momentum)
+
+    def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """``(*, S, 4)``, weighted by the density; 0 where the slot has weight 0."""
+        difference = prediction - target
+        length = torch.hypot(difference, torch.full_like(difference, self.mu))
+        with torch.no_grad():
+            count = torch.ones_like(difference)
+            if weight is not None:
+                count = weight.unsqueeze(-1).to(difference.dtype).expand_as(difference)
+            harmony = self.density((difference / length).abs(), count > 0, count.sum().clamp(min=1))
+        return (length - self.mu) * harmony
+
+    def forward(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """``(*, S)`` mean over the deltas, multiplied by the slot's weight."""
+        return super().forward(prediction, target, weight=weight) / target.shape[-1]

@@ -1,0 +1,35 @@
+"""Generalised IoU as a loss."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from harness.boxes import aligned_giou
+from harness.losses.interface import RegressionLoss, Space
+
+
+class GIoULoss(RegressionLoss):
+    """1 - GIoU: boxes apart are drawn together by their enclosing box (Rezatofighi 2019, algorithm 1).
+
+    torchvision's ``generalized_box_iou_loss`` and YOLOX's ``giou`` are the same but for how they avoid 0 / 0.
+
+    Args:
+        eps: lower bound of every denominator, > 0.
+
+    Raises:
+        ValueError: ``eps`` not above 0.
+    """
+
+    space: ClassVar[Space] = Space.BOXES
+
+    def __init__(self, eps: float = 1e-6) -> None:
+        super().__init__()
+        if not eps > 0:
+            raise ValueError(f"GIoULoss: eps={eps} must be above 0")
+        self.eps = eps
+
+    def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """``(*, S)``."""
+        return 1 - aligned_giou(prediction, target, self.eps)

@@ -1,0 +1,40 @@
+"""Intersection over union as a loss."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from harness.boxes import aligned_iou
+from harness.losses.interface import RegressionLoss, Space
+
+
+class IoULoss(RegressionLoss):
+    """A falling function of the IoU; without gradient where the boxes do not touch (UnitBox, Yu 2016).
+
+    Args:
+        mode: ``log`` is -ln IoU (the paper's), ``linear`` 1 - IoU, ``square`` 1 - IoU^2 (YOLOX's).
+        eps: lower bound of the IoU and of the union, > 0.
+
+    Raises:
+        ValueError: an unknown mode, or ``eps`` not above 0.
+    """
+
+    space: ClassVar[Space] = Space.BOXES
+
+    def __init__(self, mode: str = "log", eps: float = 1e-6) -> None:
+        super().__init__()
+        if mode not in ("log", "linear", "square"):
+            raise ValueError(f"IoULoss: mode={mode!r} is unknown; choose one of log, linear, square")
+        if not eps > 0:
+            raise ValueError(f"IoULoss: eps={eps} must be above 0")
+        self.mode = mode
+        self.eps = eps
+
+    def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """``(*, S)``."""
+        iou = aligned_iou(prediction, target, self.eps).clamp(min=self.eps)
+        if self.mode == "log":
+            return -iou.log()
+        return 1 - iou if self.mode == "linear" else 1 - iou.square()

@@ -1,0 +1,33 @@
+"""Absolute difference, quadratic near 0."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.losses.interface import RegressionLoss, Space
+
+
+class SmoothL1Loss(RegressionLoss):
+    """``x^2 / (2 beta)`` below ``beta`` and ``|x| - beta / 2`` above (Fast R-CNN, Girshick 2015, eq. 3).
+
+    Args:
+        beta: where the two meet, >= 0; 0 is the L1 loss. torchvision: 1/9 in RPN and RoI heads, 1 in SSD.
+
+    Raises:
+        ValueError: ``beta`` below 0.
+    """
+
+    space: ClassVar[Space] = Space.DELTAS
+
+    def __init__(self, beta: float = 1.0) -> None:
+        super().__init__()
+        if not beta >= 0:
+            raise ValueError(f"SmoothL1Loss: beta={beta} must be at least 0")
+        self.beta = beta
+
+    def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """``(*, S, 4)``."""
+        return F.smooth_l1_loss(prediction, target, reduction="none", beta=self.beta)
