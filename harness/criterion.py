@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from harness.boxes import aligned_iou
-from harness.heads import Head, Outputs
+from harness.heads import Head, Outputs, full_precision
 from harness.losses.interface import Space
 from harness.losses.pair import Loss
 from harness.types import (
@@ -196,8 +196,9 @@ class Criterion(nn.Module):
             classification, regression = self._slot_losses(outputs, targets, assignment, everything)
             if self.head.classify_positives_only and outputs.objectness is not None:
                 # Here the background is learnt by the objectness: without it every negative would look equally easy.
+                logits = full_precision(outputs.objectness)
                 objectness = binary_cross_entropy_with_logits(
-                    outputs.objectness.float(), everything.positive.float(), reduction="none"
+                    logits, everything.positive.to(logits.dtype), reduction="none"
                 )
                 classification = classification + objectness * everything.weight
         finally:
@@ -242,8 +243,8 @@ class Criterion(nn.Module):
         """``(B, S)`` weighted classification and regression losses of the slots."""
         head, loss = self.head, self.loss
         positive_weight = sample.weight * sample.positive
-        logits = outputs.logits.float()
-        deltas = head.deltas_of(outputs.deltas, targets.labels).float()
+        logits = full_precision(outputs.logits)
+        deltas = full_precision(head.deltas_of(outputs.deltas, targets.labels))
 
         quality = None
         if Need.QUALITY in loss.classification.needs:

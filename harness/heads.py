@@ -67,11 +67,11 @@ class Head:
 
     def foreground_scores(self, outputs: Outputs) -> Tensor:
         """``(*, N, K)`` probabilities of the foreground classes, ``sqrt(class x objectness)`` with an objectness."""
-        logits = outputs.logits.float()
+        logits = full_precision(outputs.logits)
         scores = logits.softmax(-1) if self.activation is Activation.SOFTMAX else logits.sigmoid()
         scores = scores[..., self.first_column : self.first_column + self.num_classes]
         if outputs.objectness is not None:
-            scores = (scores * outputs.objectness.float().sigmoid().unsqueeze(-1)).sqrt()
+            scores = (scores * full_precision(outputs.objectness).sigmoid().unsqueeze(-1)).sqrt()
         return scores
 
     def deltas_of(self, deltas: Tensor, labels: Tensor) -> Tensor:
@@ -83,7 +83,12 @@ class Head:
         return columns.gather(-2, index).squeeze(-2)
 
     def predictions(self, outputs: Outputs, boxes: Tensor) -> Predictions:
-        """What the head predicts for candidate ``boxes (*, N, 4)``; with class-specific deltas, for the likeliest one."""
+        """What the head predicts for candidate ``boxes (*, N, 4)``; class-specific deltas: of the likeliest class."""
         scores = self.foreground_scores(outputs)
-        deltas = self.deltas_of(outputs.deltas.float(), scores.argmax(-1))
+        deltas = self.deltas_of(full_precision(outputs.deltas), scores.argmax(-1))
         return Predictions(scores.detach(), self.coder.decode(deltas, boxes).detach())
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """At least float32: losses and probabilities are not taken in half precision. A double stays one."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
