@@ -1,0 +1,105 @@
+"""Dynamic soft label assignment: SimOTA with a soft class target and a soft centre prior (RTMDet)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness.assigners.costs import (
+    best_iou,
+    center_distances,
+    depth_in_boxes,
+    log_probabilities,
+    of_labels,
+)
+from harness.assigners.predicted import Predicted, read_predictions, read_strides, settled
+from harness.assigners.top_pairs import match_dynamic_k
+from harness.boxes import pairwise_iou
+from harness.types import Assignment, Candidates, GroundTruth, Need
+
+_IOU_EPS = 1e-7
+_BYTES_PER_PAIR = 40
+
+
+class DynamicSoftLabelAssigner:
+    """The assigner of RTMDet (Lyu et al. 2022, section 3.3).
+
+    Candidates whose centre lies in any object count, for every object. The cost of a pair is
+
+    - the cross entropy of the object's class with the IoU as its target, times ``(IoU - score) ** 2``, and of the other
+      classes with target 0, times ``score ** 2``;
+    - ``- iou_weight * log(IoU)``;
+    - ``10 ** (distance - soft_center_radius)``, the distance of the centres in strides.
+
+    Then :func:`~harness.assigners.top_pairs.match_dynamic_k`.
+
+    Args:
+        soft_center_radius: the distance of the centres, in strides, at which the centre prior costs 1.
+        topk: how many IoUs are summed to an object's number of candidates, which is the most it can have.
+        iou_weight: of the regression cost.
+        memory_bound: bytes that the pairwise tensors may take at once.
+
+    Raises:
+        ValueError: a parameter is out of range; on call, candidates without predictions or strides.
+
+    A candidate whose prediction is not finite is never positive. Computes in float32.
+    """
+
+    needs = frozenset({Need.PREDICTIONS, Need.STRIDES})
+
+    def __init__(
+        self,
+        soft_center_radius: float = 3.0,
+        topk: int = 13,
+        iou_weight: float = 3.0,
+        memory_bound: int = MEMORY_BOUND,
+    ) -> None:
+        if topk < 1:
+            raise ValueError(f"topk must be at least 1, got {topk}")
+        if soft_center_radius < 0:
+            raise ValueError(f"soft_center_radius must not be negative, got {soft_center_radius}")
+        if iou_weight < 0:
+            raise ValueError(f"iou_weight must not be negative, got {iou_weight}")
+        self.soft_center_radius = soft_center_radius
+        self.topk = topk
+        self.iou_weight = iou_weight
+        self.memory_bound = check_memory_bound(memory_bound)
+
+    def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        return by_images(
+            self._assign, truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound
+        )
+
+    def cost(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        """``(*, G, N)`` cost of every pair, infinite where it must not be, and the IoU of its prediction, 0 there."""
+        predicted = read_predictions(candidates, "DynamicSoftLabelAssigner")
+        strides = read_strides(candidates, "DynamicSoftLabelAssigner")
+        centers, boxes = candidates.centers.float(), truth.boxes.float()
+        inside = (depth_in_boxes(centers, boxes, truth.matchable) > 0).any(-2)
+        allowed, matchable = (inside & predicted.usable).unsqueeze(-2), truth.matchable.unsqueeze(-1)
+
+        iou = pairwise_iou(boxes, predicted.boxes)
+        cost = self._classification(predicted, truth.labels, iou)
+        cost.add_((iou + _IOU_EPS).log_(), alpha=-self.iou_weight)
+        prior = center_distances(centers, boxes).div_(strides).sub_(self.soft_center_radius)
+        cost.add_(torch.pow(10, prior))
+        cost.add_(torch.where(allowed, 0.0, torch.inf)).add_(torch.where(matchable, 0.0, torch.inf))
+        return cost, iou.mul_(allowed).mul_(matchable)
+
+    def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        gt_index = match_dynamic_k(*self.cost(truth, candidates), self.topk)
+        return Assignment(settled(gt_index, candidates), best_iou(truth, candidates))
+
+    def _classification(self, predicted: Predicted, labels: Tensor, iou: Tensor) -> Tensor:
+        """``(*, G, N)`` soft classification cost, without the ``(G, N, K)`` tensor of its definition.
+
+        Only the term of the object's own class depends on the object: the sum over all classes as background, with that
+        one term exchanged.
+        """
+        on, off = log_probabilities(predicted.scores)
+        background = off * predicted.scores.square()  # negative
+        score = of_labels(predicted.scores, labels)
+        own = of_labels(on - off, labels).mul_(iou).add_(of_labels(off, labels)).neg_()
+        own.mul_((iou - score).square_())
+        return own.add_(of_labels(background, labels)).sub_(background.sum(-1).unsqueeze(-2))

@@ -1,0 +1,49 @@
+"""What an assigner reads of a detector's predictions, made safe: one bad number must not decide an assignment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.types import IGNORED, Candidates
+
+# Beyond this a squared distance of two boxes leaves float32; no image is that large.
+FARTHEST = 1e9  # px
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Scores and boxes of the candidates in float32, zero where not :attr:`usable`."""
+
+    scores: Tensor  # (*, N, K) foreground probabilities
+    boxes: Tensor  # (*, N, 4) px
+    usable: Tensor  # (*, N) bool: neither padded nor predicted as NaN, infinite or beyond FARTHEST
+
+
+def read_predictions(candidates: Candidates, assigner: str) -> Predicted:
+    """The predictions of ``candidates``; ValueError without any, naming the ``assigner`` that asked.
+
+    A candidate with a score or a coordinate that is not finite is not :attr:`~Predicted.usable`: no assigner makes it
+    positive on its account, it comes out negative.
+    """
+    if candidates.predictions is None:
+        raise ValueError(f"{assigner} ranks candidates by their predictions, but the candidates carry none")
+    scores, boxes = candidates.predictions.scores.float(), candidates.predictions.boxes.float()
+    # A sum of probabilities is finite exactly where all of them are, and costs one pass instead of three.
+    usable = candidates.valid & scores.sum(-1).isfinite() & (boxes.abs() < FARTHEST).all(-1)
+    keep = usable.unsqueeze(-1)
+    return Predicted(torch.where(keep, scores, 0), torch.where(keep, boxes, 0), usable)
+
+
+def read_strides(candidates: Candidates, assigner: str) -> Tensor:
+    """``(N,)`` strides in float32, px; ValueError without any, naming the ``assigner`` that asked."""
+    if candidates.stride is None:
+        raise ValueError(f"{assigner} measures distances in strides, but the candidates carry none")
+    return candidates.stride.float()
+
+
+def settled(gt_index: Tensor, candidates: Candidates) -> Tensor:
+    """``gt_index (*, N)`` with padded candidates ignored."""
+    return torch.where(candidates.valid, gt_index, IGNORED)

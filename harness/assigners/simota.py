@@ -1,0 +1,124 @@
+"""SimOTA: every object takes its cheapest candidates, as many as its best predictions overlap it (YOLOX)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness.assigners.costs import best_iou, depth_in_boxes, depth_in_centers, log_probabilities, of_labels
+from harness.assigners.predicted import Predicted, read_predictions, read_strides, settled
+from harness.assigners.top_pairs import match_dynamic_k
+from harness.boxes import pairwise_iou
+from harness.types import Assignment, Candidates, GroundTruth, Need
+
+_BYTES_PER_PAIR = 40
+
+
+@dataclass(frozen=True)
+class _Flavour:
+    center_radius: float  # the published one
+    boxes_count: bool  # being inside a box counts as well as being near its centre
+    iou_eps: float  # added to the IoU before its logarithm
+    penalty: float  # the cost of a pair that lies outside
+
+
+_FLAVOURS = {
+    "mmdet": _Flavour(center_radius=2.5, boxes_count=True, iou_eps=1e-7, penalty=1e5),
+    "yolox": _Flavour(center_radius=1.5, boxes_count=False, iou_eps=1e-8, penalty=1e6),
+}
+
+
+class SimOTAAssigner:
+    """The simplified optimal transport of YOLOX (Ge et al. 2021, section 2.1), in the form of mmdetection or of YOLOX.
+
+    A candidate counts if its centre lies in the region of any object; its cost for an object is
+    ``cls_weight * BCE(scores, one-hot label) - iou_weight * log(IoU)`` of its prediction, plus a penalty (not an exclusion)
+    where it lies outside *this* object's own region. Then :func:`~harness.assigners.top_pairs.match_dynamic_k`.
+
+    The flavours differ in the region: ``mmdet`` counts candidates in any box or near any centre and penalises a pair that
+    is not both; ``yolox`` (its release of 2022 and later) knows the centres only.
+
+    Args:
+        center_radius: half the side of the square around a centre, in strides; ``None`` takes the flavour's, 2.5 for
+            mmdet and 1.5 for yolox.
+        candidate_topk: how many IoUs are summed to an object's number of candidates, which is the most it can have.
+        iou_weight: of the regression cost.
+        cls_weight: of the classification cost.
+        flavour: ``mmdet`` or ``yolox``.
+        memory_bound: bytes that the pairwise tensors may take at once.
+
+    Raises:
+        ValueError: a parameter is out of range; on call, candidates without predictions or strides.
+
+    A candidate whose prediction is not finite is never positive. Computes in float32.
+    """
+
+    needs = frozenset({Need.PREDICTIONS, Need.STRIDES})
+
+    def __init__(
+        self,
+        center_radius: float | None = None,
+        candidate_topk: int = 10,
+        iou_weight: float = 3.0,
+        cls_weight: float = 1.0,
+        flavour: str = "mmdet",
+        memory_bound: int = MEMORY_BOUND,
+    ) -> None:
+        if flavour not in _FLAVOURS:
+            raise ValueError(f"flavour must be one of {', '.join(_FLAVOURS)}, got {flavour!r}")
+        if center_radius is not None and center_radius <= 0:
+            raise ValueError(f"center_radius must be a positive number of strides or null, got {center_radius}")
+        if candidate_topk < 1:
+            raise ValueError(f"candidate_topk must be at least 1, got {candidate_topk}")
+        if iou_weight < 0 or cls_weight < 0:
+            raise ValueError(f"iou_weight and cls_weight must not be negative, got {iou_weight} and {cls_weight}")
+        self.flavour = _FLAVOURS[flavour]
+        self.center_radius = self.flavour.center_radius if center_radius is None else center_radius
+        self.candidate_topk = candidate_topk
+        self.iou_weight = iou_weight
+        self.cls_weight = cls_weight
+        self.memory_bound = check_memory_bound(memory_bound)
+
+    def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        return by_images(
+            self._assign, truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound
+        )
+
+    def cost(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        """``(*, G, N)`` cost of every pair, infinite where it must not be, and the IoU of its prediction, 0 there."""
+        predicted = read_predictions(candidates, "SimOTAAssigner")
+        outside, region = self._regions(truth, candidates)
+        allowed = (region & predicted.usable).unsqueeze(-2)
+        iou = pairwise_iou(truth.boxes.float(), predicted.boxes)
+        cost = (iou + self.flavour.iou_eps).log_().mul_(-self.iou_weight)
+        cost.add_(self._classification(predicted, truth.labels)).add_(outside, alpha=self.flavour.penalty)
+        matchable = truth.matchable.unsqueeze(-1)
+        cost.add_(torch.where(allowed, 0.0, torch.inf)).add_(torch.where(matchable, 0.0, torch.inf))
+        return cost, iou.mul_(allowed).mul_(matchable)
+
+    def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        gt_index = match_dynamic_k(*self.cost(truth, candidates), self.candidate_topk)
+        return Assignment(settled(gt_index, candidates), best_iou(truth, candidates))
+
+    def _regions(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        """``(*, G, N)`` bool, outside the region of this object, and ``(*, N)`` bool, in the region of any."""
+        centers, boxes, matchable = candidates.centers.float(), truth.boxes.float(), truth.matchable
+        radius = read_strides(candidates, "SimOTAAssigner") * self.center_radius
+        near = depth_in_centers(centers, boxes, matchable, radius)
+        if not self.flavour.boxes_count:
+            return near <= 0, (near > 0).any(-2)
+        inside = depth_in_boxes(centers, boxes, matchable)
+        return torch.minimum(near, inside) <= 0, (torch.maximum(near, inside) > 0).any(-2)
+
+    def _classification(self, predicted: Predicted, labels: Tensor) -> Tensor:
+        """``(*, G, N)`` binary cross entropy with the object's one-hot label, weighted.
+
+        The one-hot form is ``(G, N, K)``. Only the object's own class depends on the object: the sum over all classes as
+        background, with that one term exchanged, is the same.
+        """
+        on, off = log_probabilities(predicted.scores)
+        everything = off.sum(-1).neg_().unsqueeze(-2)
+        return of_labels(off.sub_(on), labels).add_(everything).mul_(self.cls_weight)

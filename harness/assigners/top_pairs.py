@@ -1,0 +1,70 @@
+"""The best candidates of every object, and one object for every candidate.
+
+Every object names its best candidates, a pair each; a candidate that several objects name goes to one of them. Pairs are
+``(*, G, k)`` tensors: the rank among an object's candidates is the last dimension.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.types import NEGATIVE
+
+
+def lowest(cost: Tensor, k: int) -> Tensor:
+    """``(*, G, k)`` int64: the ``k`` candidates of the lowest ``cost (*, G, N)`` float32, in order.
+
+    Exact ties go to the lower index. :func:`torch.topk` leaves them to chance, that is to the device, the number of
+    candidates and the padding; ordering by (cost, index), packed into one integer, does not.
+    """
+    bits = cost.contiguous().view(torch.int32)
+    # The bits of a float order like the float, except that negative ones run backwards.
+    ordered = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
+    key = ordered.long().bitwise_left_shift_(32).bitwise_or_(torch.arange(cost.shape[-1], device=cost.device))
+    return key.topk(k, largest=False).values.bitwise_and_(0xFFFFFFFF)
+
+
+def one_object_each(index: Tensor, chosen: Tensor, rival: Tensor) -> Tensor:
+    """``(*, N)`` int64: the object that named the candidate, NEGATIVE where none did.
+
+    Args:
+        index: ``(*, G, k)`` candidates of every object.
+        chosen: ``(*, G, k)`` bool, the pairs that count.
+        rival: ``(*, N)`` int64, the object that gets a candidate which several objects named.
+    """
+    # Pairs that do not count are written to a slot behind the last candidate.
+    slot = index.masked_fill(~chosen, rival.shape[-1]).flatten(-2)
+    shape = (*rival.shape[:-1], rival.shape[-1] + 1)
+    objects = torch.arange(index.shape[-2], device=index.device).unsqueeze(-1).expand(index.shape).flatten(-2)
+    times = rival.new_zeros(shape).scatter_add(-1, slot, torch.ones_like(slot))[..., :-1]
+    named = rival.new_zeros(shape).scatter_reduce(-1, slot, objects, "amax")[..., :-1]
+    return torch.where(times == 0, NEGATIVE, torch.where(times == 1, named, rival))
+
+
+def lowest_object(cost: Tensor) -> Tensor:
+    """``(*, N)`` int64: the object of lowest ``cost (*, G, N)``; the first of equal ones, on every device."""
+    objects = torch.arange(cost.shape[-2], dtype=torch.int32, device=cost.device).unsqueeze(-1)
+    return torch.where(cost == cost.amin(-2, keepdim=True), objects, cost.shape[-2]).amin(-2).long()
+
+
+def match_dynamic_k(cost: Tensor, iou: Tensor, topk: int) -> Tensor:
+    """``(*, N)`` int64: the object of every candidate by SimOTA's simplified transport (YOLOX, section 2.1).
+
+    An object takes as many candidates as its ``topk`` best IoUs sum up to, rounded down, at least one: those of lowest
+    cost. A candidate that several objects take goes to the object of lowest cost among *all* of them.
+
+    Args:
+        cost: ``(*, G, N)`` float32, infinite for pairs that must not be.
+        iou: ``(*, G, N)`` in [0, 1], 0 for pairs that must not be.
+        topk: how many IoUs are summed, and the most candidates an object can have.
+    """
+    *batch, objects, count = cost.shape
+    if objects == 0 or count == 0:
+        return torch.full((*batch, count), NEGATIVE, device=cost.device)
+    topk = min(topk, count)
+    quota = iou.topk(topk).values.sum(-1, keepdim=True).long().clamp_(min=1)
+    index = lowest(cost, topk)
+    rank = torch.arange(topk, device=cost.device)
+    chosen = (rank < quota) & cost.gather(-1, index).isfinite()
+    return one_object_each(index, chosen, lowest_object(cost))
