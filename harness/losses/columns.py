@@ -6,7 +6,6 @@ same formula, so they are computed together and the one is replaced.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
@@ -25,9 +24,10 @@ def target_column(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return target.masked_fill(~on, 0), on
 
 
-def replace_column(values: Tensor, index: Tensor, on: Tensor, replacement: Tensor) -> Tensor:
-    """``values (*, S, C)`` with ``replacement (*, S, 1)`` in column ``index`` where it is ``on``; changes ``values``.
+def replace_column(values: Tensor, index: Tensor, replacement: Tensor) -> Tensor:
+    """``values (*, S, C)`` with ``replacement (*, S, 1)`` in the column ``index``; changes ``values``, saving a copy.
 
-    Autograd allows the change because no formula here needs ``values`` again for its gradient.
+    Autograd allows that for a result which its own formula does not need again (a product, not a sigmoid). Where no
+    column is on the replacement must be what stands there: computed again from the one logit, which costs little.
     """
-    return values.scatter_(-1, index, torch.where(on, replacement, values.gather(-1, index)))
+    return values.scatter_(-1, index, replacement)

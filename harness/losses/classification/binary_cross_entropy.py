@@ -49,13 +49,13 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
         """``(*, S, C)``."""
         index, on = target_column(logits, target)
         logit = logits.gather(-1, index)
-        positive = -F.logsigmoid(logit)
+        positive, negative = -F.logsigmoid(logit), -F.logsigmoid(-logit)
         if self.class_weight is not None:
             positive = positive * self.class_weight.to(logits.dtype)[index]
         if self.soft and quality is not None:
             share = quality.unsqueeze(-1).to(logits.dtype)
-            positive = share * positive - (1 - share) * F.logsigmoid(-logit)
-        loss = replace_column(-F.logsigmoid(-logits), index, on, positive)
+            positive = share * positive + (1 - share) * negative
+        loss = replace_column(-F.logsigmoid(-logits), index, torch.where(on, positive, negative))
         if self.ignore_index is None:
             return loss
         return loss.masked_fill((target == self.ignore_index).unsqueeze(-1), 0.0)

@@ -89,8 +89,10 @@ class EQLv2Loss(ClassificationLoss):
             negative = F.pad(negative, (0, 1), value=1.0)
         positive = 1 + self.alpha * (1 - negative)
         index, on = target_column(logits, target)
-        on_loss = -F.logsigmoid(logits.gather(-1, index)) * positive[index]
-        loss = replace_column(-F.logsigmoid(-logits) * negative, index, on, on_loss)
+        logit = logits.gather(-1, index)
+        factor = torch.where(on, positive[index], negative[index])
+        at_target = -F.logsigmoid(torch.where(on, logit, -logit)) * factor
+        loss = replace_column(-F.logsigmoid(-logits) * negative, index, at_target)
         if self.training:
             self._accumulate(logits.detach(), target, positive, negative, weight)
         return loss

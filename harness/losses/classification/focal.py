@@ -58,8 +58,9 @@ class _SigmoidFocal(torch.autograd.Function):
         logit = logits.gather(-1, index)
         loss, slope = _one_side(logits, negative, gamma)
         loss_on, slope_on = _one_side(-logit, positive, gamma)
-        ctx.save_for_backward(replace_column(slope, index, on, -slope_on))
-        return replace_column(loss, index, on, loss_on)
+        loss_off, slope_off = loss.gather(-1, index), slope.gather(-1, index)
+        ctx.save_for_backward(replace_column(slope, index, torch.where(on, -slope_on, slope_off)))
+        return replace_column(loss, index, torch.where(on, loss_on, loss_off))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:

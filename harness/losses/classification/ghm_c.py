@@ -39,14 +39,14 @@ class GHMCLoss(ClassificationLoss):
     ) -> Tensor:
         """``(*, S, C)``, weighted by the density; 0 where the slot has weight 0."""
         index, on = target_column(logits, target)
+        logit = logits.gather(-1, index)
         with torch.no_grad():
-            probability = logits.sigmoid()
-            norm = replace_column(probability, index, on, 1 - probability.gather(-1, index))
+            norm = replace_column(logits.sigmoid(), index, torch.where(on, -logit, logit).sigmoid())
             valid = torch.ones_like(norm, dtype=torch.bool)
             if weight is not None:
                 valid = (weight > 0).unsqueeze(-1).expand_as(norm)
             harmony = self.density(norm, valid, valid.sum().clamp(min=1).to(norm.dtype))
-        loss = replace_column(-F.logsigmoid(-logits), index, on, -F.logsigmoid(logits.gather(-1, index)))
+        loss = replace_column(-F.logsigmoid(-logits), index, -F.logsigmoid(torch.where(on, logit, -logit)))
         return loss * harmony
 
     def forward(

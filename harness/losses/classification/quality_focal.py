@@ -40,7 +40,8 @@ class QualityFocalLoss(ClassificationLoss):
         """``(*, S, C)``."""
         index, on = target_column(logits, target)
         logit = logits.gather(-1, index)
-        share = torch.zeros_like(logit) if quality is None else quality.unsqueeze(-1).to(logits.dtype)
+        # Nothing is on where the quality is 0, so one formula serves both.
+        share = torch.zeros_like(logit) if quality is None else quality.unsqueeze(-1).to(logits.dtype) * on
         entropy = -share * F.logsigmoid(logit) - (1 - share) * F.logsigmoid(-logit)
         positive = (share - logit.sigmoid()).abs().pow(self.beta) * entropy
-        return replace_column(-logits.sigmoid().pow(self.beta) * F.logsigmoid(-logits), index, on, positive)
+        return replace_column(-logits.sigmoid().pow(self.beta) * F.logsigmoid(-logits), index, positive)

@@ -46,9 +46,11 @@ class VarifocalLoss(ClassificationLoss):
         """``(*, S, C)``."""
         index, on = target_column(logits, target)
         logit = logits.gather(-1, index)
-        share = torch.zeros_like(logit) if quality is None else quality.unsqueeze(-1).to(logits.dtype)
+        share = torch.zeros_like(logit) if quality is None else quality.unsqueeze(-1).to(logits.dtype) * on
         positive = -share * F.logsigmoid(logit) - (1 - share) * F.logsigmoid(-logit)
         if self.iou_weighted:
             positive = positive * share
-        off = -self.alpha * logits.sigmoid().pow(self.gamma) * F.logsigmoid(-logits)
-        return replace_column(off, index, on & (share > 0), positive)
+        return replace_column(self._off(logits), index, torch.where(share > 0, positive, self._off(logit)))
+
+    def _off(self, logits: Tensor) -> Tensor:
+        return -self.alpha * logits.sigmoid().pow(self.gamma) * F.logsigmoid(-logits)

@@ -18,6 +18,8 @@ class SIoULoss(RegressionLoss):
     the centres' offsets (u, v) it is ``2 |u v| / (u^2 + v^2)``, smooth where the arc sine is not.
 
     Args:
+        neg_gamma: the paper's exponent ``(angle cost - 2) (offset / side)^2``, which makes distance cost. False is
+            mmdetection's default, whose opposite sign makes distance pay.
         eps: lower bound of every denominator, px, > 0; keeps the direction of centres that coincide defined.
 
     Raises:
@@ -26,10 +28,11 @@ class SIoULoss(RegressionLoss):
 
     space: ClassVar[Space] = Space.BOXES
 
-    def __init__(self, eps: float = 1e-6) -> None:
+    def __init__(self, neg_gamma: bool = True, eps: float = 1e-6) -> None:
         super().__init__()
         if not eps > 0:
             raise ValueError(f"SIoULoss: eps={eps} must be above 0")
+        self.neg_gamma = neg_gamma
         self.eps = eps
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
@@ -43,7 +46,7 @@ class SIoULoss(RegressionLoss):
         y = (target[..., 1] + target[..., 3] - prediction[..., 1] - prediction[..., 3]) / 2 + self.eps
         angle = 2 * (x * y).abs() / (x.square() + y.square()).clamp(min=self.eps**2)
         width, height = (side.clamp(min=self.eps) for side in enclosing_sides(prediction, target))
-        steepness = angle - 2
+        steepness = angle - 2 if self.neg_gamma else 2 - angle
         return 2 - torch.exp(steepness * (x / width).square()) - torch.exp(steepness * (y / height).square())
 
     def _shape(self, prediction: Tensor, target: Tensor) -> Tensor:
