@@ -1,0 +1,110 @@
+"""A threshold per object, out of the IoUs of the candidates that are nearest to it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness.assigners.nearest import nearest
+from harness.assigners.overlap import covered_by_crowd, overlaps
+from harness.assigners.padding import clean, settle
+from harness.assigners.thresholds import check_at_least, check_between
+from harness.boxes import aligned_iou
+from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
+
+# The squared distance of candidates in crowd regions: behind all others, before the padding.
+FAR = 1e16  # px^2
+
+MIN_DEPTH = 0.01  # px, how far inside its object a positive's centre is
+
+
+class ATSSAssigner:
+    """Adaptive training sample selection.
+
+    Zhang et al., "Bridging the Gap Between Anchor-based and Anchor-free Detection via Adaptive Training Sample
+    Selection", algorithm 1. Of every level the ``topk`` candidates whose centres are nearest to the object's compete;
+    positive are those whose IoU is at least the mean plus the (unbiased) standard deviation of all competitors, and
+    whose centre is inside the object by more than 0.01 px. A candidate that is positive for several objects goes to the
+    one of highest IoU, the first among equals. A single competitor has deviation 0, so that it reaches its own mean
+    (the reference: NaN, never positive).
+
+    Args:
+        topk: competitors a level.
+        ignore_iof_thr: candidates with more than this share of their area inside a crowd region compete last, and are
+            ignored unless positive; off unless > 0. Without matchable objects they are negative, as in the reference.
+        memory_bound: bytes for the pairs that are worked on at once.
+
+    Raises:
+        ValueError: for a parameter outside its range.
+    """
+
+    needs: frozenset[Need] = frozenset({Need.LEVELS})
+
+    def __init__(self, topk: int = 9, ignore_iof_thr: float = -1, memory_bound: int = MEMORY_BOUND) -> None:
+        check_at_least("topk", topk, 1)
+        check_between("ignore_iof_thr", ignore_iof_thr, -1, 1)
+        self.topk = topk
+        self.ignore_iof_thr = ignore_iof_thr
+        self.memory_bound = check_memory_bound(memory_bound)
+
+    def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
+        truth, candidates = clean(truth, candidates)
+        return by_images(self._assign, truth, candidates, bytes_per_pair=32, memory_bound=self.memory_bound)
+
+    def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        max_iou = overlaps(truth, candidates, memory_bound=self.memory_bound).iou
+        if truth.valid.shape[-1] == 0 or candidates.valid.shape[-1] == 0:
+            return settle(torch.full_like(max_iou, NEGATIVE, dtype=torch.int64), max_iou, candidates.valid)
+        covered = covered_by_crowd(truth, candidates, self.ignore_iof_thr, True, self.memory_bound)
+        index, competes = self._competitors(truth, candidates, covered)
+        slots = index.flatten(-2).unsqueeze(-1)
+        boxes = candidates.boxes.gather(-2, slots.expand(*slots.shape[:-1], 4)).unflatten(-2, index.shape[-2:])
+        objects = truth.boxes.unsqueeze(-2)
+        iou = aligned_iou(objects, boxes)
+        centers = (boxes[..., :2] + boxes[..., 2:]) / 2
+        depth = torch.minimum((centers - objects[..., :2]).amin(-1), (objects[..., 2:] - centers).amin(-1))
+        positive = competes & truth.matchable.unsqueeze(-1) & (depth > MIN_DEPTH) & (iou >= threshold(iou, competes))
+        gt_index = of_highest_iou(index, positive, iou, max_iou)
+        gt_index = torch.where(covered & (gt_index < 0), IGNORED, gt_index)
+        gt_index = torch.where(truth.matchable.any(-1, keepdim=True), gt_index, NEGATIVE)
+        return settle(gt_index, max_iou, candidates.valid)
+
+    def _competitors(self, truth: GroundTruth, candidates: Candidates, covered: Tensor) -> tuple[Tensor, Tensor]:
+        """``(*, G, levels * topk)`` indices of the nearest candidates of every level, and which of them exist."""
+        x, y = candidates.centers.unsqueeze(-3).unbind(-1)
+        object_x, object_y = ((truth.boxes[..., :2] + truth.boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
+        distance = (x - object_x).square_().add_((y - object_y).square_())  # ranking needs no root
+        distance = torch.where(covered.unsqueeze(-2), FAR, distance)
+        found = []
+        for level in range(candidates.num_levels):
+            here = candidates.valid if candidates.level is None else candidates.valid & (candidates.level == level)
+            elsewhere = torch.zeros_like(here, dtype=distance.dtype).masked_fill(~here, torch.inf)
+            found.append(nearest(distance + elsewhere.unsqueeze(-2), self.topk))
+        return torch.cat([index for index, _ in found], -1), torch.cat([real for _, real in found], -1)
+
+
+def threshold(iou: Tensor, counts: Tensor) -> Tensor:
+    """``(*, 1)`` mean plus unbiased standard deviation of the ``iou (*, S)`` that ``counts``; of one value, itself.
+
+    In float64, where the mean of equal float32 numbers is that number: equal IoUs must all reach their threshold.
+    """
+    values = iou.double().masked_fill(~counts, 0)
+    count = counts.sum(-1, keepdim=True)
+    mean = values.sum(-1, keepdim=True) / count.clamp(min=1)
+    spread = (values - mean).square().masked_fill(~counts, 0).sum(-1, keepdim=True) / (count - 1).clamp(min=1)
+    return mean.to(iou.dtype) + spread.sqrt().to(iou.dtype)
+
+
+def of_highest_iou(index: Tensor, positive: Tensor, iou: Tensor, like: Tensor) -> Tensor:
+    """``(*, N)`` the object of highest IoU among the ``positive (*, G, S)`` pairs of each candidate, or NEGATIVE."""
+    slots = index.flatten(-2)
+    score = torch.where(positive, iou, -1).flatten(-2)
+    best = torch.full_like(like, -1).scatter_reduce(-1, slots, score, "amax")
+    wins = positive.flatten(-2) & (score == best.gather(-1, slots))
+    objects = index.shape[-2]
+    numbers = torch.arange(objects, device=index.device).unsqueeze(-1).expand(index.shape).flatten(-2)
+    first = torch.full_like(like, objects, dtype=torch.int64)
+    first = first.scatter_reduce(-1, slots, torch.where(wins, numbers, objects), "amin")
+    return torch.where(first < objects, first, NEGATIVE)

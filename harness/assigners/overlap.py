@@ -1,0 +1,116 @@
+"""One pass over the IoU of all pairs that keeps only what threshold assigners read: the maxima, never the matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from harness.assigners.chunking import by_objects
+from harness.boxes import area, pairwise_intersection, pairwise_iou
+from harness.types import Candidates, GroundTruth
+
+# At the peak of the pass a pair owns four floats: two sides of its intersection, a bound of one, and its union.
+BYTES_PER_PAIR = 16
+
+
+class Claim(Enum):
+    """Which candidates an object claims as its best ones."""
+
+    NONE = "none"
+    FIRST = "first"  # one, the first of those with its highest IoU
+    TIED = "tied"  # all those with its highest IoU
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """The maxima of the IoU of objects and candidates."""
+
+    iou: Tensor  # (*, N) with the best object; 0 without objects
+    best: Tensor  # (*, N) int64, that object, the first of those with the highest IoU; 0 without
+    claimed_by: Tensor  # (*, N) int64, the last object that claims the candidate; -1 where none does
+
+
+def overlaps(
+    truth: GroundTruth,
+    candidates: Candidates,
+    *,
+    memory_bound: int,
+    claim: Claim = Claim.NONE,
+    eligible: Tensor | None = None,
+    worth: Callable[[Tensor], Tensor] | None = None,
+) -> Overlaps:
+    """The best object of every candidate, and who claims it.
+
+    An object's highest IoU is known once its own row is, so that claims need no second pass over the pairs.
+
+    Args:
+        truth: ``(*, G)`` clean objects.
+        candidates: ``(*, N)`` clean candidates, N > 0.
+        memory_bound: bytes for the pairs worked on at once.
+        claim: which candidates an object claims.
+        eligible: ``(*, N)`` bool, the candidates that may be claimed; all valid ones by default.
+        worth: of an object's highest IoU ``(*, G)``, whether the object may claim at all; always by default.
+    """
+    boxes, matchable = candidates.boxes, truth.matchable
+    iou = boxes.new_full(candidates.valid.shape, -torch.inf)
+    best = torch.zeros_like(candidates.valid, dtype=torch.int64)
+    claimed_by = best - 1
+    barred = _penalty(candidates.valid if eligible is None else eligible & candidates.valid, boxes.dtype)
+    for part in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=memory_bound):
+        pairs = pairwise_iou(truth.boxes[..., part, :], boxes)
+        pairs += _penalty(matchable[..., part], boxes.dtype).unsqueeze(-1)
+        highest, index = pairs.max(-2)
+        best = torch.where(highest > iou, index + part.start, best)
+        iou = torch.maximum(iou, highest)
+        if claim is not Claim.NONE:
+            pairs += barred.unsqueeze(-2)
+            claims = _claims(pairs, matchable[..., part], claim, worth)
+            claimed_by = torch.where(claims >= 0, claims + part.start, claimed_by)
+    return Overlaps(iou.clamp(min=0), best, claimed_by)
+
+
+def covered_by_crowd(
+    truth: GroundTruth, candidates: Candidates, threshold: float, wrt_candidates: bool, memory_bound: int
+) -> Tensor:
+    """``(*, N)`` bool: a crowd region covers more than ``threshold`` of the candidate (or the candidate of the region).
+
+    Args:
+        truth: ``(*, G)`` clean objects; those that are crowd count.
+        candidates: ``(*, N)`` clean candidates.
+        threshold: in (0, 1); not above 0 covers nothing.
+        wrt_candidates: whether the share is of the candidate's area or of the region's.
+        memory_bound: bytes for the pairs worked on at once.
+    """
+    covered = torch.zeros_like(candidates.valid)
+    if threshold <= 0:
+        return covered
+    crowd = truth.crowd & truth.valid
+    for part in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=memory_bound):
+        regions = truth.boxes[..., part, :]
+        whole = area(candidates.boxes).unsqueeze(-2) if wrt_candidates else area(regions).unsqueeze(-1)
+        share = pairwise_intersection(regions, candidates.boxes) / whole.clamp(min=1e-6)
+        covered = covered | ((share > threshold) & crowd[..., part].unsqueeze(-1)).any(-2)
+    return covered
+
+
+def _claims(pairs: Tensor, matchable: Tensor, claim: Claim, worth: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """``(*, N)`` int64: the last row of ``pairs (*, g, N)`` that claims the candidate, -1 where none does."""
+    row = torch.arange(pairs.shape[-2], device=pairs.device)
+    highest = pairs.amax(-1)
+    claiming = matchable & (highest > -torch.inf)
+    if worth is not None:
+        claiming = claiming & worth(highest)
+    if claim is Claim.TIED:
+        tied = pairs == torch.where(claiming, highest, torch.inf).unsqueeze(-1)
+        return torch.where(tied, row.to(torch.int32).unsqueeze(-1), -1).amax(-2).long()
+    unclaimed = torch.full((*pairs.shape[:-2], pairs.shape[-1]), -1, dtype=torch.int64, device=pairs.device)
+    return unclaimed.scatter_reduce(-1, pairs.argmax(-1), torch.where(claiming, row, -1), "amax")
+
+
+def _penalty(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where allowed, -inf where not: adding it is cheaper than masking, and leaves every other bit as it was."""
+    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, -torch.inf)
