@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -164,10 +165,12 @@ def _boxes(rows: Sequence[Row], where: str) -> NDArray[np.float64]:
     try:
         if any(len(value) != 4 for value in values):
             raise TypeError
+        if str in set(map(type, chain.from_iterable(values))):  # numpy would read '4' as a number
+            raise TypeError
         flat = np.fromiter(chain.from_iterable(values), np.float64, 4 * len(values))
     except (TypeError, ValueError):
         for i, value in enumerate(values):
-            if not isinstance(value, Sequence) or len(value) != 4 or not all(isinstance(v, int | float) for v in value):
+            if not isinstance(value, Sequence) or len(value) != 4 or not all(isinstance(v, Real) for v in value):
                 raise ValueError(f"{where}[{i}]: bbox must be four numbers [x, y, w, h], not {value!r}") from None
         raise
     boxes = flat.reshape(-1, 4)
@@ -181,10 +184,12 @@ def _boxes(rows: Sequence[Row], where: str) -> NDArray[np.float64]:
 def _numbers(rows: Sequence[Row], key: str, where: str) -> NDArray[np.float64]:
     values = _column(rows, key, where)
     try:
+        if str in set(map(type, values)):
+            raise TypeError
         numbers = np.fromiter(values, np.float64, len(values))
         bad = ~np.isfinite(numbers)
     except (TypeError, ValueError):
-        bad = np.array([not isinstance(value, int | float) for value in values])
+        bad = np.array([not isinstance(value, Real) for value in values])
         numbers = np.zeros(len(values))
     if bad.any():
         i = int(bad.argmax())
