@@ -1,0 +1,61 @@
+"""Any ranking of the positives with any ranking of the negatives."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from harness.samplers.quota import Quota
+from harness.samplers.ranker import NegativeRanker, Pool, PositiveRanker, sample_by_rank
+from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Sample
+
+
+class CombinedSampler:
+    """The positives as one sampler ranks them and the negatives as another does (Libra R-CNN, Pang et al. 2019).
+
+    The quota is this sampler's own; the quotas of the two parts are not looked at.
+
+    Args:
+        num: slots of an image, >= 1.
+        pos_fraction: largest share of positives, in [0, 1].
+        pos: a sampler that ranks positives: random, ohem, iou_balanced, instance_balanced.
+        neg: a sampler that ranks negatives: the same ones.
+        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        add_gt_as_proposals: let the ground-truth boxes join the proposals of an RoI stage.
+
+    Raises:
+        ValueError: a value is out of its range, or a part does not rank.
+    """
+
+    def __init__(
+        self,
+        num: int,
+        pos_fraction: float,
+        pos: PositiveRanker,
+        neg: NegativeRanker,
+        neg_pos_ub: float = -1,
+        add_gt_as_proposals: bool = True,
+    ) -> None:
+        for name, part, ranker in (("pos", pos, PositiveRanker), ("neg", neg, NegativeRanker)):
+            # NMS suppresses across positives and negatives: it has no meaning for one of both alone.
+            if not isinstance(part, ranker) or getattr(part, "nms_thr", None) is not None:
+                raise ValueError(
+                    f"sampler.{name}={type(part).__name__} does not rank within a quota; choose random, ohem with "
+                    "nms_thr null, iou_balanced or instance_balanced"
+                )
+        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        self.add_gt_as_proposals = add_gt_as_proposals
+        self.pos, self.neg = pos, neg
+        self.needs = pos.needs | neg.needs
+
+    def __call__(
+        self,
+        truth: GroundTruth,
+        candidates: Candidates,
+        assignment: Assignment,
+        *,
+        noise: Tensor | None = None,
+        losses: CandidateLosses | None = None,
+    ) -> Sample:
+        """Samples; ``noise`` and ``losses`` are required where a part needs them."""
+        pool = Pool.of(truth, candidates, assignment, noise, losses)
+        return sample_by_rank(self.quota, pool, positives=self.pos, negatives=self.neg)

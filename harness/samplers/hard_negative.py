@@ -1,0 +1,52 @@
+"""SSD's hard negative mining."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.samplers.hardness import RankBy, hardness
+from harness.samplers.quota import require_between
+from harness.samplers.ranker import Pool
+from harness.samplers.ranking import highest, keep_in_order, rank_keys
+from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
+
+
+class HardNegativeSampler:
+    """All positives, and of each image the negatives of the highest classification loss (SSD, Liu et al. 2016, 2.2).
+
+    An image has ``floor(neg_pos_ratio * positives)`` negatives, or all where there are fewer; one without positives has
+    none and so learns nothing, as in SSD. Candidates keep their order, those left out have weight 0.
+
+    torchvision ranks the positives as background too and so counts some of them twice where the ratio asks for more
+    negatives than there are; here a candidate is taken once, as in mmdetection.
+
+    Args:
+        neg_pos_ratio: negatives a positive, >= 0.
+
+    Raises:
+        ValueError: the ratio is negative or not finite.
+    """
+
+    needs = frozenset({Need.LOSSES})
+    add_gt_as_proposals = False
+
+    def __init__(self, neg_pos_ratio: float = 3.0) -> None:
+        require_between("neg_pos_ratio", neg_pos_ratio, 0)
+        self.neg_pos_ratio = neg_pos_ratio
+
+    def __call__(
+        self,
+        truth: GroundTruth,
+        candidates: Candidates,
+        assignment: Assignment,
+        *,
+        noise: Tensor | None = None,
+        losses: CandidateLosses | None = None,
+    ) -> Sample:
+        """Samples; ``losses`` are required, ``noise`` is not looked at."""
+        pool = Pool.of(truth, candidates, assignment, losses=losses)
+        num_pos = pool.positive.count_nonzero(-1).unsqueeze(-1)
+        num_neg = (num_pos.to(torch.float64) * self.neg_pos_ratio).long()
+        keys = rank_keys(hardness(pool, RankBy.CLS)) * pool.negative
+        return keep_in_order(pool.positive, pool.negative & highest(keys, num_neg, keys.shape[-1]))

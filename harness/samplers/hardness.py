@@ -1,0 +1,38 @@
+"""How hard a candidate is: its loss under the current weights."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from torch import Tensor
+
+from harness.samplers.ranker import Pool
+
+
+class RankBy(StrEnum):
+    """Which loss ranks."""
+
+    CLS = "cls"  # the classification loss alone (mmdetection's default)
+    TOTAL = "total"  # with the loss of the box (Shrivastava 2016, section 4)
+
+
+def parse_rank_by(value: str) -> RankBy:
+    """The member of that value.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if value not in list(RankBy):
+        raise ValueError(f"sampler.rank_by={value!r} is unknown; choose one of {', '.join(RankBy)}")
+    return RankBy(value)
+
+
+def hardness(pool: Pool, rank_by: RankBy) -> Tensor:
+    """``(*, N)`` losses of the candidates. +inf ranks first, NaN last: what can not be compared is never preferred.
+
+    Raises:
+        ValueError: no losses were given.
+    """
+    if pool.losses is None:
+        raise ValueError("the sampler ranks by loss: pass losses=, the losses of every candidate")
+    return pool.losses.total if rank_by is RankBy.TOTAL else pool.losses.classification

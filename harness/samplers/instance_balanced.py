@@ -1,0 +1,61 @@
+"""As many positives of each object."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.samplers.quota import Quota
+from harness.samplers.ranker import Pool, Ranking, sample_by_rank
+from harness.samplers.ranking import rank_within, second_noise
+from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
+
+
+class InstanceBalancedPosSampler:
+    """An equal share of the positives for every object, the negatives at random (Libra R-CNN, Pang et al. 2019, 3.1).
+
+    Each object that has positives offers ``round(expected / objects) + 1`` of them, drawn at random; where all offers
+    together are too many, a random part of them is taken; where they are too few, the remaining positives fill up at
+    random. So there are always as many positives as the quota grants (mmdetection's set arithmetic may lose some).
+
+    Args:
+        num: slots of an image, >= 1.
+        pos_fraction: largest share of positives, in [0, 1].
+        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        add_gt_as_proposals: let the ground-truth boxes join the proposals of an RoI stage.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    needs = frozenset({Need.NOISE})
+
+    def __init__(self, num: int, pos_fraction: float, neg_pos_ub: float = -1, add_gt_as_proposals: bool = True) -> None:
+        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        self.add_gt_as_proposals = add_gt_as_proposals
+
+    def rank_positives(self, pool: Pool, expected: int) -> Ranking:
+        """The offers of the objects first, at random among themselves."""
+        noise, positive = pool.drawn, pool.positive
+        owner = torch.where(positive, pool.assignment.gt_index, pool.truth.labels.shape[-1])  # the others: one group
+        rank = rank_within(noise, owner)
+        with_positives = (positive & (rank == 0)).count_nonzero(-1).unsqueeze(-1).clamp(min=1)
+        offers = (expected / with_positives.to(torch.float64)).round().long() + 1
+        return Ranking(second_noise(noise), first=positive & (rank < offers))
+
+    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Ranking:
+        """By noise."""
+        return Ranking(pool.drawn)
+
+    def __call__(
+        self,
+        truth: GroundTruth,
+        candidates: Candidates,
+        assignment: Assignment,
+        *,
+        noise: Tensor | None = None,
+        losses: CandidateLosses | None = None,
+    ) -> Sample:
+        """Samples; ``noise (*, N)`` is required, ``losses`` are not looked at."""
+        pool = Pool.of(truth, candidates, assignment, noise)
+        return sample_by_rank(self.quota, pool, positives=self, negatives=self)

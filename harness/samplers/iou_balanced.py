@@ -1,0 +1,113 @@
+"""Negatives of every difficulty, told by their overlap."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from harness.samplers.quota import Quota, require_between, require_count
+from harness.samplers.ranker import Pool, Ranking, sample_by_rank
+from harness.samplers.ranking import highest, rank_keys, second_noise
+from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
+
+
+class IoUBalancedSampler:
+    """An equal quota of negatives for every bin of their IoU, the positives at random (Libra R-CNN, 2019, 3.1).
+
+    The bins divide ``[floor, largest IoU of the image's candidates)`` evenly; what they leave open is filled at random
+    from the other negatives above the floor. Negatives below the floor take ``floor_fraction`` of the places, and more
+    where those above are too few; those above take more where those below are too few.
+
+    mmdetection's sampler changes its own ``floor_thr`` from -1 to 0 on first use, after which negatives without overlap
+    are almost never taken. This one does not change.
+
+    Args:
+        num: slots of an image, >= 1.
+        pos_fraction: largest share of positives, in [0, 1].
+        floor_thr: the IoU of the floor, in [0, 1): negatives below it (at 0: without overlap) are told apart; -1 for no
+            floor, then all negatives are in the bins.
+        floor_fraction: their share of the negatives, in [0, 1].
+        num_bins: >= 1; 1 draws at random above the floor.
+        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        add_gt_as_proposals: let the ground-truth boxes join the proposals of an RoI stage.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    needs = frozenset({Need.NOISE})
+
+    def __init__(
+        self,
+        num: int,
+        pos_fraction: float,
+        floor_thr: float = -1,
+        floor_fraction: float = 0,
+        num_bins: int = 3,
+        neg_pos_ub: float = -1,
+        add_gt_as_proposals: bool = True,
+    ) -> None:
+        if floor_thr != -1 and not 0 <= floor_thr < 1:
+            raise ValueError(f"sampler.floor_thr={floor_thr} must be in [0, 1), or -1 for no floor")
+        require_between("floor_fraction", floor_fraction, 0, 1)
+        require_count("num_bins", num_bins, 1)
+        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        self.add_gt_as_proposals = add_gt_as_proposals
+        self.floor_thr, self.floor_fraction, self.num_bins = floor_thr, floor_fraction, num_bins
+
+    def rank_positives(self, pool: Pool, expected: int) -> Ranking:
+        """By noise."""
+        return Ranking(pool.drawn)
+
+    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Ranking:
+        """The chosen first: ``expected`` of them, by bins above the floor and at random below it."""
+        noise, iou = pool.drawn, pool.assignment.max_iou
+        other_noise = second_noise(noise)  # who missed a bin's quota has, by that, a small noise
+        below = self._below_floor(iou) & pool.negative
+        above = pool.negative & ~below
+        granted = (expected.to(torch.float64) * (1 - self.floor_fraction)).long()
+        binned = self._from_bins(pool, above, granted, at_most)
+        if self.floor_thr < 0:
+            return Ranking(other_noise, first=binned)
+
+        num_above = above.count_nonzero(-1).unsqueeze(-1)
+        num_below = below.count_nonzero(-1).unsqueeze(-1)
+        take_below = torch.minimum(expected - torch.minimum(granted, num_above), num_below)
+        keys = rank_keys(other_noise, first=binned)
+        chosen = highest(keys * above, expected - take_below, at_most) | highest(keys * below, take_below, at_most)
+        return Ranking(other_noise, first=chosen)
+
+    def _below_floor(self, iou: Tensor) -> Tensor:
+        if self.floor_thr == 0:
+            return iou == 0
+        return iou < self.floor_thr
+
+    def _from_bins(self, pool: Pool, above: Tensor, granted: Tensor, at_most: int) -> Tensor:
+        """``(*, N)`` bool: ``granted // num_bins`` of each bin of ``above (*, N)``, or all that it has."""
+        if self.num_bins == 1:
+            return torch.zeros_like(above)
+        iou, keys = pool.assignment.max_iou, rank_keys(pool.drawn)
+        floor = max(self.floor_thr, 0)
+        # The last edge is an IoU of the image, not 1: bins above it would stay empty.
+        largest = pad(iou.masked_fill(~pool.candidates.valid, 0), (0, 1)).amax(-1, keepdim=True)
+        width = (largest - floor) / self.num_bins
+        share = granted // self.num_bins
+        taken = torch.zeros_like(above)
+        for bin_ in range(self.num_bins):
+            inside = above & (iou >= floor + bin_ * width) & (iou < floor + (bin_ + 1) * width)
+            taken |= highest(keys * inside, share, max(1, at_most // self.num_bins))
+        return taken
+
+    def __call__(
+        self,
+        truth: GroundTruth,
+        candidates: Candidates,
+        assignment: Assignment,
+        *,
+        noise: Tensor | None = None,
+        losses: CandidateLosses | None = None,
+    ) -> Sample:
+        """Samples; ``noise (*, N)`` is required, ``losses`` are not looked at."""
+        pool = Pool.of(truth, candidates, assignment, noise)
+        return sample_by_rank(self.quota, pool, positives=self, negatives=self)

@@ -1,0 +1,106 @@
+"""Online hard example mining."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.samplers.hardness import hardness, parse_rank_by
+from harness.samplers.quota import Quota, require_between
+from harness.samplers.ranker import Pool, Ranking, sample_by_rank
+from harness.samplers.ranking import fill_slots, rank_keys
+from harness.samplers.suppression import suppress
+from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
+
+
+class OHEMSampler:
+    """The candidates with the highest loss (Shrivastava, Gupta and Girshick 2016, "Training region-based object
+    detectors with online hard example mining").
+
+    All candidates are ranked by their loss under the current weights, and the head then trains on the chosen only.
+    Two forms:
+
+    - mmdetection's: the hardest positives and the hardest negatives, each within its quota (``separate_quotas=True``);
+    - the paper's (section 4): the ``num`` hardest candidates of the image whatever they are (``separate_quotas=False``;
+      ``pos_fraction`` and ``neg_pos_ub`` are not looked at), after non-maximum suppression by loss (``nms_thr=0.7``),
+      by the sum of both losses (``rank_by="total"``). What is suppressed does not train, even if slots stay open.
+
+    A NaN loss ranks last, an infinite one first; equal losses go by index. With ``nms_thr`` the sampler does not
+    compile without a graph break, and waits for the device once.
+
+    Args:
+        num: slots of an image, >= 1.
+        pos_fraction: largest share of positives, in [0, 1].
+        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        add_gt_as_proposals: let the ground-truth boxes join the proposals of an RoI stage.
+        nms_thr: candidates with a larger IoU with a harder one are left out, in [0, 1]; ``None`` for no suppression.
+        nms_per_label: suppress among candidates of the same class only, the background being one (the authors' code);
+            otherwise among all of the image.
+        rank_by: ``cls`` or ``total``, the loss that ranks.
+        separate_quotas: a quota for the positives and one for the negatives, or one for both.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    needs = frozenset({Need.LOSSES})
+
+    def __init__(
+        self,
+        num: int,
+        pos_fraction: float,
+        neg_pos_ub: float = -1,
+        add_gt_as_proposals: bool = True,
+        nms_thr: float | None = None,
+        nms_per_label: bool = True,
+        rank_by: str = "cls",
+        separate_quotas: bool = True,
+    ) -> None:
+        if nms_thr is not None:
+            require_between("nms_thr", nms_thr, 0, 1)
+        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        self.add_gt_as_proposals = add_gt_as_proposals
+        self.nms_thr, self.nms_per_label = nms_thr, nms_per_label
+        self.rank_by = parse_rank_by(rank_by)
+        self.separate_quotas = separate_quotas
+
+    def rank_positives(self, pool: Pool, expected: int) -> Ranking:
+        """By loss."""
+        return Ranking(hardness(pool, self.rank_by))
+
+    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Ranking:
+        """By loss."""
+        return Ranking(hardness(pool, self.rank_by))
+
+    def __call__(
+        self,
+        truth: GroundTruth,
+        candidates: Candidates,
+        assignment: Assignment,
+        *,
+        noise: Tensor | None = None,
+        losses: CandidateLosses | None = None,
+    ) -> Sample:
+        """Samples; ``losses`` are required, ``noise`` is not looked at."""
+        pool = Pool.of(truth, candidates, assignment, losses=losses)
+        if self.nms_thr is not None:
+            pool = pool.among(self._survivors(pool, self.nms_thr))
+        if self.separate_quotas:
+            return sample_by_rank(self.quota, pool, positives=self, negatives=self)
+        return self._hardest(pool)
+
+    def _hardest(self, pool: Pool) -> Sample:
+        """The hardest of both kinds together."""
+        keys = rank_keys(hardness(pool, self.rank_by))
+        nobody, none = torch.zeros_like(pool.positive), torch.zeros_like(keys[..., :1])
+        num = torch.full_like(keys[..., :1], self.quota.num)
+        both = fill_slots(keys, nobody, pool.positive | pool.negative, none, num, most_pos=0, slots=self.quota.num)
+        return Sample(both.index, both.used & pool.positive.gather(-1, both.index), both.weight)
+
+    def _survivors(self, pool: Pool, nms_thr: float) -> Tensor:
+        group = torch.zeros_like(pool.assignment.gt_index)
+        if self.nms_per_label and pool.truth.labels.shape[-1] > 0:
+            label = pool.truth.labels.gather(-1, pool.assignment.gt_index.clamp(min=0))
+            group = torch.where(pool.positive, label + 1, 0)
+        allowed = pool.positive | pool.negative
+        return suppress(pool.candidates.boxes, hardness(pool, self.rank_by), allowed, group, nms_thr)

@@ -1,0 +1,52 @@
+"""Uniform random sampling within a quota: what the others are compared with."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from harness.samplers.quota import Quota
+from harness.samplers.ranker import Pool, Ranking, sample_by_rank
+from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
+
+
+class RandomSampler:
+    """Positives and negatives at random (Faster R-CNN, Ren et al. 2015, section 3.1.3; Fast R-CNN, section 2.3).
+
+    Every subset of the granted size is equally likely. Ranks by noise, so that a choice among N costs no permutation.
+
+    Args:
+        num: slots of an image, >= 1.
+        pos_fraction: largest share of positives, in [0, 1].
+        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        add_gt_as_proposals: let the ground-truth boxes join the proposals of an RoI stage.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    needs = frozenset({Need.NOISE})
+
+    def __init__(self, num: int, pos_fraction: float, neg_pos_ub: float = -1, add_gt_as_proposals: bool = True) -> None:
+        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        self.add_gt_as_proposals = add_gt_as_proposals
+
+    def rank_positives(self, pool: Pool, expected: int) -> Ranking:
+        """By noise."""
+        return Ranking(pool.drawn)
+
+    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Ranking:
+        """By noise."""
+        return Ranking(pool.drawn)
+
+    def __call__(
+        self,
+        truth: GroundTruth,
+        candidates: Candidates,
+        assignment: Assignment,
+        *,
+        noise: Tensor | None = None,
+        losses: CandidateLosses | None = None,
+    ) -> Sample:
+        """Samples; ``noise (*, N)`` is required, ``losses`` are not looked at."""
+        pool = Pool.of(truth, candidates, assignment, noise)
+        return sample_by_rank(self.quota, pool, positives=self, negatives=self)

@@ -1,0 +1,127 @@
+"""PISA's ranking of the negatives by their scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.samplers.hardness import RankBy, hardness
+from harness.samplers.quota import Quota, require_between, require_count
+from harness.samplers.ranker import Pool, Ranking, sample_by_rank
+from harness.samplers.ranking import rank_keys, rank_within
+from harness.samplers.suppression import match_leaders
+from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Predictions, Sample
+
+
+class ScoreHLRSampler:
+    """Score hierarchical local rank of the negatives, with weights (PISA: Cao et al. 2020, "Prime sample attention in
+    object detection", sections 3 and 4.1).
+
+    A negative whose best foreground score exceeds ``score_thr`` is confident. Confident negatives whose predicted boxes
+    overlap form groups; the best of each group go first, then the second of each, and so on, each time by score. They
+    fill the slots, other negatives follow at random; positives are drawn at random. A negative in place ``r`` weighs
+    ``(bias + (1 - bias) * (1 - r / n)) ** k``, scaled so that the sum of their losses stays what it was; ``n`` is the
+    number of confident or of sampled negatives, whichever is larger.
+
+    A negative with a prediction that is not finite counts as not confident. Grouping compares all pairs of the
+    ``nms_pre`` highest-scored negatives and waits for the device: meant for an RoI stage.
+
+    Args:
+        num: slots of an image, >= 1.
+        pos_fraction: largest share of positives, in [0, 1].
+        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        add_gt_as_proposals: let the ground-truth boxes join the proposals of an RoI stage.
+        k: exponent of the weights, >= 0.
+        bias: least weight before the exponent, in [0, 1].
+        score_thr: in [0, 1].
+        iou_thr: least IoU within a group, in [0, 1].
+        nms_pre: at most this many negatives of an image count as confident, >= 1; it bounds the memory of an
+            intermediate to ``4 * nms_pre ** 2`` bytes an image.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    needs = frozenset({Need.NOISE, Need.LOSSES, Need.PREDICTIONS})
+
+    def __init__(
+        self,
+        num: int,
+        pos_fraction: float,
+        neg_pos_ub: float = -1,
+        add_gt_as_proposals: bool = True,
+        k: float = 0.5,
+        bias: float = 0.0,
+        score_thr: float = 0.05,
+        iou_thr: float = 0.5,
+        nms_pre: int = 2000,
+    ) -> None:
+        require_between("k", k, 0)
+        for name, value in (("bias", bias), ("score_thr", score_thr), ("iou_thr", iou_thr)):
+            require_between(name, value, 0, 1)
+        require_count("nms_pre", nms_pre, 1)
+        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        self.add_gt_as_proposals = add_gt_as_proposals
+        self.k, self.bias, self.score_thr, self.iou_thr, self.nms_pre = k, bias, score_thr, iou_thr, nms_pre
+
+    def rank_positives(self, pool: Pool, expected: int) -> Ranking:
+        """By noise."""
+        return Ranking(pool.drawn)
+
+    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Ranking:
+        """The confident first, by their place in their group, then by score; the others by noise."""
+        predictions, (keys, confident) = self._predictions(pool), self._confident(pool)
+        top = keys.topk(min(self.nms_pre, keys.shape[-1]))
+        alive = top.values > 0
+        boxes = predictions.boxes.gather(-2, top.indices.unsqueeze(-1).expand(*top.indices.shape, 4)).float()
+        leader = match_leaders(boxes.masked_fill(~alive.unsqueeze(-1), 0), alive, self.iou_thr)
+        place = rank_within(torch.zeros_like(boxes[..., 0]), leader)
+        score = predictions.scores.amax(-1).float().gather(-1, top.indices)
+        # A score is at most 1, so it never outweighs a place.
+        importance = alive.count_nonzero(-1).unsqueeze(-1) - place + score
+        by_candidate = torch.zeros(keys.shape, device=keys.device).scatter(-1, top.indices, importance)
+        return Ranking(torch.where(confident, by_candidate, pool.drawn.float()), first=confident)
+
+    def __call__(
+        self,
+        truth: GroundTruth,
+        candidates: Candidates,
+        assignment: Assignment,
+        *,
+        noise: Tensor | None = None,
+        losses: CandidateLosses | None = None,
+    ) -> Sample:
+        """Samples and weighs; ``noise (*, N)``, ``losses`` and ``candidates.predictions`` are required."""
+        pool = Pool.of(truth, candidates, assignment, noise, losses)
+        sample = sample_by_rank(self.quota, pool, positives=self, negatives=self)
+        return Sample(sample.index, sample.positive, self._weight(pool, sample))
+
+    def _predictions(self, pool: Pool) -> Predictions:
+        if pool.candidates.predictions is None:
+            raise ValueError("the sampler ranks by predicted scores: the candidates carry no predictions")
+        return pool.candidates.predictions
+
+    def _confident(self, pool: Pool) -> tuple[Tensor, Tensor]:
+        """Keys by score, ``(*, N)``, 0 where not confident, and the ``nms_pre`` best of them, ``(*, N)`` bool."""
+        predictions = self._predictions(pool)
+        score = predictions.scores.amax(-1)
+        finite = predictions.boxes.isfinite().all(-1)
+        keys = rank_keys(score) * (pool.negative & finite & (score > self.score_thr))
+        if keys.shape[-1] <= self.nms_pre:
+            return keys, keys > 0
+        return keys, keys >= keys.topk(self.nms_pre).values[..., -1:].clamp(min=1)
+
+    def _weight(self, pool: Pool, sample: Sample) -> Tensor:
+        num_neg = sample.negative.count_nonzero(-1).unsqueeze(-1)
+        num_confident = self._confident(pool)[1].count_nonzero(-1).unsqueeze(-1)
+        slot = torch.arange(sample.index.shape[-1], device=sample.index.device)
+        place = slot - sample.positive.count_nonzero(-1).unsqueeze(-1)
+        last = (torch.minimum(num_confident, num_neg) - 1).clamp(min=0)  # the random ones weigh as much as the last
+        bound = torch.maximum(num_confident, num_neg).clamp(min=1)
+        weight = (bound - torch.minimum(place, last)).float() / bound
+        weight = torch.where(num_confident > 0, (self.bias + (1 - self.bias) * weight) ** self.k, 1.0)
+
+        loss = sample.take(hardness(pool, RankBy.CLS)).float().nan_to_num(nan=0.0) * sample.negative
+        ratio = loss.sum(-1, keepdim=True) / (loss * weight).sum(-1, keepdim=True)
+        ratio = torch.where(ratio.isfinite(), ratio, 1.0)  # all losses 0, or one infinite
+        return torch.where(sample.negative, weight * ratio, sample.weight)

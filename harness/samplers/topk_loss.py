@@ -1,0 +1,56 @@
+"""The hardest fraction of all candidates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.samplers.hardness import hardness, parse_rank_by
+from harness.samplers.quota import require_between
+from harness.samplers.ranker import Pool
+from harness.samplers.ranking import highest, keep_in_order, rank_keys
+from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
+
+
+class TopKLossSampler:
+    """Keeps the fraction of an image's candidates with the highest loss, positives and negatives together.
+
+    "Top-k" or "online bootstrapped" cross entropy (Wu et al. 2016, "Bridging category-level and instance-level semantic
+    image segmentation"; nnU-Net's ``TopKLoss``): mining without a quota of positives, in which the easy
+    candidates just stop to count. ``floor(fraction * candidates)`` are kept, which is none of a single candidate.
+
+    Args:
+        fraction: the share that is kept, in (0, 1].
+        rank_by: ``cls`` or ``total``, the loss that ranks.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    needs = frozenset({Need.LOSSES})
+    add_gt_as_proposals = False
+
+    def __init__(self, fraction: float = 0.7, rank_by: str = "cls") -> None:
+        require_between("fraction", fraction, 0, 1)
+        if fraction == 0:
+            raise ValueError("sampler.fraction=0 keeps nothing; it must be in (0, 1]")
+        self.fraction = fraction
+        self.rank_by = parse_rank_by(rank_by)
+
+    def __call__(
+        self,
+        truth: GroundTruth,
+        candidates: Candidates,
+        assignment: Assignment,
+        *,
+        noise: Tensor | None = None,
+        losses: CandidateLosses | None = None,
+    ) -> Sample:
+        """Samples; ``losses`` are required, ``noise`` is not looked at."""
+        pool = Pool.of(truth, candidates, assignment, losses=losses)
+        available = pool.positive | pool.negative
+        # 0.29 * 100 is 28.999... in floating point, but the fraction that was meant keeps 29.
+        count = (available.count_nonzero(-1).unsqueeze(-1).to(torch.float64) * self.fraction + 1e-9).long()
+        keys = rank_keys(hardness(pool, self.rank_by)) * available
+        kept = highest(keys, count, keys.shape[-1])
+        return keep_in_order(pool.positive & kept, pool.negative & kept)
