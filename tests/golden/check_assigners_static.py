@@ -14,7 +14,7 @@ from harness.assigners.grid import GridAssigner
 from harness.assigners.max_iou import MaxIoUAssigner
 from harness.assigners.ssd import SSDMatcher
 from harness.assigners.torchvision import TorchvisionMatcher
-from harness.assigners.uniform import UniformAssigner
+from harness.assigners.uniform import UniformAssigner, UniformMatches
 from harness.assigners.yolo_ratio import YOLORatioAssigner
 from harness.boxes import aligned_iou
 from harness.types import Assigner, Assignment, Candidates, GroundTruth, Predictions
@@ -182,17 +182,34 @@ def check_uniform(case: Case) -> None:
     assert_assigned(case, assigner(truth, candidates), truth, candidates)
     if "expected_pos_idx" not in case:
         return
-    matches = assigner.matches(truth, candidates)
-    index, kept = matches.index.flatten(), matches.kept.flatten()
-    robust = case.tensor("robust")
-    # A tie of two candidates is as good in either order: a robust candidate's matches are compared as a multiset.
     objects = torch.arange(truth.boxes.shape[0]).repeat(2 * assigner.match_times)
     torch.testing.assert_close(truth.boxes[objects], case.tensor("expected_target_boxes"), **BOXES)
-    expected = case.tensor("expected_pos_predicted_boxes")
-    ours = torch.cat((predicted[index], objects.unsqueeze(-1), kept.unsqueeze(-1)), -1)[robust[index]]
-    sure = (expected.unsqueeze(1) == predicted[robust]).all(-1).any(-1)
-    theirs = torch.cat((expected, objects.unsqueeze(-1), case.tensor("expected_pos_idx").unsqueeze(-1)), -1)[sure]
-    assert sorted(map(tuple, ours.tolist())) == sorted(map(tuple, theirs.tolist()))
+    matches = assigner.matches(truth, candidates)
+    theirs = (case.tensor("expected_pos_predicted_boxes").unsqueeze(1) == predicted).all(-1).long().argmax(-1)
+    assert_same_matches(case, truth, candidates, matches, theirs.unflatten(0, matches.index.shape))
+
+
+def assert_same_matches(
+    case: Case, truth: GroundTruth, candidates: Candidates, ours: UniformMatches, theirs: Tensor
+) -> None:
+    """Rank by rank equally near, and the same candidates wherever they are not tied with one that was left out."""
+    assert candidates.predictions is not None
+    kept = case.tensor("expected_pos_idx").unflatten(0, theirs.shape)
+    for kind, boxes in enumerate((candidates.predictions.boxes, candidates.boxes)):
+        for number, box in enumerate(truth.boxes):
+            distance = (center_size(boxes.double()) - center_size(box.double())).abs().sum(-1)
+            mine, reference = ours.index[:, kind, number], theirs[:, kind, number]
+            torch.testing.assert_close(distance[mine], distance[reference], rtol=1e-6, atol=1e-3)
+            bound = distance[reference].max() - 1e-3
+            sure = [
+                {(int(i), bool(k)) for i, k in zip(index, keep[:, kind, number], strict=True) if distance[i] < bound}
+                for index, keep in ((mine, ours.kept), (reference, kept))
+            ]
+            assert sure[0] == sure[1], f"{case.item}/{case.name}: object {number} by {('prediction', 'prior')[kind]}"
+
+
+def center_size(boxes: Tensor) -> Tensor:
+    return torch.cat(((boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]), -1)
 
 
 def check_grid(case: Case) -> None:
