@@ -102,11 +102,17 @@ def _assigner(head: Head, assigner: Assigner) -> list[str]:
 
 
 def _classification(head: Head, loss: ClassificationLoss) -> list[str]:
-    if loss.activation is head.activation:
-        return []
-    valid = [option for option, activation in CLASSIFICATION.items() if activation is head.activation]
-    reason = f"{type(loss).__name__} reads {loss.activation} logits, the head gives {head.activation}"
-    return [_line(head, reason, valid)]
+    name = type(loss).__name__
+    if loss.activation is not head.activation:
+        valid = [option for option, activation in CLASSIFICATION.items() if activation is head.activation]
+        return [_line(head, f"{name} reads {loss.activation} logits, the head gives {head.activation}", valid)]
+    if loss.extra_columns:
+        reason = f"{name} wants {head.columns + loss.extra_columns} logits a candidate, the head gives {head.columns}"
+        return [_line(head, reason, ["loss.classification.objectness=false"])]
+    if loss.background_last and head.background is None:
+        reason = f"{name} keeps the background in a column of its own, which the head does not have"
+        return [_line(head, reason, ["loss.classification.background_column=false"])]
+    return []
 
 
 def _regression(head: Head, loss: RegressionLoss) -> list[str]:

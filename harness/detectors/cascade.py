@@ -19,6 +19,7 @@ from harness.detectors import two_stage
 from harness.detectors.box_branch import proposal_candidates, with_truth
 from harness.detectors.cascade_heads import STAGES, CascadeRoIHeads
 from harness.detectors.equipped import Equipped, ground_truth, mixed, replace_module
+from harness.detectors.postprocess import foreground_probabilities
 from harness.detectors.rcnn_facts import rpn_head
 from harness.detectors.rpn import EquippedRPN
 from harness.heads import Head, Outputs
@@ -47,8 +48,9 @@ class EquippedCascade(CascadeRoIHeads):
 
     criteria: Mapping[str, Criterion]
 
-    def head(self, name: str) -> Head:
-        return self.criteria[name].head
+    def probabilities(self, name: str, logits: Tensor) -> Tensor:
+        criterion = self.criteria[name]
+        return foreground_probabilities(criterion.head, criterion.loss.classification, logits)
 
     def forward(
         self,

@@ -110,13 +110,13 @@ class CascadeRoIHeads(nn.Module):
         stage = self.stage(name)
         return BoxBranch(self.box_roi_pool, stage.box_head, stage.box_predictor)
 
-    def head(self, name: str) -> Head:
-        """The facts of a stage, as inference reads them."""
-        return self.stage(name).head
+    def probabilities(self, name: str, logits: Tensor) -> Tensor:
+        """``(*, N, K)`` of the foreground classes in a stage."""
+        return logits.float().softmax(-1)[..., 1:]
 
     def refined(self, name: str, outputs: Outputs, boxes: Tensor, image_shapes: list[tuple[int, int]]) -> Tensor:
         """``(B, N, 4)``: the boxes as the stage corrects them, inside their images; no gradient."""
-        decoded = self.head(name).coder.decode(outputs.deltas.detach().float(), boxes)
+        decoded = self.stage(name).head.coder.decode(outputs.deltas.detach().float(), boxes)
         return torch.stack(
             [clip_boxes_to_image(image, shape) for image, shape in zip(decoded, image_shapes, strict=True)]
         )
@@ -135,7 +135,7 @@ class CascadeRoIHeads(nn.Module):
         boxes, scores = candidates.boxes, []
         for name in STAGES:
             outputs = self.branch(name)(features, boxes, candidates.valid, image_shapes)
-            scores.append(self.head(name).foreground_scores(outputs))
+            scores.append(self.probabilities(name, outputs.logits))
             boxes = self.refined(name, outputs, boxes, image_shapes)
         mean = sum(scores[1:], scores[0]) / len(scores)
         return self._detections(candidates, boxes, mean, image_shapes), {}

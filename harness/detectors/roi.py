@@ -10,9 +10,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, keypointrcnn_loss, 
 from harness.criterion import Criterion, Selection
 from harness.detectors.box_branch import BoxBranch, proposal_candidates, with_truth
 from harness.detectors.equipped import ground_truth
-from harness.detectors.postprocess import class_detections
-from harness.heads import Outputs
-from harness.types import Activation
+from harness.detectors.postprocess import class_detections, foreground_probabilities, is_plain_softmax
 
 ImageShapes = list[tuple[int, int]]
 Targets = list[dict[str, Tensor]]
@@ -22,7 +20,7 @@ class EquippedRoIHeads(RoIHeads):
     """Trains by its criterion, which chooses among the proposals; masks and keypoints train on its positives.
 
     The host's matcher and sampler are not called in training. In evaluation mode everything is the host's own, but
-    for the scores of a loss that reads sigmoid logits.
+    for the scores of a loss whose probabilities are no softmax.
     """
 
     criterion: Criterion
@@ -83,11 +81,11 @@ class EquippedRoIHeads(RoIHeads):
     def postprocess_detections(
         self, class_logits: Tensor, box_regression: Tensor, proposals: list[Tensor], image_shapes: ImageShapes
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        head = self.criterion.head
-        if head.activation is Activation.SOFTMAX:
+        head, loss = self.criterion.head, self.criterion.loss.classification
+        if is_plain_softmax(loss):
             result: Any = super().postprocess_detections(class_logits, box_regression, proposals, image_shapes)
             return result
-        scores = head.foreground_scores(Outputs(class_logits, box_regression))
+        scores = foreground_probabilities(head, loss, class_logits)
         boxes = self.box_coder.decode(box_regression, proposals)[:, head.first_column :]
         lengths = [len(image) for image in proposals]
         detections = [

@@ -75,10 +75,15 @@ def quota(host: object) -> RandomSampler:
 
 
 def fit(head: Head, loss: Loss) -> Head:
-    """An RoI head's inference follows the loss: with a sigmoid one, scores are sigmoids and column 0 means nothing."""
-    if head.stage == "rpn" or loss.classification.activation is head.activation:
+    """An RoI head's inference follows the loss: with a sigmoid one, scores are sigmoids.
+
+    Column 0 then means nothing, unless the loss keeps the background in a column of its own (EQLv2).
+    """
+    classification = loss.classification
+    if head.stage == "rpn" or classification.activation is head.activation:
         return head
-    return replace(head, activation=loss.classification.activation, background=None)
+    background = head.background if classification.background_last else None
+    return replace(head, activation=classification.activation, background=background)
 
 
 def adapt(model: GeneralizedRCNN, criteria: Mapping[str, Criterion]) -> GeneralizedRCNN:
