@@ -102,12 +102,10 @@ class Criterion(nn.Module):
         observers: Sequence[Observer] = (),
     ) -> None:
         super().__init__()
-        loss.classification.prepare(head.columns)
         self.head = head
         self.assigner = assigner
         self.sampler = sampler
         self.loss = loss
-        loss.classification.prepare(head.columns)
         self.generator = generator
         self.shadows = dict(shadows or {})
         self.shadow_generator = shadow_generator
