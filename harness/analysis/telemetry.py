@@ -68,7 +68,7 @@ class SamplingTelemetry:
         for quantity, values in _quantities(selection):
             edges = self._edges_on(quantity, values.device)
             bins = len(edges) + 1
-            index = (torch.bucketize(values, edges, right=True) + kind * bins).flatten()
+            index = (torch.bucketize(values.contiguous(), edges, right=True) + kind * bins).flatten()
             for population, members in populations:
                 counter = self._counter(f"{stage}/{quantity}/{population}", (len(KINDS), bins), values.device)
                 counter.view(-1).scatter_add_(0, index, members.flatten().long())

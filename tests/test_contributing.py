@@ -1,0 +1,59 @@
+"""CONTRIBUTING's five steps, followed with the code that it shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def shown(name: str) -> str:
+    """The code block that follows the comment with this name."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    found = re.search(rf"<!-- {re.escape(name)} -->\n```\w+\n(.*?)```", text, flags=re.S)
+    assert found, f"CONTRIBUTING.md shows no {name}"
+    return found.group(1)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contributor")
+    (folder / "my_sampler.py").write_text(shown("my_sampler.py"))
+    (folder / "my_conf" / "sampler").mkdir(parents=True)
+    (folder / "my_conf" / "sampler" / "easiest.yaml").write_text(shown("easiest.yaml"))
+    return folder
+
+
+def harness(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(workplace), str(ROOT)])}
+    command = [sys.executable, "-m", "harness", "--config-dir", "my_conf", *arguments]
+    return subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_the_new_sampler_is_checked(workplace: Path) -> None:
+    done = harness(workplace, "sampler=easiest", "mode=check")
+    assert done.returncode == 0, done.stderr
+    assert "can work" in done.stdout
+
+
+def test_the_new_sampler_refuses_a_bad_value_in_one_line(workplace: Path) -> None:
+    done = harness(workplace, "sampler=easiest", "sampler.num=0", "mode=check")
+    assert done.returncode == 2
+    assert "sampler.num=0 must be at least 1" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_new_sampler_trains(workplace: Path) -> None:
+    done = harness(workplace, "sampler=easiest", "run=smoke", "tracker=none", "data.num_train=8", "data.num_val=4")
+    assert done.returncode == 0, done.stderr
+    (run,) = (workplace / "results" / "runs").iterdir()
+    result = json.loads((run / "result.json").read_text())
+    assert result["choices"]["sampler"] == "easiest"
+    assert result["sampling"]["roi/sampled"]["positives_per_image"] >= 0
