@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from numbers import Real
 from typing import Any
@@ -40,6 +41,16 @@ class CocoTables:
     detection_box: NDArray[np.float64]  # (D, 4)
     detection_score: NDArray[np.float64]  # (D,)
     notes: tuple[str, ...] = ()  # what was assumed about the input, in words
+
+    @cached_property
+    def detection_rank(self) -> NDArray[np.int64]:
+        """(D,) place of each detection in its image and category by descending score, from 0; ties in input order."""
+        group = self.detection_image * max(1, len(self.category_ids)) + self.detection_category
+        order = np.lexsort((-self.detection_score, group))
+        ordered = group[order]
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered, "left")
+        return rank
 
 
 def read_tables(annotations: Row, detections: Sequence[Row]) -> CocoTables:

@@ -37,9 +37,11 @@ def paired_image_bootstrap(
 ) -> ImageBootstrap:
     """Draw the test images anew with replacement, the same ones for both, and see how the difference moves.
 
-    mAP is computed in full on each resample (see `MatchTable.average_precision`). Measured on one core: 200 resamples
-    of 5,000 images with 100 detections each take 5 s. Raises ValueError if the two stand on different images or
-    categories, and for a level outside (0, 1) or resamples < 1.
+    mAP is computed in full on each resample (see `MatchTable.average_precision`). Measured on one core of a busy
+    2-core machine: 200 resamples of 5,000 images with 100 detections each take 8 s, of 200 images 0.6 s.
+
+    Raises ValueError if the two stand on different images or categories, and for a level outside (0, 1) or
+    resamples < 1.
     """
     if candidate.image_ids != baseline.image_ids or candidate.category_ids != baseline.category_ids:
         raise ValueError("candidate and baseline must be scored on the same images and categories")

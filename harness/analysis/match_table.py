@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.analysis.coco_format import CocoTables, read_tables
 from harness.analysis.coco_metrics import IOU_THRS
 from harness.analysis.interpolation import ap_from_ranks
-from harness.analysis.matching import greedy_match, object_ignored, outcome, overlapping_pairs, rank_in_group
+from harness.analysis.matching import greedy_match, object_ignored, outcome, overlapping_pairs
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class MatchTable:
         self.num_images, num_categories = len(tables.image_ids), len(tables.category_ids)
         pairs = overlapping_pairs(tables, min(float(iou_thrs.min()), 1 - 1e-10), same_category=True)
         judged = outcome(tables, greedy_match(tables, pairs, iou_thrs, max_dets), max_dets)
-        kept = np.flatnonzero(rank_in_group(tables) < max_dets)
+        kept = np.flatnonzero(tables.detection_rank < max_dets)
         # Equal scores stay in order of image, then of input: the order in which the COCO code concatenates them.
         keys = (tables.detection_image[kept], -tables.detection_score[kept], tables.detection_category[kept])
         rows = kept[np.lexsort(keys)]

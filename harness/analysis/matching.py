@@ -82,16 +82,6 @@ def _overlap(
     return detection[keep], obj[keep], iou[keep]
 
 
-def rank_in_group(tables: CocoTables) -> NDArray[np.int64]:
-    """(D,) place of each detection in its image and category by descending score, from 0; ties in input order."""
-    group = tables.detection_image * max(1, len(tables.category_ids)) + tables.detection_category
-    order = np.lexsort((-tables.detection_score, group))
-    ordered = group[order]
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered, "left")
-    return rank
-
-
 def greedy_match(
     tables: CocoTables, pairs: Pairs, iou_thrs: NDArray[np.float64], max_dets: int | None = 100
 ) -> NDArray[np.int64]:
@@ -101,7 +91,7 @@ def greedy_match(
     equals; a crowd only if there is no other, and a crowd is never used up. Detections beyond `max_dets` in their
     image and category take nothing. `pairs` may hold other categories too; they are left out here.
     """
-    rank = rank_in_group(tables)
+    rank = tables.detection_rank
     use = tables.detection_category[pairs.detection] == tables.object_category[pairs.object]
     use &= pairs.iou >= min(float(iou_thrs.min()), 1 - 1e-10)
     if max_dets is not None:
@@ -141,7 +131,7 @@ def outcome(tables: CocoTables, matched: NDArray[np.int64], max_dets: int | None
     hit = matched >= 0
     on_ignored = hit & object_ignored(tables)[matched] if len(tables.object_image) else hit
     area = tables.detection_box[:, 2] * tables.detection_box[:, 3]
-    unlisted = np.zeros(len(area), bool) if max_dets is None else rank_in_group(tables) >= max_dets
+    unlisted = np.zeros(len(area), bool) if max_dets is None else tables.detection_rank >= max_dets
     outside = (area < AREA_ALL[0]) | (area > AREA_ALL[1])
     return Outcome(true=hit & ~on_ignored, ignored=on_ignored | unlisted | (~hit & outside))
 

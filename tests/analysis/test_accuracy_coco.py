@@ -250,11 +250,12 @@ def test_own_matching_gives_the_same_ap(seed: int) -> None:
 
 @pytest.mark.slow
 def test_five_thousand_images_in_five_seconds() -> None:
+    """Of processor time: what else runs on the machine changes nothing. Nearly all are duplicates, the worst case."""
     annotations, detections = random_detections(0, num_images=5000, num_categories=80)
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(detections), 500_000 - len(detections))
     detections += [{**detections[i], "score": float(s)} for i, s in zip(rows, rng.random(len(rows)), strict=True)]
-    start = time.perf_counter()
+    start = time.process_time()
     accuracy = CocoEvaluator()(annotations, detections)
     assert accuracy.num_detections == 500_000
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
