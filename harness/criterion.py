@@ -102,6 +102,7 @@ class Criterion(nn.Module):
         observers: Sequence[Observer] = (),
     ) -> None:
         super().__init__()
+        loss.classification.prepare(head.columns)
         self.head = head
         self.assigner = assigner
         self.sampler = sampler
