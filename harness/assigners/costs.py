@@ -1,7 +1,7 @@
 """What an object and a candidate have to do with each other: the pairwise terms that costs are made of.
 
-Everything here is ``(*, G, N)`` and written in place where it can be: on a CPU, memory that is touched for the first time
-costs more than the arithmetic.
+Everything here is ``(*, G, N)`` and written in place where it can be: on a CPU, memory that is touched for the first
+time costs more than the arithmetic.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ _LOG_FLOOR = -100.0  # torch's binary cross entropy bounds log(p) by it, and so 
 
 
 def best_iou(truth: GroundTruth, candidates: Candidates) -> Tensor:
-    """``(*, N)`` IoU of every candidate's box with its best matchable object; 0 without one, and where padded."""
+    """``(*, N)`` IoU of every (clean) candidate's box with its best matchable object; 0 without one."""
     if truth.labels.shape[-1] == 0:
         return torch.zeros_like(candidates.valid, dtype=torch.float32)
-    iou = pairwise_iou(truth.boxes.float(), candidates.boxes.float()).mul_(truth.matchable.unsqueeze(-1))
-    return torch.where(candidates.valid, iou.amax(-2), 0)
+    return pairwise_iou(truth.boxes.float(), candidates.boxes.float()).mul_(truth.matchable.unsqueeze(-1)).amax(-2)
 
 
 def of_labels(values: Tensor, labels: Tensor) -> Tensor:

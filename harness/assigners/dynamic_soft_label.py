@@ -13,7 +13,9 @@ from harness.assigners.costs import (
     log_probabilities,
     of_labels,
 )
-from harness.assigners.predicted import Predicted, read_predictions, read_strides, settled
+from harness.assigners.padding import clean, settle
+from harness.assigners.predicted import Predicted, read_predictions, read_strides
+from harness.assigners.thresholds import check_at_least
 from harness.assigners.top_pairs import match_dynamic_k
 from harness.boxes import pairwise_iou
 from harness.types import Assignment, Candidates, GroundTruth, Need
@@ -55,18 +57,17 @@ class DynamicSoftLabelAssigner:
         iou_weight: float = 3.0,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        if topk < 1:
-            raise ValueError(f"topk must be at least 1, got {topk}")
-        if soft_center_radius < 0:
-            raise ValueError(f"soft_center_radius must not be negative, got {soft_center_radius}")
-        if iou_weight < 0:
-            raise ValueError(f"iou_weight must not be negative, got {iou_weight}")
+        check_at_least("soft_center_radius", soft_center_radius, 0)
+        check_at_least("topk", topk, 1)
+        check_at_least("iou_weight", iou_weight, 0)
         self.soft_center_radius = soft_center_radius
         self.topk = topk
         self.iou_weight = iou_weight
         self.memory_bound = check_memory_bound(memory_bound)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
+        truth, candidates = clean(truth, candidates)
         return by_images(
             self._assign, truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound
         )
@@ -89,7 +90,7 @@ class DynamicSoftLabelAssigner:
 
     def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         gt_index = match_dynamic_k(*self.cost(truth, candidates), self.topk)
-        return Assignment(settled(gt_index, candidates), best_iou(truth, candidates))
+        return settle(gt_index, best_iou(truth, candidates), candidates.valid)
 
     def _classification(self, predicted: Predicted, labels: Tensor, iou: Tensor) -> Tensor:
         """``(*, G, N)`` soft classification cost, without the ``(G, N, K)`` tensor of its definition.

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
 from harness.assigners.costs import best_iou, depth_in_boxes, depth_in_centers, log_probabilities, of_labels
-from harness.assigners.predicted import Predicted, read_predictions, read_strides, settled
-from harness.assigners.top_pairs import lowest_object
+from harness.assigners.padding import clean, settle
+from harness.assigners.predicted import Predicted, read_predictions, read_strides
+from harness.assigners.thresholds import check_at_least, check_between
+from harness.assigners.top_pairs import highest_object
 from harness.boxes import pairwise_iou
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
@@ -21,11 +23,11 @@ _BYTES_PER_PAIR = 40
 class OTAAssigner:
     """Optimal transport assignment (Ge et al. 2021, algorithm 1).
 
-    An object supplies as many labels as its ``top_candidates`` best IoUs inside its centre region sum up to, rounded down,
-    at least one; the background supplies the rest; every candidate demands one. The cost of a pair is
-    ``focal(scores, label) + reg_weight * (- log IoU)``, plus a price of 1e6 outside the region. The plan of least cost is
-    found by a fixed number of Sinkhorn iterations in log space, on the device. Each supplier's row of it is divided by its
-    maximum, and a candidate goes to the supplier with the largest share.
+    An object supplies as many labels as its ``top_candidates`` best IoUs inside its centre region sum up to, rounded
+    down, at least one; the background supplies the rest; every candidate demands one. The cost of a pair is
+    ``focal(scores, label) + reg_weight * (- log IoU)``, plus a price of 1e6 outside the region. The plan of least cost
+    is found by a fixed number of Sinkhorn iterations in log space, on the device. Each supplier's row of it is divided
+    by its maximum, and a candidate goes to the supplier with the largest share.
 
     Args:
         center_radius: half the side of the square around a centre, in strides, cut by the box.
@@ -40,8 +42,8 @@ class OTAAssigner:
     Raises:
         ValueError: a parameter is out of range; on call, candidates without predictions or strides.
 
-    A candidate whose prediction is not finite is served by the background. Computes in float32. Where objects supply more
-    labels than there are candidates, the background supplies none.
+    A candidate whose prediction is not finite is served by the background. Computes in float32. Where objects supply
+    more labels than there are candidates, the background supplies none.
     """
 
     needs = frozenset({Need.PREDICTIONS, Need.STRIDES})
@@ -59,14 +61,11 @@ class OTAAssigner:
     ) -> None:
         if center_radius <= 0:
             raise ValueError(f"center_radius must be a positive number of strides, got {center_radius}")
-        if top_candidates < 1 or sinkhorn_iter < 1:
-            raise ValueError(
-                f"top_candidates and sinkhorn_iter must be at least 1, got {top_candidates} and {sinkhorn_iter}"
-            )
-        if reg_weight < 0 or focal_gamma < 0:
-            raise ValueError(f"reg_weight and focal_gamma must not be negative, got {reg_weight} and {focal_gamma}")
-        if not 0 <= focal_alpha <= 1:
-            raise ValueError(f"focal_alpha must be in [0, 1], got {focal_alpha}")
+        check_at_least("top_candidates", top_candidates, 1)
+        check_at_least("reg_weight", reg_weight, 0)
+        check_between("focal_alpha", focal_alpha, 0, 1)
+        check_at_least("focal_gamma", focal_gamma, 0)
+        check_at_least("sinkhorn_iter", sinkhorn_iter, 1)
         if sinkhorn_eps <= 0:
             raise ValueError(f"sinkhorn_eps must be positive, got {sinkhorn_eps}")
         self.center_radius = center_radius
@@ -79,6 +78,8 @@ class OTAAssigner:
         self.memory_bound = check_memory_bound(memory_bound)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
+        truth, candidates = clean(truth, candidates)
         return by_images(
             self._assign, truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound
         )
@@ -133,13 +134,13 @@ class OTAAssigner:
         max_iou = best_iou(truth, candidates)
         if truth.labels.shape[-1] == 0 or candidates.valid.shape[-1] == 0:
             nothing = torch.full_like(candidates.valid, NEGATIVE, dtype=torch.int64)
-            return Assignment(settled(nothing, candidates), max_iou)
+            return settle(nothing, max_iou, candidates.valid)
         cost, iou = self.cost(truth, candidates)
         plan = self.plan(self.supply(iou, truth, candidates), cost)
         background, objects = plan[..., 0, :], plan[..., 1:, :]
-        gt_index = torch.where(objects.amax(-2) >= background, lowest_object(-objects), NEGATIVE)
+        gt_index = torch.where(objects.amax(-2) >= background, highest_object(objects), NEGATIVE)
         gt_index = torch.where(cost[..., 1:, :].isfinite().any(-2), gt_index, NEGATIVE)
-        return Assignment(settled(gt_index, candidates), max_iou)
+        return settle(gt_index, max_iou, candidates.valid)
 
     def _exponent(self, cost: Tensor, u: Tensor, v: Tensor) -> Tensor:
         # In the order of the public implementation: at a cost of 1e6 float32 has four digits after the exponent's point

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.types import IGNORED, Candidates
+from harness.types import Candidates
 
 # Beyond this a squared distance of two boxes leaves float32; no image is that large.
 FARTHEST = 1e9  # px
@@ -30,11 +30,14 @@ def read_predictions(candidates: Candidates, assigner: str) -> Predicted:
     """
     if candidates.predictions is None:
         raise ValueError(f"{assigner} ranks candidates by their predictions, but the candidates carry none")
-    scores, boxes = candidates.predictions.scores.float(), candidates.predictions.boxes.float()
+    scores = candidates.predictions.scores.detach().float()
+    boxes = candidates.predictions.boxes.detach().float()
     # A sum of probabilities is finite exactly where all of them are, and costs one pass instead of three.
     usable = candidates.valid & scores.sum(-1).isfinite() & (boxes.abs() < FARTHEST).all(-1)
     keep = usable.unsqueeze(-1)
-    return Predicted(torch.where(keep, scores, 0), torch.where(keep, boxes, 0), usable)
+    # All x1, all y1, ...: with strided coordinates no pairwise operation vectorises on a CPU.
+    boxes = torch.where(keep, boxes, 0).mT.contiguous().mT
+    return Predicted(torch.where(keep, scores, 0), boxes, usable)
 
 
 def read_strides(candidates: Candidates, assigner: str) -> Tensor:
@@ -42,8 +45,3 @@ def read_strides(candidates: Candidates, assigner: str) -> Tensor:
     if candidates.stride is None:
         raise ValueError(f"{assigner} measures distances in strides, but the candidates carry none")
     return candidates.stride.float()
-
-
-def settled(gt_index: Tensor, candidates: Candidates) -> Tensor:
-    """``gt_index (*, N)`` with padded candidates ignored."""
-    return torch.where(candidates.valid, gt_index, IGNORED)

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
 from harness.assigners.costs import best_iou, depth_in_boxes, depth_in_centers, log_probabilities, of_labels
-from harness.assigners.predicted import Predicted, read_predictions, read_strides, settled
+from harness.assigners.padding import clean, settle
+from harness.assigners.predicted import Predicted, read_predictions, read_strides
+from harness.assigners.thresholds import check_at_least, check_choice
 from harness.assigners.top_pairs import match_dynamic_k
 from harness.boxes import pairwise_iou
 from harness.types import Assignment, Candidates, GroundTruth, Need
@@ -35,11 +37,12 @@ class SimOTAAssigner:
     """The simplified optimal transport of YOLOX (Ge et al. 2021, section 2.1), in the form of mmdetection or of YOLOX.
 
     A candidate counts if its centre lies in the region of any object; its cost for an object is
-    ``cls_weight * BCE(scores, one-hot label) - iou_weight * log(IoU)`` of its prediction, plus a penalty (not an exclusion)
-    where it lies outside *this* object's own region. Then :func:`~harness.assigners.top_pairs.match_dynamic_k`.
+    ``cls_weight * BCE(scores, one-hot label) - iou_weight * log(IoU)`` of its prediction, plus a penalty (not an
+    exclusion) where it lies outside *this* object's own region. Then
+    :func:`~harness.assigners.top_pairs.match_dynamic_k`.
 
-    The flavours differ in the region: ``mmdet`` counts candidates in any box or near any centre and penalises a pair that
-    is not both; ``yolox`` (its release of 2022 and later) knows the centres only.
+    The flavours differ in the region: ``mmdet`` counts candidates in any box or near any centre and penalises a pair
+    that is not both; ``yolox`` (its release of 2022 and later) knows the centres only.
 
     Args:
         center_radius: half the side of the square around a centre, in strides; ``None`` takes the flavour's, 2.5 for
@@ -67,14 +70,12 @@ class SimOTAAssigner:
         flavour: str = "mmdet",
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        if flavour not in _FLAVOURS:
-            raise ValueError(f"flavour must be one of {', '.join(_FLAVOURS)}, got {flavour!r}")
+        check_choice("flavour", flavour, tuple(_FLAVOURS))
         if center_radius is not None and center_radius <= 0:
             raise ValueError(f"center_radius must be a positive number of strides or null, got {center_radius}")
-        if candidate_topk < 1:
-            raise ValueError(f"candidate_topk must be at least 1, got {candidate_topk}")
-        if iou_weight < 0 or cls_weight < 0:
-            raise ValueError(f"iou_weight and cls_weight must not be negative, got {iou_weight} and {cls_weight}")
+        check_at_least("candidate_topk", candidate_topk, 1)
+        check_at_least("iou_weight", iou_weight, 0)
+        check_at_least("cls_weight", cls_weight, 0)
         self.flavour = _FLAVOURS[flavour]
         self.center_radius = self.flavour.center_radius if center_radius is None else center_radius
         self.candidate_topk = candidate_topk
@@ -83,6 +84,8 @@ class SimOTAAssigner:
         self.memory_bound = check_memory_bound(memory_bound)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
+        truth, candidates = clean(truth, candidates)
         return by_images(
             self._assign, truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound
         )
@@ -101,7 +104,7 @@ class SimOTAAssigner:
 
     def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         gt_index = match_dynamic_k(*self.cost(truth, candidates), self.candidate_topk)
-        return Assignment(settled(gt_index, candidates), best_iou(truth, candidates))
+        return settle(gt_index, best_iou(truth, candidates), candidates.valid)
 
     def _regions(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """``(*, G, N)`` bool, outside the region of this object, and ``(*, N)`` bool, in the region of any."""
@@ -116,8 +119,8 @@ class SimOTAAssigner:
     def _classification(self, predicted: Predicted, labels: Tensor) -> Tensor:
         """``(*, G, N)`` binary cross entropy with the object's one-hot label, weighted.
 
-        The one-hot form is ``(G, N, K)``. Only the object's own class depends on the object: the sum over all classes as
-        background, with that one term exchanged, is the same.
+        The one-hot form is ``(G, N, K)``. Only the object's own class depends on the object: the sum over all classes
+        as background, with that one term exchanged, is the same.
         """
         on, off = log_probabilities(predicted.scores)
         everything = off.sum(-1).neg_().unsqueeze(-2)

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
 from harness.assigners.costs import best_iou, depth_in_boxes, of_labels
-from harness.assigners.predicted import Predicted, read_predictions, read_strides, settled
-from harness.assigners.top_pairs import lowest, lowest_object, one_object_each
+from harness.assigners.padding import clean, settle
+from harness.assigners.predicted import read_predictions, read_strides
+from harness.assigners.thresholds import check_at_least, check_choice
+from harness.assigners.top_pairs import highest_object, highest_pair, lowest, one_object_each
 from harness.boxes import pairwise_ciou, pairwise_iou
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
@@ -17,22 +19,24 @@ _BYTES_PER_PAIR = 40
 
 
 class TaskAlignedAssigner:
-    """Task alignment learning (TOOD, Feng et al. 2021, section 3.2): ``score ** alpha * IoU ** beta``, the ``topk`` best.
+    """Task alignment learning (TOOD, Feng et al. 2021, section 3.2): ``score ** alpha * IoU ** beta``, the ``topk``
+    best.
 
-    The flavours differ in the overlap, in the order of the two filters, and in who wins a candidate that two objects take:
+    The flavours differ in the overlap, in the order of the two filters, and in who wins a candidate that two objects
+    take:
 
-    - ``mmdet``: the IoU; the ``topk`` of all candidates, of which those with their centre inside the object (by 0.01 px)
-      and a positive alignment count; the object of highest IoU among those that took the candidate.
+    - ``mmdet``: the IoU; the ``topk`` of all candidates, of which those with their centre inside the object (by 0.01
+      px) and a positive alignment count; the object of highest IoU among those that took the candidate.
     - ``ultralytics`` (8.4): the complete IoU, not below 0; the ``topk`` of the candidates inside; the object of highest
       overlap among all. An object with a side below the stride of the second level is enlarged to it for this test.
     - ``ultralytics_8_3``: the same without enlargement.
 
-    Where fewer than ``topk`` candidates inside an object have any alignment, Ultralytics fills up with ones of alignment 0,
-    in the order in which :func:`torch.topk` leaves equal values: positives whose quality, hence target, is 0. So do these
-    flavours; ``mmdet`` has no such positives, and its exact ties go to the lower index.
+    Where fewer than ``topk`` candidates inside an object have any alignment, Ultralytics fills up with ones of
+    alignment 0, in the order in which :func:`torch.topk` leaves equal values: positives whose quality, hence target, is
+    0. So do these flavours; ``mmdet`` has no such positives, and its exact ties go to the lower index.
 
-    ``quality`` is the normalised alignment of TOOD, equation 6: the alignment, scaled so that each object's best positive
-    reaches the highest overlap among its positives.
+    ``quality`` is the normalised alignment of TOOD, equation 6: the alignment, scaled so that each object's best
+    positive reaches the highest overlap among its positives.
 
     Args:
         topk: candidates an object may take; more than there are is all of them.
@@ -60,12 +64,13 @@ class TaskAlignedAssigner:
         eps: float = 1e-9,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        if flavour not in FLAVOURS:
-            raise ValueError(f"flavour must be one of {', '.join(FLAVOURS)}, got {flavour!r}")
-        if topk < 1 or (topk2 is not None and topk2 < 1):
-            raise ValueError(f"topk and topk2 must be at least 1, got {topk} and {topk2}")
-        if alpha < 0 or beta < 0:
-            raise ValueError(f"alpha and beta must not be negative, got {alpha} and {beta}")
+        check_choice("flavour", flavour, FLAVOURS)
+        check_at_least("topk", topk, 1)
+        check_at_least("alpha", alpha, 0)
+        if beta <= 0:
+            raise ValueError(f"beta must be positive, got {beta}")
+        if topk2 is not None:
+            check_at_least("topk2", topk2, 1)
         if eps <= 0:
             raise ValueError(f"eps must be positive, got {eps}")
         self.topk = topk
@@ -83,6 +88,8 @@ class TaskAlignedAssigner:
         return frozenset({Need.PREDICTIONS, Need.STRIDES} if enlarges else {Need.PREDICTIONS})
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
+        truth, candidates = clean(truth, candidates)
         return by_images(
             self._assign, truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound
         )
@@ -90,51 +97,61 @@ class TaskAlignedAssigner:
     def alignment(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """``(*, G, N)`` alignment, not normalised, and overlap of every pair; 0 for pairs that must not be."""
         predicted = read_predictions(candidates, "TaskAlignedAssigner")
-        boxes = truth.boxes.float()
+        boxes, matchable = truth.boxes.float(), truth.matchable
         if self.flavour == "mmdet":
-            overlap = pairwise_iou(boxes, predicted.boxes)
-            overlap.mul_(truth.matchable.unsqueeze(-1)).mul_(predicted.usable.unsqueeze(-2))
+            overlap = pairwise_iou(boxes, predicted.boxes).mul_(matchable.unsqueeze(-1))
         else:
             overlap = pairwise_ciou(boxes, predicted.boxes).clamp_(min=0)
-            overlap.mul_(self._inside(truth, candidates)).mul_(predicted.usable.unsqueeze(-2))
-        return self._align(predicted, truth.labels, overlap), overlap
-
-    def _align(self, predicted: Predicted, labels: Tensor, overlap: Tensor) -> Tensor:
-        scores = of_labels(predicted.scores.pow(self.alpha), labels)
-        return scores.mul_(_power(overlap, self.beta)).mul_(overlap > 0)
+            depth = depth_in_boxes(candidates.centers.float(), self._enlarged(boxes, candidates), matchable)
+            overlap.mul_(depth > self._margin)
+        overlap.mul_(predicted.usable.unsqueeze(-2))
+        scores = predicted.scores if self.alpha == 1 else predicted.scores.pow(self.alpha)
+        return of_labels(scores, truth.labels).mul_(_power(overlap, self.beta)), overlap
 
     def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         max_iou = best_iou(truth, candidates)
-        if truth.labels.shape[-1] == 0 or candidates.valid.shape[-1] == 0:
+        objects, count = truth.labels.shape[-1], candidates.valid.shape[-1]
+        if objects == 0 or count == 0:
             nothing = torch.full_like(candidates.valid, NEGATIVE, dtype=torch.int64)
-            return Assignment(settled(nothing, candidates), max_iou, torch.zeros_like(max_iou))
+            return settle(nothing, max_iou, candidates.valid, torch.zeros_like(max_iou))
         alignment, overlap = self.alignment(truth, candidates)
-        topk = min(self.topk, alignment.shape[-1])
+        topk = min(self.topk, count)
+        index = lowest(alignment.neg(), topk) if self.flavour == "mmdet" else alignment.topk(topk).indices
+        chosen = self._takes(truth, candidates, index)
         if self.flavour == "mmdet":
-            index = lowest(alignment.neg(), topk)
-            inside = depth_in_boxes(candidates.centers.float(), truth.boxes.float(), truth.matchable) > 0.01
-            chosen = (alignment.gather(-1, index) > 0) & inside.gather(-1, index)
-            taken = torch.zeros_like(overlap).scatter_(-1, index, overlap.gather(-1, index) * chosen)
-            rival = lowest_object(taken.neg_())
+            chosen = chosen & (alignment.gather(-1, index) > 0)
+            rival = highest_pair(index, chosen, overlap.gather(-1, index), count)
         else:
-            index = alignment.topk(topk).indices
-            chosen = self._inside(truth, candidates).gather(-1, index)
-            rival = lowest_object(overlap.neg())
+            rival = highest_object(overlap)
         gt_index = one_object_each(index, chosen, rival)
         own_alignment, own_overlap = _own(alignment, gt_index), _own(overlap, gt_index)
         if self.topk2 is not None:
-            gt_index = _best_of_each(gt_index, own_alignment, truth.labels.shape[-1], self.topk2)
-        quality = self._normalised(own_alignment, own_overlap, gt_index, truth.labels.shape[-1])
-        return Assignment(settled(gt_index, candidates), max_iou, quality)
+            gt_index = _best_of_each(gt_index, own_alignment, objects, self.topk2)
+        quality = self._normalised(own_alignment, own_overlap, gt_index, objects)
+        return settle(gt_index, max_iou, candidates.valid, quality)
 
-    def _inside(self, truth: GroundTruth, candidates: Candidates) -> Tensor:
-        """``(*, G, N)`` bool: the candidate's centre lies in the object, enlarged where the flavour does so."""
-        boxes = truth.boxes.float()
-        if self.flavour == "ultralytics":
-            center, side = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
-            half = torch.maximum(side, _second_stride(read_strides(candidates, "TaskAlignedAssigner"))) / 2
-            boxes = torch.cat((center - half, center + half), -1)
-        return depth_in_boxes(candidates.centers.float(), boxes, truth.matchable) > 1e-9
+    @property
+    def _margin(self) -> float:
+        """How far inside an object a centre must lie, px."""
+        return 0.01 if self.flavour == "mmdet" else 1e-9
+
+    def _enlarged(self, boxes: Tensor, candidates: Candidates) -> Tensor:
+        """``(*, G, 4)`` the boxes that centres must lie in."""
+        if self.flavour != "ultralytics":
+            return boxes
+        least = _second_stride(read_strides(candidates, "TaskAlignedAssigner"))
+        center, side = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+        half = torch.maximum(side, least) / 2
+        return torch.cat((center - half, center + half), -1)
+
+    def _takes(self, truth: GroundTruth, candidates: Candidates, index: Tensor) -> Tensor:
+        """``(*, G, k)`` bool: the object may take these of its candidates, whatever the alignment."""
+        boxes = self._enlarged(truth.boxes.float(), candidates).unsqueeze(-2)
+        x, y = (_at(row, index) for row in candidates.centers.float().unbind(-1))
+        sides = (x - boxes[..., 0], y - boxes[..., 1], boxes[..., 2] - x, boxes[..., 3] - y)
+        inside = torch.stack(sides).amin(0) > self._margin
+        usable = read_predictions(candidates, "TaskAlignedAssigner").usable
+        return inside & truth.matchable.unsqueeze(-1) & _at(usable, index)
 
     def _normalised(self, alignment: Tensor, overlap: Tensor, gt_index: Tensor, objects: int) -> Tensor:
         """``(*, N)`` quality of the positives, 0 elsewhere."""
@@ -148,20 +165,15 @@ class TaskAlignedAssigner:
 
 
 def _power(values: Tensor, exponent: float) -> Tensor:
-    """``values ** exponent``; small whole exponents by multiplication, a tenth of the time."""
-    if exponent != int(exponent) or not 1 <= exponent <= 8:
-        return values.pow(exponent)
-    result = None
-    square = values
-    remaining = int(exponent)
-    while remaining:
-        if remaining & 1:
-            result = square if result is None else result * square
-        remaining >>= 1
-        if remaining:
-            square = square * square
-    assert result is not None
-    return result
+    """``values ** exponent``. Torch multiplies for exponents up to 3 only: so 6 takes an eighth of the time."""
+    if exponent > 3 and exponent % 2 == 0:
+        return _power(values.square(), exponent / 2)
+    return values.pow(exponent)
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """``(*, G, k)``: ``values (*, N)`` at the candidates ``index``."""
+    return values.gather(-1, index.flatten(-2)).unflatten(-1, index.shape[-2:])
 
 
 def _second_stride(strides: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The best candidates of every object, and one object for every candidate.
 
-Every object names its best candidates, a pair each; a candidate that several objects name goes to one of them. Pairs are
-``(*, G, k)`` tensors: the rank among an object's candidates is the last dimension.
+Every object names its best candidates, a pair each; a candidate that several objects name goes to one of them. Pairs
+are ``(*, G, k)`` tensors: the rank among an object's candidates is the last dimension.
 """
 
 from __future__ import annotations
@@ -42,10 +42,31 @@ def one_object_each(index: Tensor, chosen: Tensor, rival: Tensor) -> Tensor:
     return torch.where(times == 0, NEGATIVE, torch.where(times == 1, named, rival))
 
 
+def highest_pair(index: Tensor, chosen: Tensor, value: Tensor, count: int) -> Tensor:
+    """``(*, N)`` int64: of the objects that named a candidate, the one of highest ``value``; the first of equal ones.
+
+    Args:
+        index: ``(*, G, k)`` candidates of every object.
+        chosen: ``(*, G, k)`` bool, the pairs that count.
+        value: ``(*, G, k)``, finite.
+        count: N.
+    """
+    objects = torch.arange(index.shape[-2], device=index.device).unsqueeze(-1).expand(index.shape).flatten(-2)
+    slot, value = index.masked_fill(~chosen, count).flatten(-2), value.flatten(-2)
+    shape = (*index.shape[:-2], count + 1)
+    best = value.new_full(shape, -torch.inf).scatter_reduce(-1, slot, value, "amax")
+    first = torch.where(value == best.gather(-1, slot), objects, index.shape[-2])
+    return slot.new_full(shape, index.shape[-2]).scatter_reduce(-1, slot, first, "amin")[..., :-1]
+
+
 def lowest_object(cost: Tensor) -> Tensor:
     """``(*, N)`` int64: the object of lowest ``cost (*, G, N)``; the first of equal ones, on every device."""
-    objects = torch.arange(cost.shape[-2], dtype=torch.int32, device=cost.device).unsqueeze(-1)
-    return torch.where(cost == cost.amin(-2, keepdim=True), objects, cost.shape[-2]).amin(-2).long()
+    return _first_object(cost == cost.amin(-2, keepdim=True))
+
+
+def highest_object(value: Tensor) -> Tensor:
+    """``(*, N)`` int64: the object of highest ``value (*, G, N)``; the first of equal ones, on every device."""
+    return _first_object(value == value.amax(-2, keepdim=True))
 
 
 def match_dynamic_k(cost: Tensor, iou: Tensor, topk: int) -> Tensor:
@@ -68,3 +89,8 @@ def match_dynamic_k(cost: Tensor, iou: Tensor, topk: int) -> Tensor:
     rank = torch.arange(topk, device=cost.device)
     chosen = (rank < quota) & cost.gather(-1, index).isfinite()
     return one_object_each(index, chosen, lowest_object(cost))
+
+
+def _first_object(pairs: Tensor) -> Tensor:
+    objects = torch.arange(pairs.shape[-2], dtype=torch.int32, device=pairs.device).unsqueeze(-1)
+    return torch.where(pairs, objects, pairs.shape[-2]).amin(-2).long()

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from harness.assigners.dynamic_soft_label import DynamicSoftLabelAssigner
+from harness.assigners.hungarian import HungarianAssigner
 from harness.assigners.ota import OTAAssigner
+from harness.assigners.paa import PAAAssigner
 from harness.assigners.simota import SimOTAAssigner
 from harness.assigners.task_aligned import TaskAlignedAssigner
 from harness.boxes import aligned_iou
-from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Predictions
+from harness.types import NEGATIVE, Assignment, CandidateLosses, Candidates, GroundTruth, Predictions
 from tests.golden.case import Case
 
 VALUES = {"rtol": 1e-5, "atol": 1e-6}  # of IoUs and alignments
@@ -46,7 +48,7 @@ def assert_index(case: Case, assignment: Assignment) -> None:
 def assert_matched_iou(
     case: Case, truth: GroundTruth, candidates: Candidates, assignment: Assignment, key: str
 ) -> None:
-    """The references' "max IoU" is that of the matched prediction; ours that of the candidate's box, so take the pairs."""
+    """The references' "max IoU" is that of the matched prediction, ours that of the candidate's box: take the pairs."""
     positive = assignment.positive & (case.tensor("expected_gt_index") == assignment.gt_index)
     matched = truth.boxes[assignment.gt_index[positive]]
     iou = aligned_iou(candidates.predictions.boxes[positive], matched)
@@ -123,6 +125,35 @@ def check_ota(case: Case) -> None:
     assert_matched_iou(case, truth, candidates, assignment, "expected_iou")
 
 
+COSTS = {
+    "ClassificationCost": ("classification", {"weight": "cls_weight"}),
+    "FocalLossCost": ("classification", {"weight": "cls_weight", "alpha": "focal_alpha", "gamma": "focal_gamma"}),
+    "BBoxL1Cost": ("l1", {"weight": "l1_weight", "box_format": "box_format"}),
+    "IoUCost": ("iou", {"weight": "iou_weight", "iou_mode": "iou_mode"}),
+}
+
+
+def check_hungarian(case: Case) -> None:
+    chosen = {"cls_weight": 0.0, "l1_weight": 0.0, "iou_weight": 0.0}
+    # The reference's default format is xyxy.
+    chosen |= {"image_size": case.params["img_shape_hw"], "box_format": "xyxy"}
+    for cost in case.params["match_costs"]:
+        chosen |= {ours: cost[theirs] for theirs, ours in COSTS[cost["type"]][1].items() if theirs in cost}
+        if cost["type"] == "FocalLossCost":
+            chosen["cls_cost"] = "focal"
+    logits = case.tensor("logits")
+    scores = logits.sigmoid() if "cls_cost" in chosen else logits.softmax(-1)[:, :-1]
+    boxes = case.tensor("pred_boxes")
+    truth = objects(case)
+    candidates = Candidates(boxes, torch.ones(len(boxes), dtype=torch.bool), predictions=Predictions(scores, boxes))
+    assigner = HungarianAssigner(**chosen)
+    assert_index(case, assigner(truth, candidates))
+    terms = assigner.costs(truth, candidates)
+    costs = torch.stack([terms[COSTS[cost["type"]][0]].mT for cost in case.params["match_costs"]])
+    torch.testing.assert_close(costs, case.tensor("expected_costs"), **VALUES)
+    torch.testing.assert_close(costs.sum(0), case.tensor("expected_total_cost"), **VALUES)
+
+
 def check_task_aligned_mmdet(case: Case) -> None:
     predictions = Predictions(case.tensor("scores"), case.tensor("pred_boxes"))
     priors = case.tensor("priors")
@@ -170,6 +201,34 @@ def check_edge_task_aligned(case: Case) -> None:
     (check_task_aligned_ultralytics if case.params["reference"] == "ultralytics" else check_task_aligned_mmdet)(case)
 
 
+def check_paa_reassign(case: Case) -> None:
+    priors = case.tensor("priors")
+    index, count = case.tensor("pos_index"), len(priors)
+    gt_index = torch.full((count,), NEGATIVE)
+    gt_index[index] = case.tensor("pos_gt_index")
+    loss = torch.zeros(count)
+    loss[index] = case.tensor("pos_losses")
+    sizes = case.tensor("num_level_priors")
+    candidates = Candidates(
+        priors,
+        torch.ones(count, dtype=torch.bool),
+        level=torch.repeat_interleave(torch.arange(len(sizes)), sizes),
+        num_levels=len(sizes),
+    )
+    truth = objects(case)
+    assigner = PAAAssigner(**options(case, "topk", "covariance_type"))
+    proposed = Assignment(gt_index, torch.zeros(count))
+    refined = assigner.refine(truth, candidates, proposed, CandidateLosses(loss, torch.zeros(count)))
+    labels = case.tensor("labels_in")
+    labels[gt_index >= 0] = int(case.params["background_label"])
+    labels[refined.positive] = truth.labels[refined.gt_index[refined.positive]]
+    robust = case.tensor("robust")
+    assert torch.equal(labels[robust], case.tensor("expected_labels")[robust]), f"{case.item}/{case.name}"
+    assert (refined.gt_index[refined.positive] == gt_index[refined.positive]).all()
+    if robust.all():
+        assert refined.positive.sum() == case.tensor("expected_num_pos")
+
+
 CHECKS: dict[str, Callable[[Case], None]] = {
     "simota_mmdet": check_simota,
     "simota_yolox": check_simota,
@@ -177,7 +236,9 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "mmdet_unit_tests/SimOTAAssigner": check_simota,
     "dynamic_soft_label": check_dynamic_soft_label,
     "mmdet_unit_tests/DynamicSoftLabelAssigner": check_dynamic_soft_label,
+    "hungarian": check_hungarian,
     "ota": check_ota,
+    "paa_reassign": check_paa_reassign,
     "task_aligned_mmdet": check_task_aligned_mmdet,
     "task_aligned_ultralytics": check_task_aligned_ultralytics,
     "task_aligned_ultralytics_8_3": check_task_aligned_ultralytics,

@@ -1,0 +1,160 @@
+"""Bipartite matching: every object takes one candidate, at the least total cost (DETR)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness.assigners.costs import best_iou, of_labels
+from harness.assigners.padding import clean, settle
+from harness.assigners.predicted import Predicted, read_predictions
+from harness.assigners.thresholds import check_at_least, check_between, check_choice
+from harness.boxes import pairwise_giou, pairwise_iou
+from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
+
+CLS_COSTS = ("probability", "focal")
+BOX_FORMATS = ("xywh", "xyxy")
+IOU_MODES = ("giou", "iou")
+_BYTES_PER_PAIR = 40
+
+
+class HungarianAssigner:
+    """The matcher of DETR (Carion et al. 2020, section 3.1): one candidate an object, every other one negative.
+
+    **The only assigner that leaves the device**: the costs of a batch go to the host in one copy, scipy solves image by
+    image there, and the answer comes back. It waits for the device and does not compile.
+
+    Args:
+        cls_weight: of the classification cost.
+        l1_weight: of the L1 distance of the boxes, as shares of the image.
+        iou_weight: of the overlap cost.
+        cls_cost: ``probability``, minus the score of the object's class (DETR), or ``focal``, the focal loss of the
+            class less that of its absence (Deformable DETR, Sparse R-CNN).
+        box_format: what the L1 distance compares, ``xywh`` (centre and sides) or ``xyxy``.
+        iou_mode: ``giou`` or ``iou``.
+        focal_alpha: weight of the positive class in the focal cost.
+        focal_gamma: its exponent.
+        image_size: ``(height, width)`` px that the L1 distance divides by; ``None`` takes the farthest bottom and right
+            side of an image's candidates, which for anchors and points is the size of the padded image.
+        memory_bound: bytes that the pairwise tensors may take at once.
+
+    Raises:
+        ValueError: a parameter is out of range; on call, candidates without predictions.
+
+    A candidate whose prediction is not finite takes no part. With fewer candidates than objects some objects go
+    without. Computes in float32, solves in float64.
+    """
+
+    needs = frozenset({Need.PREDICTIONS})
+
+    def __init__(
+        self,
+        cls_weight: float = 1.0,
+        l1_weight: float = 5.0,
+        iou_weight: float = 2.0,
+        cls_cost: str = "probability",
+        box_format: str = "xywh",
+        iou_mode: str = "giou",
+        focal_alpha: float = 0.25,
+        focal_gamma: float = 2.0,
+        image_size: Sequence[int] | None = None,
+        memory_bound: int = MEMORY_BOUND,
+    ) -> None:
+        check_at_least("cls_weight", cls_weight, 0)
+        check_at_least("l1_weight", l1_weight, 0)
+        check_at_least("iou_weight", iou_weight, 0)
+        if cls_weight == l1_weight == iou_weight == 0:
+            raise ValueError("one of cls_weight, l1_weight and iou_weight must be above 0, got 0 for all")
+        check_choice("cls_cost", cls_cost, CLS_COSTS)
+        check_choice("box_format", box_format, BOX_FORMATS)
+        check_choice("iou_mode", iou_mode, IOU_MODES)
+        check_between("focal_alpha", focal_alpha, 0, 1)
+        check_at_least("focal_gamma", focal_gamma, 0)
+        if image_size is not None and (len(image_size) != 2 or min(image_size) <= 0):
+            raise ValueError(f"image_size must be a positive height and width in px or null, got {image_size}")
+        self.cls_weight = cls_weight
+        self.l1_weight = l1_weight
+        self.iou_weight = iou_weight
+        self.cls_cost = cls_cost
+        self.box_format = box_format
+        self.iou_mode = iou_mode
+        self.focal_alpha = focal_alpha
+        self.focal_gamma = focal_gamma
+        self.image_size = None if image_size is None else tuple(image_size)
+        self.memory_bound = check_memory_bound(memory_bound)
+
+    def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
+        truth, candidates = clean(truth, candidates)
+        return by_images(
+            self._assign, truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound
+        )
+
+    def costs(self, truth: GroundTruth, candidates: Candidates) -> dict[str, Tensor]:
+        """The weighted terms ``classification``, ``l1`` and ``iou`` of the cost, each ``(*, G, N)``; finite."""
+        predicted = read_predictions(candidates, "HungarianAssigner")
+        boxes = truth.boxes.float()
+        overlap = pairwise_giou if self.iou_mode == "giou" else pairwise_iou
+        return {
+            "classification": self._classification(predicted, truth.labels) * self.cls_weight,
+            "l1": self._l1(boxes, predicted.boxes, self._scale(candidates)) * self.l1_weight,
+            "iou": overlap(boxes, predicted.boxes) * -self.iou_weight,
+        }
+
+    def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        terms = self.costs(truth, candidates)
+        usable = read_predictions(candidates, "HungarianAssigner").usable
+        total = terms["classification"] + terms["l1"] + terms["iou"]
+        images = math.prod(usable.shape[:-1])
+        host = (value.reshape(images, *value.shape[usable.dim() - 1 :]) for value in (total, truth.matchable, usable))
+        gt_index = np.full((images, usable.shape[-1]), NEGATIVE, dtype=np.int64)
+        for image, inputs in enumerate(zip(*(value.cpu().numpy() for value in host), strict=True)):
+            _solve(gt_index[image], *inputs)
+        matched = torch.from_numpy(gt_index).to(usable.device).reshape(usable.shape)
+        return settle(matched, best_iou(truth, candidates), candidates.valid)
+
+    def _classification(self, predicted: Predicted, labels: Tensor) -> Tensor:
+        if self.cls_cost == "probability":
+            return of_labels(predicted.scores, labels).neg_()
+        score, eps = predicted.scores, 1e-12
+        negative = -(1 - score + eps).log() * (1 - self.focal_alpha) * score.pow(self.focal_gamma)
+        positive = -(score + eps).log() * self.focal_alpha * (1 - score).pow(self.focal_gamma)
+        return of_labels(positive - negative, labels)
+
+    def _scale(self, candidates: Candidates) -> Tensor:
+        """``(*, 1, 4)`` px: the width and height of the image, twice."""
+        if self.image_size is not None:
+            height, width = self.image_size
+            return candidates.boxes.new_tensor((width, height, width, height), dtype=torch.float32)
+        corners = torch.where(candidates.valid.unsqueeze(-1), candidates.boxes[..., 2:].float(), 0)
+        if corners.shape[-2] == 0:
+            return corners.new_ones(4)
+        size = corners.amax(-2, keepdim=True).clamp(min=1)
+        return torch.cat((size, size), -1)
+
+    def _l1(self, objects: Tensor, candidates: Tensor, scale: Tensor) -> Tensor:
+        if self.box_format == "xywh":
+            objects, candidates = _centers_and_sides(objects), _centers_and_sides(candidates)
+        return torch.cdist(objects / scale, candidates / scale, p=1)
+
+
+def _centers_and_sides(boxes: Tensor) -> Tensor:
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return torch.cat(((low + high) / 2, high - low), -1)
+
+
+def _solve(
+    gt_index: NDArray[np.int64], cost: NDArray[np.float32], objects: NDArray[np.bool_], partners: NDArray[np.bool_]
+) -> None:
+    """Writes the matching of least ``cost (G, N)`` among those that take part to ``gt_index (N,)``."""
+    rows, columns = np.flatnonzero(partners), np.flatnonzero(objects)
+    # Candidates by objects, as the references put it: equal costs are then settled the same way.
+    row, column = linear_sum_assignment(cost[np.ix_(columns, rows)].T)
+    gt_index[rows[row]] = columns[column]
