@@ -19,7 +19,7 @@ LEVELS, STRIDES, PREDICTIONS, LOSSES = Need.LEVELS, Need.STRIDES, Need.PREDICTIO
 ASSIGNERS: Mapping[str, frozenset[Need]] = {
     "max_iou": frozenset(),
     "torchvision": frozenset(),
-    "torchvision_ssd": frozenset(),
+    "ssd": frozenset(),
     "uniform": frozenset(),
     "hungarian": frozenset({PREDICTIONS}),
     "task_aligned": frozenset({PREDICTIONS}),
@@ -27,6 +27,7 @@ ASSIGNERS: Mapping[str, frozenset[Need]] = {
     "center_region": frozenset({STRIDES}),
     "fcos": frozenset({LEVELS, STRIDES}),
     "simota": frozenset({STRIDES, PREDICTIONS}),
+    "simota_yolox": frozenset({STRIDES, PREDICTIONS}),
     "ota": frozenset({STRIDES, PREDICTIONS}),
     "dynamic_soft_label": frozenset({STRIDES, PREDICTIONS}),
     "grid": frozenset({STRIDES}),
@@ -39,7 +40,9 @@ CLASSIFICATION: Mapping[str, Activation] = {
     "cross_entropy": Activation.SOFTMAX,
     "topk_cross_entropy": Activation.SOFTMAX,
     "seesaw": Activation.SOFTMAX,
+    "softmax_focal": Activation.SOFTMAX,
     "binary_cross_entropy": Activation.SIGMOID,
+    "binary_cross_entropy_soft": Activation.SIGMOID,
     "focal": Activation.SIGMOID,
     "ghm_c": Activation.SIGMOID,
     "quality_focal": Activation.SIGMOID,
@@ -51,7 +54,7 @@ CLASSIFICATION: Mapping[str, Activation] = {
 # option of conf/loss/regression -> what it compares
 REGRESSION: Mapping[str, Space] = {
     **dict.fromkeys(("smooth_l1", "l1", "balanced_l1", "ghm_r"), Space.DELTAS),
-    **dict.fromkeys(("iou", "giou", "diou", "ciou", "eiou", "siou", "bounded_iou"), Space.BOXES),
+    **dict.fromkeys(("iou", "iou_square", "giou", "diou", "ciou", "eiou", "siou", "bounded_iou"), Space.BOXES),
     "distribution_focal": Space.DISTRIBUTION,
 }
 

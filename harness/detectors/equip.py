@@ -10,7 +10,7 @@ from torch import nn
 
 from harness.compatibility import IncompatibleError, refusals
 from harness.criterion import Criterion, Observer, Trio
-from harness.detectors import cascade, two_stage
+from harness.detectors import cascade, fcos, retinanet, ssd, two_stage, yolox
 from harness.heads import Head
 from harness.losses.pair import Loss
 from harness.types import Assigner, Sampler
@@ -37,7 +37,9 @@ class Family(Protocol):
         """The equipped twin of ``model``."""
 
 
-FAMILIES: tuple[Family, ...] = (cast(Family, cascade), cast(Family, two_stage))  # subclasses before their bases
+FAMILIES: tuple[Family, ...] = tuple(
+    cast(Family, module) for module in (cascade, two_stage, retinanet, fcos, ssd, yolox)
+)  # subclasses before their bases
 
 
 def family_of(model: nn.Module) -> Family:

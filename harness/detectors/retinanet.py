@@ -1,0 +1,90 @@
+"""torchvision's RetinaNet (Lin et al. 2017, "Focal Loss for Dense Object Detection") with any trio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from torch import Tensor
+from torchvision.models.detection import RetinaNet
+
+from harness.assigners.torchvision import TorchvisionMatcher
+from harness.coders import DeltaCoder
+from harness.criterion import Criterion, Trio
+from harness.detectors.dense import STAGE, dense_losses, equipped
+from harness.detectors.equipped import Equipped
+from harness.detectors.pyramid import PyramidAnchors
+from harness.heads import Geometry, Head, Outputs
+from harness.losses.classification.focal import FocalLoss
+from harness.losses.interface import RegressionLoss
+from harness.losses.pair import Loss
+from harness.losses.regression.giou import GIoULoss
+from harness.losses.regression.l1 import L1Loss
+from harness.losses.regression.smooth_l1 import SmoothL1Loss
+from harness.samplers.all import AllSampler
+from harness.types import Activation
+
+HOST = RetinaNet
+ROOT = STAGE
+
+
+def heads(model: RetinaNet) -> dict[str, Head]:
+    """One sigmoid head; column 0 is never on, because torchvision's labels count from 1."""
+    columns = int(model.head.classification_head.num_classes)
+    return {
+        STAGE: Head(
+            stage=STAGE,
+            num_classes=columns - 1,
+            columns=columns,
+            first_column=1,
+            background=None,
+            activation=Activation.SIGMOID,
+            geometry=Geometry.ANCHORS,
+            coder=DeltaCoder(tuple(model.box_coder.weights), model.box_coder.bbox_xform_clip),
+        )
+    }
+
+
+def natural(model: RetinaNet) -> dict[str, Trio]:
+    """torchvision's own trio, with the thresholds and the box loss that this model was built with."""
+    matcher = model.proposal_matcher
+    loss = Loss(FocalLoss(), _box_loss(model.head.regression_head._loss_type), normalizer="image_positives")
+    assigner = TorchvisionMatcher(
+        matcher.high_threshold, matcher.low_threshold, allow_low_quality_matches=matcher.allow_low_quality_matches
+    )
+    return {STAGE: Trio(assigner, AllSampler(), loss)}
+
+
+def _box_loss(kind: str) -> RegressionLoss:
+    """torchvision's ``_loss_type``: ``l1`` in RetinaNet, ``giou`` in its v2."""
+    match kind:
+        case "l1":
+            return L1Loss()
+        case "smooth_l1":
+            return SmoothL1Loss(beta=1.0)
+        case "giou":
+            return GIoULoss()
+        case _:
+            raise ValueError(f"RetinaNet's box loss {kind!r} has no counterpart here; give equip a loss")
+
+
+def fit(head: Head, loss: Loss) -> Head:
+    """Unchanged: inference takes the sigmoid, whatever the loss."""
+    return head
+
+
+def adapt(model: RetinaNet, criteria: Mapping[str, Criterion]) -> RetinaNet:
+    """The twin of ``model`` that trains with ``criteria``."""
+    return equipped(model, EquippedRetinaNet, criteria)
+
+
+class EquippedRetinaNet(Equipped, RetinaNet):
+    """Mixed over the model's own class: the losses come from the criterion."""
+
+    def compute_loss(
+        self, targets: Sequence[Mapping[str, Tensor]], head_outputs: Mapping[str, Tensor], anchors: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """``classification`` and ``bbox_regression``, as torchvision names them."""
+        outputs = Outputs(head_outputs["cls_logits"], head_outputs["bbox_regression"])
+        losses = dense_losses(self.criteria[STAGE], targets, outputs, cast(PyramidAnchors, anchors).candidates())
+        return {"classification": losses.classification, "bbox_regression": losses.regression}

@@ -1,0 +1,82 @@
+"""torchvision's SSD and SSDlite (Liu et al. 2016, "SSD: Single Shot MultiBox Detector") with any trio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from torch import Tensor
+from torchvision.models.detection.ssd import SSD
+
+from harness.assigners.ssd import SSDMatcher
+from harness.coders import DeltaCoder
+from harness.criterion import Criterion, Trio
+from harness.detectors.dense import STAGE, dense_losses, equipped
+from harness.detectors.equipped import Equipped
+from harness.detectors.pyramid import PyramidAnchors
+from harness.heads import Geometry, Head, Outputs
+from harness.losses.classification.cross_entropy import CrossEntropyLoss
+from harness.losses.pair import Loss
+from harness.losses.regression.smooth_l1 import SmoothL1Loss
+from harness.samplers.hard_negative import HardNegativeSampler
+from harness.types import Activation
+
+HOST = SSD
+ROOT = STAGE
+
+
+def heads(model: SSD) -> dict[str, Head]:
+    """One softmax head with the background in column 0."""
+    columns = int(model.head.classification_head.num_columns)
+    return {
+        STAGE: Head(
+            stage=STAGE,
+            num_classes=columns - 1,
+            columns=columns,
+            first_column=1,
+            background=0,
+            activation=Activation.SOFTMAX,
+            geometry=Geometry.ANCHORS,
+            coder=DeltaCoder(tuple(model.box_coder.weights), model.box_coder.bbox_xform_clip),
+        )
+    }
+
+
+def natural(model: SSD) -> dict[str, Trio]:
+    """torchvision's own trio, with the threshold and the ratio that this model was built with.
+
+    torchvision's mining counts a positive a second time, as a background, in an image where ``ratio x positives``
+    exceeds the negatives. The sampler here takes all negatives there, and is equal elsewhere.
+    """
+    assigner = SSDMatcher(model.proposal_matcher.high_threshold)
+    loss = Loss(CrossEntropyLoss(), SmoothL1Loss(beta=1.0), normalizer="positives")
+    return {STAGE: Trio(assigner, HardNegativeSampler(model.neg_to_pos_ratio), loss)}
+
+
+def fit(head: Head, loss: Loss) -> Head:
+    """Unchanged: inference takes the softmax, whatever the loss."""
+    return head
+
+
+def adapt(model: SSD, criteria: Mapping[str, Criterion]) -> SSD:
+    """The twin of ``model`` that trains with ``criteria``."""
+    return equipped(model, EquippedSSD, criteria)
+
+
+class EquippedSSD(Equipped, SSD):
+    """Mixed over the model's own class: the losses come from the criterion."""
+
+    def compute_loss(
+        self,
+        targets: Sequence[Mapping[str, Tensor]],
+        head_outputs: Mapping[str, Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """``bbox_regression`` and ``classification``, as torchvision names them.
+
+        ``matched_idxs`` is ignored: torchvision has matched in ``forward`` already, where nobody else can.
+        """
+        outputs = Outputs(head_outputs["cls_logits"], head_outputs["bbox_regression"])
+        losses = dense_losses(self.criteria[STAGE], targets, outputs, cast(PyramidAnchors, anchors).candidates())
+        return {"bbox_regression": losses.regression, "classification": losses.classification}

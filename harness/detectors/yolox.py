@@ -1,0 +1,84 @@
+"""YOLOX (Ge et al. 2021) with any trio; SimOTA is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from harness.assigners.simota import SimOTAAssigner
+from harness.criterion import Criterion, Trio
+from harness.detectors.dense import STAGE, dense_losses, equipped
+from harness.detectors.equipped import Equipped
+from harness.detectors.pyramid import PyramidAnchors
+from harness.detectors.yolox_net import YOLOX
+from harness.heads import Geometry, Head, Outputs, full_precision
+from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
+from harness.losses.pair import Loss
+from harness.losses.regression.iou import IoULoss
+from harness.samplers.all import AllSampler
+from harness.types import Activation
+
+HOST = YOLOX
+ROOT = STAGE
+
+
+def heads(model: YOLOX) -> dict[str, Head]:
+    """One sigmoid head without a background column: the objectness branch learns the background."""
+    classes = model.head.num_classes
+    return {
+        STAGE: Head(
+            stage=STAGE,
+            num_classes=classes,
+            columns=classes,
+            first_column=0,
+            background=None,
+            activation=Activation.SIGMOID,
+            geometry=Geometry.POINTS if model.anchor_free else Geometry.ANCHORS,
+            coder=model.coder,
+            classify_positives_only=True,
+        )
+    }
+
+
+def natural(model: YOLOX) -> dict[str, Trio]:
+    """The report's: SimOTA; binary cross entropy with the IoU as soft target; 5 x (1 - IoU^2)."""
+    loss = Loss(
+        BinaryCrossEntropyLoss(soft=True), IoULoss(mode="square"), normalizer="positives", regression_weight=5.0
+    )
+    return {STAGE: Trio(SimOTAAssigner(flavour="yolox"), AllSampler(), loss)}
+
+
+def fit(head: Head, loss: Loss) -> Head:
+    """Unchanged: inference takes the sigmoid, whatever the loss."""
+    return head
+
+
+def adapt(model: YOLOX, criteria: Mapping[str, Criterion]) -> YOLOX:
+    """The twin of ``model`` that trains with ``criteria``."""
+    return equipped(model, EquippedYOLOX, criteria)
+
+
+class EquippedYOLOX(Equipped, YOLOX):
+    """Mixed over the model's own class: the losses come from the criterion, the objectness from here."""
+
+    def compute_loss(
+        self, targets: Sequence[Mapping[str, Tensor]], head_outputs: Mapping[str, Tensor], anchors: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """``classification``, ``bbox_regression`` and ``objectness``.
+
+        The objectness is learnt by every slot of the sample: 1 for a positive, 0 for a negative.
+        """
+        outputs = Outputs(head_outputs["cls_logits"], head_outputs["bbox_regression"], head_outputs["objectness"])
+        criterion = self.criteria[STAGE]
+        losses = dense_losses(criterion, targets, outputs, cast(PyramidAnchors, anchors).candidates())
+        sample = losses.selection.sample
+        logits = full_precision(cast(Tensor, losses.outputs.objectness))
+        objectness = binary_cross_entropy_with_logits(logits, sample.positive.to(logits.dtype), reduction="none")
+        return {
+            "classification": losses.classification,
+            "bbox_regression": losses.regression,
+            "objectness": criterion.loss.reduce(objectness * sample.weight, sample),
+        }

@@ -1,0 +1,276 @@
+"""The small dense detectors as the configuration composes them: every assigner, sampler and loss, and the ladder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from harness import config as schema
+from harness.compatibility import IncompatibleError
+from harness.criterion import Selection, Trio
+from harness.detectors.equip import equip, family_of
+from harness.losses.pair import Loss
+from tests.detectors.dense_parity import Target, images, losses_and_gradients, scene
+
+CONF = schema.folder("conf")
+TINY = ("tiny_retinanet", "tiny_fcos", "tiny_ssd", "tiny_yolox")
+DENSE = (
+    *TINY,
+    "retinanet_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+    "fcos_resnet50_fpn",
+    "ssd300_vgg16",
+    "ssdlite320_mobilenet_v3_large",
+    "yolox_tiny",
+    "yolox_s",
+)
+SIDE = 64  # px
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _composing() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    schema.register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        yield
+
+
+@cache
+def composed(*overrides: str) -> DictConfig:
+    return compose("config", list(overrides))
+
+
+@cache
+def detector(name: str) -> nn.Module:
+    """A detector of five classes for images of 64 px, untrained."""
+    torch.manual_seed(0)
+    node = composed(f"detector={name}").detector
+    return instantiate(
+        node, num_classes=6, **{key: SIDE for key in ("image_size", "min_size", "max_size") if key in node}
+    )
+
+
+def trio(name: str, *choices: str) -> Trio:
+    """The pieces of ``detector=name group=option ...``; composed option by option, which is the slow part of it."""
+    config = copy.deepcopy(composed(f"detector={name}"))
+    OmegaConf.set_struct(config, False)
+    for choice in choices:
+        group, _ = choice.split("=")
+        key = group.replace("/", ".")
+        option = OmegaConf.select(composed(choice), key)
+        OmegaConf.update(config, key, OmegaConf.to_container(option, resolve=False), merge=False)
+    return Trio(instantiate(config.assigner), instantiate(config.sampler), instantiate(config.loss))
+
+
+def batch() -> tuple[list[Tensor], list[Target]]:
+    return images(SIDE, SIDE), scene("ordinary", height=SIDE, width=SIDE - 16)
+
+
+def trained(name: str, *choices: str) -> tuple[Selection, dict[str, Tensor]]:
+    """One step of the detector; what was selected and the losses. Everything is finite."""
+    seen: list[Selection] = []
+    pieces = trio(name, *choices)
+    twin = equip(
+        detector(name),
+        pieces.assigner,
+        pieces.sampler,
+        pieces.loss,
+        generator=torch.Generator().manual_seed(3),
+        observers=[lambda _, selection: seen.append(selection)],
+    )
+    losses, gradients = losses_and_gradients(twin, *batch())
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    assert any(gradient.abs().sum() > 0 for gradient in gradients.values())
+    return seen[0], losses
+
+
+def refused_or_trained(name: str, *choices: str) -> Selection | None:
+    try:
+        return trained(name, *choices)[0]
+    except IncompatibleError as refused:
+        line = str(refused)
+        assert line.startswith("stage dense: ")
+        assert "\n" not in line
+        assert "; choose one of " in line
+        return None
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_detectors_own_configuration_is_its_natural_trio(name: str) -> None:
+    """``detector=retinanet_resnet50_fpn`` alone is torchvision's RetinaNet: pieces of the same classes and values."""
+    model = detector(name)
+    natural = family_of(model).natural(model)["dense"]
+    chosen = trio(name)
+    for own, piece in ((natural.assigner, chosen.assigner), (natural.sampler, chosen.sampler)):
+        assert type(own) is type(piece)
+        assert _values(own) == _values(piece)
+    own_loss, loss = natural.loss, chosen.loss
+    assert isinstance(own_loss, Loss)
+    assert isinstance(loss, Loss)
+    assert _values(own_loss) == _values(loss)
+    for first, second in ((own_loss.classification, loss.classification), (own_loss.regression, loss.regression)):
+        assert type(first) is type(second)
+        assert _values(first) == _values(second)
+
+
+def _values(piece: object) -> dict[str, object]:
+    return {key: value for key, value in vars(piece).items() if not key.startswith("_") and key != "training"}
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("assigner", options("assigner"))
+def test_every_assigner_trains_or_is_refused(name: str, assigner: str) -> None:
+    selection = refused_or_trained(name, f"assigner={assigner}")
+    if selection is None:
+        assert assigner in ("grid", "yolo_ratio")  # they compare shapes, and points have none
+        assert name in ("tiny_fcos", "tiny_yolox")
+        return
+    assert selection.assignment.positive.any()
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("sampler", options("sampler"))
+def test_every_sampler_trains(name: str, sampler: str) -> None:
+    selection, _ = trained(name, f"sampler={sampler}")
+    sample, assignment = selection.sample, selection.assignment
+    assert sample.used.any()
+    chosen = assignment.gt_index.gather(-1, sample.index)
+    assert ((chosen >= 0) == sample.positive)[sample.used].all()
+    assert (chosen[sample.used] != -2).all()
+
+
+@pytest.mark.parametrize("name", ["tiny_retinanet", "tiny_ssd"])
+@pytest.mark.parametrize("assigner", ["simota", "ota", "task_aligned", "atss"])
+@pytest.mark.parametrize("sampler", ["ohem", "iou_balanced", "hard_negative"])
+def test_assigners_and_samplers_meet(name: str, assigner: str, sampler: str) -> None:
+    selection, _ = trained(name, f"assigner={assigner}", f"sampler={sampler}")
+    assert selection.sample.positive.any()
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("loss", options("loss/classification"))
+def test_every_classification_loss_trains_or_is_refused(name: str, loss: str) -> None:
+    refused_or_trained(name, f"loss/classification={loss}")
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("loss", options("loss/regression"))
+def test_every_regression_loss_trains_or_is_refused(name: str, loss: str) -> None:
+    refused_or_trained(name, f"loss/regression={loss}")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_hard_example_mining_takes_the_hardest(name: str) -> None:
+    selection, _ = trained(name, "sampler=ohem")
+    sample, losses = selection.sample, selection.losses
+    assert losses is not None
+    for image in range(2):
+        negatives = losses.classification[image][selection.assignment.negative[image]].sort(descending=True).values
+        taken = losses.classification[image][sample.index[image][sample.negative[image]]].sort(descending=True).values
+        assert len(taken) > 0
+        torch.testing.assert_close(taken, negatives[: len(taken)])
+
+
+def rungs() -> list[str]:
+    return options("rung")
+
+
+def test_the_ladder_has_the_reports_rungs_in_their_order() -> None:
+    names = [name.split("_", 1)[1] for name in rungs()]
+    assert names == ["coupled", "decoupled", "augmented", "center_only", "multi_positives", "simota", "ota"]
+
+
+def _of_rung(rung: str) -> tuple[DictConfig, Selection]:
+    config = composed("detector=tiny_yolox", f"+rung={rung}")
+    torch.manual_seed(0)
+    model = instantiate(config.detector, num_classes=6, min_size=SIDE, max_size=SIDE)
+    seen: list[Selection] = []
+    twin = equip(
+        model,
+        instantiate(config.assigner),
+        instantiate(config.sampler),
+        instantiate(config.loss),
+        observers=[lambda _, selection: seen.append(selection)],
+    )
+    losses, gradients = losses_and_gradients(twin, *batch())
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    return config, seen[0]
+
+
+@pytest.mark.parametrize("rung", rungs())
+def test_every_rung_trains(rung: str) -> None:
+    config, selection = _of_rung(rung)
+    assert selection.assignment.positive.any()
+    assert selection.candidates.boxes.shape[1] == (80 if config.detector.anchor_free else 240)
+
+
+def test_rungs_differ_in_one_step_each() -> None:
+    def facts(rung: str) -> dict[str, object]:
+        config = composed("detector=tiny_yolox", f"+rung={rung}")
+        return {
+            "head": config.detector.head,
+            "augment": config.data.augment._target_.rsplit(".", 1)[1],
+            "assigner": (config.detector.anchor_free, OmegaConf.to_container(config.assigner)),
+        }
+
+    steps = [facts(rung) for rung in rungs()]
+    changes = [[key for key in a if a[key] != b[key]] for a, b in pairwise(steps)]
+    assert changes == [["head"], ["augment"], ["assigner"], ["assigner"], ["assigner"], ["assigner"]]
+
+
+def test_centre_only_and_multi_positives_are_one_and_nine_points() -> None:
+    """A point counts where it is the object's alone; here objects are apart."""
+    boxes = torch.tensor([[8.0, 8.0, 36.0, 36.0]])
+    targets = [{"boxes": boxes, "labels": torch.tensor([1])}]
+    counts = []
+    for rung in ("4_center_only", "5_multi_positives"):
+        config = composed("detector=tiny_yolox", f"+rung={rung}")
+        seen: list[Selection] = []
+        twin = equip(
+            instantiate(config.detector, num_classes=6, min_size=SIDE, max_size=SIDE),
+            instantiate(config.assigner),
+            observers=[lambda _, selection, seen=seen: seen.append(selection)],
+        )
+        losses_and_gradients(twin, [torch.rand(3, SIDE, SIDE)], targets)
+        counts.append(int(seen[0].assignment.positive.sum()))
+    assert counts == [1, 9]
+
+
+def test_the_ladder_is_a_sweep_over_all_rungs() -> None:
+    """The sweep file composes with the main job, and its points are the rungs."""
+    sweeps = schema.folder("sweeps")
+    ladder = OmegaConf.load(sweeps / "yolox_ladder.yaml")
+    assert ladder.hydra.mode == "MULTIRUN"
+    assert ladder.hydra.sweeper.params.rung == "glob(*)"
+    header = Path(sweeps / "yolox_ladder.yaml").read_text().splitlines()[:8]
+    assert [any(line.startswith(f"# {word}:") for line in header) for word in ("Question", "Command", "Cost")] == [
+        True
+    ] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_one_epoch_on_the_embedded_data_finds_objects(name: str, tmp_path: Path) -> None:
+    """2,000 images once: the loss falls and mAP is above zero."""
+    from harness.runner import run
+
+    overrides = [f"detector={name}", "tracker=none", "run.iterations=500", "run.threads=1", f"run.root={tmp_path}"]
+    finished = run(composed(*overrides), choices={"detector": name}, sources=[str(CONF)])
+    assert finished.map > 0.01
