@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects, check_memory_bound
 from harness.assigners.nearest import nearest
 from harness.assigners.overlap import covered_by_crowd, overlaps
 from harness.assigners.padding import clean, settle
@@ -73,16 +73,20 @@ class ATSSAssigner:
 
     def _competitors(self, truth: GroundTruth, candidates: Candidates, covered: Tensor) -> tuple[Tensor, Tensor]:
         """``(*, G, levels * topk)`` indices of the nearest candidates of every level, and which of them exist."""
-        x, y = candidates.centers.unsqueeze(-3).unbind(-1)
-        object_x, object_y = ((truth.boxes[..., :2] + truth.boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
-        distance = (x - object_x).square_().add_((y - object_y).square_())  # ranking needs no root
-        distance = torch.where(covered.unsqueeze(-2), FAR, distance)
-        found = []
+        x, y = (center.contiguous() for center in candidates.centers.unsqueeze(-3).unbind(-1))
+        # Candidates of other levels are at no finite distance, those in crowd regions behind all others.
+        penalties = []
         for level in range(candidates.num_levels):
             here = candidates.valid if candidates.level is None else candidates.valid & (candidates.level == level)
-            elsewhere = torch.zeros_like(here, dtype=distance.dtype).masked_fill(~here, torch.inf)
-            found.append(nearest(distance + elsewhere.unsqueeze(-2), self.topk))
-        return torch.cat([index for index, _ in found], -1), torch.cat([real for _, real in found], -1)
+            penalties.append(torch.where(here, torch.where(covered, FAR, 0.0), torch.inf).unsqueeze(-2))
+        indices, reals = [], []
+        for _, some in by_objects(truth, candidates, bytes_per_pair=32, memory_bound=self.memory_bound):
+            object_x, object_y = ((some.boxes[..., :2] + some.boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
+            distance = (x - object_x).square_().add_((y - object_y).square_())  # ranking needs no root
+            found = [nearest(distance + penalty, self.topk) for penalty in penalties]
+            indices.append(torch.cat([index for index, _ in found], -1))
+            reals.append(torch.cat([real for _, real in found], -1))
+        return torch.cat(indices, -2), torch.cat(reals, -2)
 
 
 def threshold(iou: Tensor, counts: Tensor) -> Tensor:

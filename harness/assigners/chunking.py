@@ -71,21 +71,27 @@ def by_images(
 
 def by_objects(
     truth: GroundTruth, candidates: Candidates, *, bytes_per_pair: int, memory_bound: int
-) -> Iterator[slice]:
-    """Slices of ``range(G)`` so that the pairs of one slice stay within the bound; at least one object a slice.
+) -> Iterator[tuple[int, GroundTruth]]:
+    """Groups of objects so that the pairs of one group stay within the bound: the first one's number, and the objects.
 
-    None at all where there is no pair.
+    At least one object a group; no group at all where there is no pair.
     """
     images, objects, count = _sizes(truth, candidates)
     memory_bound = _device_bound(memory_bound, truth.valid.device)
     if objects == 0 or count == 0:
         return
     if images * objects * count * bytes_per_pair <= memory_bound:
-        yield slice(0, objects)
+        yield 0, truth
         return
     step = max(1, memory_bound // (images * count * bytes_per_pair))
     for start in range(0, objects, step):
-        yield slice(start, min(start + step, objects))
+        part = slice(start, start + step)
+        yield (
+            start,
+            GroundTruth(
+                truth.boxes[..., part, :], truth.labels[..., part], truth.valid[..., part], truth.crowd[..., part]
+            ),
+        )
 
 
 def _device_bound(memory_bound: int, device: torch.device) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects, check_memory_bound
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.thresholds import check_at_least, check_choice
@@ -69,12 +69,15 @@ class FCOSAssigner:
 
     def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         max_iou = overlaps(truth, candidates, memory_bound=self.memory_bound).iou
-        if truth.valid.shape[-1] == 0:
-            return settle(torch.full_like(max_iou, NEGATIVE, dtype=torch.int64), max_iou, candidates.valid)
-        size = area(truth.boxes).unsqueeze(-1)
-        smallness = 1e8 - size if self.flavour == "torchvision" else -size
-        best, index = torch.where(self.admits(truth, candidates), smallness, -torch.inf).max(-2)
-        return settle(torch.where(best > -torch.inf, index, NEGATIVE), max_iou, candidates.valid)
+        gt_index = torch.full_like(max_iou, NEGATIVE, dtype=torch.int64)
+        best = torch.full_like(max_iou, -torch.inf)
+        for start, some in by_objects(truth, candidates, bytes_per_pair=32, memory_bound=self.memory_bound):
+            size = area(some.boxes).unsqueeze(-1)
+            smallness = 1e8 - size if self.flavour == "torchvision" else -size
+            smallest, index = torch.where(self.admits(some, candidates), smallness, -torch.inf).max(-2)
+            gt_index = torch.where(smallest > best, index + start, gt_index)
+            best = torch.maximum(best, smallest)
+        return settle(gt_index, max_iou, candidates.valid)
 
     def admits(self, truth: GroundTruth, candidates: Candidates) -> Tensor:
         """``(*, G, N)`` bool: the point may be positive for the object, before objects compete for it."""

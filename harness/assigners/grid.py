@@ -69,13 +69,13 @@ class GridAssigner:
         if stride is None:
             raise ValueError("grid needs the strides of the candidates, but they carry none")
         truth, candidates = clean(truth, candidates)
-        column, row = (candidates.centers / stride.unsqueeze(-1)).floor().unsqueeze(-3).unbind(-1)
+        cells = (candidates.centers / stride.unsqueeze(-1)).floor().unsqueeze(-3)
+        column, row = (number.contiguous() for number in cells.unbind(-1))
         found = torch.zeros_like(candidates.valid)
-        for part in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound):
-            boxes = truth.boxes[..., part, :]
-            x, y = ((boxes[..., :2] + boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
+        for _, some in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound):
+            x, y = ((some.boxes[..., :2] + some.boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
             holds = ((x / stride).floor_() == column) & ((y / stride).floor_() == row)
-            found = found | (holds & truth.matchable[..., part].unsqueeze(-1)).any(-2)
+            found = found | (holds & some.matchable.unsqueeze(-1)).any(-2)
         return found & candidates.valid
 
     def assign(self, truth: GroundTruth, candidates: Candidates, responsible: Tensor) -> Assignment:

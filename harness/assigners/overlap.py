@@ -55,21 +55,21 @@ def overlaps(
         eligible: ``(*, N)`` bool, the candidates that may be claimed; all valid ones by default.
         worth: of an object's highest IoU ``(*, G)``, whether the object may claim at all; always by default.
     """
-    boxes, matchable = candidates.boxes, truth.matchable
+    boxes = candidates.boxes
     iou = boxes.new_full(candidates.valid.shape, -torch.inf)
     best = torch.zeros_like(candidates.valid, dtype=torch.int64)
     claimed_by = best - 1
     barred = _penalty(candidates.valid if eligible is None else eligible & candidates.valid, boxes.dtype)
-    for part in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=memory_bound):
-        pairs = pairwise_iou(truth.boxes[..., part, :], boxes)
-        pairs += _penalty(matchable[..., part], boxes.dtype).unsqueeze(-1)
+    for start, some in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=memory_bound):
+        pairs = pairwise_iou(some.boxes, boxes)
+        pairs += _penalty(some.matchable, boxes.dtype).unsqueeze(-1)
         highest, index = pairs.max(-2)
-        best = torch.where(highest > iou, index + part.start, best)
+        best = torch.where(highest > iou, index + start, best)
         iou = torch.maximum(iou, highest)
         if claim is not Claim.NONE:
             pairs += barred.unsqueeze(-2)
-            claims = _claims(pairs, matchable[..., part], claim, worth)
-            claimed_by = torch.where(claims >= 0, claims + part.start, claimed_by)
+            claims = _claims(pairs, some.matchable, claim, worth)
+            claimed_by = torch.where(claims >= 0, claims + start, claimed_by)
     return Overlaps(iou.clamp(min=0), best, claimed_by)
 
 
@@ -88,12 +88,10 @@ def covered_by_crowd(
     covered = torch.zeros_like(candidates.valid)
     if threshold <= 0:
         return covered
-    crowd = truth.crowd & truth.valid
-    for part in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=memory_bound):
-        regions = truth.boxes[..., part, :]
-        whole = area(candidates.boxes).unsqueeze(-2) if wrt_candidates else area(regions).unsqueeze(-1)
-        share = pairwise_intersection(regions, candidates.boxes) / whole.clamp(min=1e-6)
-        covered = covered | ((share > threshold) & crowd[..., part].unsqueeze(-1)).any(-2)
+    for _, some in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=memory_bound):
+        whole = area(candidates.boxes).unsqueeze(-2) if wrt_candidates else area(some.boxes).unsqueeze(-1)
+        share = pairwise_intersection(some.boxes, candidates.boxes) / whole.clamp(min=1e-6)
+        covered = covered | ((share > threshold) & (some.crowd & some.valid).unsqueeze(-1)).any(-2)
     return covered
 
 

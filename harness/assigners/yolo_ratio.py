@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects, check_memory_bound
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
@@ -49,68 +51,96 @@ class YOLORatioAssigner:
         Twice at most: the reference counts an object whose centre is exactly on the border of two cells in its own cell
         once more, in the place of the neighbour. The whole relation at once, not bounded in memory.
         """
-        return self._relation(*clean(truth, candidates))[0]
+        truth, candidates = clean(truth, candidates)
+        across, down = self._visits(truth, candidates, _grid_size(candidates))
+        times = across.own.long() * down.own
+        for across_hit, down_hit in ((across.low, down.own), (across.high, down.own), (across.own, down.low)):
+            times += across_hit & down_hit
+        return (times + (across.own & down.high)) * self._fits(truth, candidates)[0]
 
     def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         max_iou = overlaps(truth, candidates, memory_bound=self.memory_bound).iou
-        if truth.valid.shape[-1] == 0 or candidates.valid.shape[-1] == 0:
-            return settle(torch.full_like(max_iou, NEGATIVE, dtype=torch.int64), max_iou, candidates.valid)
-        times, ratio = self._relation(truth, candidates)
-        best, index = torch.where(times > 0, ratio, torch.inf).min(-2)
-        return settle(torch.where(best < torch.inf, index, NEGATIVE), max_iou, candidates.valid)
+        gt_index = torch.full_like(max_iou, NEGATIVE, dtype=torch.int64)
+        best = torch.full_like(max_iou, torch.inf)
+        size = _grid_size(candidates)
+        for start, some in by_objects(truth, candidates, bytes_per_pair=64, memory_bound=self.memory_bound):
+            across, down = self._visits(some, candidates, size)
+            visited = (across.own | across.low | across.high) & down.own
+            visited |= across.own & (down.low | down.high)
+            fits, ratio = self._fits(some, candidates)
+            nearest, index = torch.where(visited & fits, ratio, torch.inf).min(-2)
+            gt_index = torch.where(nearest < best, index + start, gt_index)
+            best = torch.minimum(best, nearest)
+        return settle(gt_index, max_iou, candidates.valid)
 
-    def _relation(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
-        """``(*, G, N)`` how often the pair matches, and the larger ratio of its sides."""
-        if candidates.stride is None:
-            raise ValueError("yolo_ratio needs the strides of the candidates, but they carry none")
-        cell = (candidates.centers / candidates.stride.unsqueeze(-1)).floor()
-        center = (truth.boxes[..., :2] + truth.boxes[..., 2:]) / 2
-        size = _grid_size(cell, candidates)
-        own, near = [], []
-        for axis in range(2):
-            position = center[..., axis].unsqueeze(-1) / candidates.stride
-            here, beside = _hits(position, cell[..., axis].unsqueeze(-2), size[..., axis].unsqueeze(-2))
-            own.append(here)
-            near.append(beside)
-        times = own[0].long() * own[1] + near[0] * own[1] + own[0] * near[1]
-        ratio = _side_ratio(truth.boxes, candidates.boxes)
-        possible = truth.matchable.unsqueeze(-1) & candidates.valid.unsqueeze(-2) & (ratio < self.anchor_t)
-        return times * possible, ratio
+    def _visits(self, truth: GroundTruth, candidates: Candidates, size: Tensor) -> tuple[Visits, Visits]:
+        """Which cells the objects reach, along both axes; ``size (*, N, 2)`` is that of each candidate's grid."""
+        cells, stride = _cells(candidates), _strides(candidates)
+        centers = ((truth.boxes[..., :2] + truth.boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
+        along = zip(centers, cells.unsqueeze(-3).unbind(-1), size.unsqueeze(-3).unbind(-1), strict=True)
+        across, down = (
+            Visits.of(center / stride, cell.contiguous(), size.contiguous()) for center, cell, size in along
+        )
+        return across, down
+
+    def _fits(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        """``(*, G, N)`` whether the shapes match, and the larger ratio of their sides."""
+        x1, y1, x2, y2 = truth.boxes.unsqueeze(-2).unbind(-1)
+        left, top, right, bottom = candidates.boxes.unsqueeze(-3).unbind(-1)
+        width, height = (x2 - x1) / (right - left), (y2 - y1) / (bottom - top)
+        ratio = torch.maximum(torch.maximum(width, 1 / width), torch.maximum(height, 1 / height))
+        possible = truth.matchable.unsqueeze(-1) & candidates.valid.unsqueeze(-2)
+        return possible & (ratio < self.anchor_t), ratio
 
 
-def _hits(position: Tensor, cell: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Along one axis, ``(*, G, N)``: whether the cell is the centre's own, and how often it is a neighbour to match.
+@dataclass(frozen=True)
+class Visits:
+    """Along one axis, ``(*, G, N)`` bool: the candidate's cell is the centre's own, or a neighbour near to it.
 
-    ``position`` is the centre in cells, ``size`` the number of cells. Neighbours beyond the border do not count.
+    On a border of cells (and only there) the higher neighbour is the own cell once more.
     """
-    rest = size - position
-    last = size - 1
-    before = (position.remainder(1) < 0.5) & (position > 1)
-    behind = (rest.remainder(1) < 0.5) & (rest > 1)
-    own = _bounded(position, last) == cell
-    low = before & (_bounded(position - 0.5, last) == cell)
-    high = behind & (_bounded(position + 0.5, last) == cell)
-    return own, low.long() + high
+
+    own: Tensor
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, position: Tensor, cell: Tensor, size: Tensor) -> Visits:
+        """Of centres at ``position (*, G, N)`` in cells; ``cell`` and ``size``, of the grid, are ``(*, 1, N)``."""
+        rest, last = size - position, size - 1
+        near_low = (position.remainder(1) < 0.5) & (position > 1)
+        near_high = (rest.remainder(1) < 0.5) & (rest > 1)
+        return cls(
+            own=_inside(position, last) == cell,
+            low=near_low & (_inside(position - 0.5, last) == cell),
+            high=near_high & (_inside(position + 0.5, last) == cell),
+        )
 
 
-def _bounded(position: Tensor, last: Tensor) -> Tensor:
+def _inside(position: Tensor, last: Tensor) -> Tensor:
+    """The cell that holds the position; a position outside of the grid belongs to the cell at the border."""
     return torch.minimum(position.trunc().clamp_(min=0), last)
 
 
-def _grid_size(cell: Tensor, candidates: Candidates) -> Tensor:
+def _strides(candidates: Candidates) -> Tensor:
+    if candidates.stride is None:
+        raise ValueError("yolo_ratio needs the strides of the candidates, but they carry none")
+    return candidates.stride
+
+
+def _cells(candidates: Candidates) -> Tensor:
+    """``(*, N, 2)`` column and row of each candidate."""
+    return (candidates.centers / _strides(candidates).unsqueeze(-1)).floor()
+
+
+def _grid_size(candidates: Candidates) -> Tensor:
     """``(*, N, 2)`` columns and rows of the level of each candidate."""
-    if candidates.level is None:
-        return (cell.masked_fill(~candidates.valid.unsqueeze(-1), -1).amax(-2, keepdim=True) + 1).expand(cell.shape)
-    size = torch.zeros_like(cell)
+    cells = _cells(candidates)
+    size = torch.zeros_like(cells)
+    if cells.shape[-2] == 0:
+        return size
     for level in range(candidates.num_levels):
-        here = ((candidates.level == level) & candidates.valid).unsqueeze(-1)
-        size = torch.where(here, cell.masked_fill(~here, -1).amax(-2, keepdim=True) + 1, size)
+        here = candidates.valid if candidates.level is None else candidates.valid & (candidates.level == level)
+        here = here.unsqueeze(-1)
+        size = torch.where(here, cells.masked_fill(~here, -1).amax(-2, keepdim=True) + 1, size)
     return size
-
-
-def _side_ratio(objects: Tensor, anchors: Tensor) -> Tensor:
-    """``(*, G, N)`` the longer side over the shorter one, of widths or of heights, whichever is larger."""
-    ours = (objects[..., 2:] - objects[..., :2]).unsqueeze(-2)
-    theirs = (anchors[..., 2:] - anchors[..., :2]).unsqueeze(-3)
-    width, height = (ours / theirs).unbind(-1)
-    return torch.maximum(torch.maximum(width, 1 / width), torch.maximum(height, 1 / height))
