@@ -59,7 +59,7 @@ class BoxBranch:
         if (boxes.is_cuda and not self._normalizes_over_boxes()) or bool(used.all()):
             rows: list[Tensor] = list(boxes.unbind(0))
             logits, deltas = self._run(features, rows, image_shapes)
-            return Outputs(logits.view(*used.shape, -1), deltas.view(*used.shape, -1))
+            return Outputs(logits.unflatten(0, used.shape), deltas.unflatten(0, used.shape))
         rows = [image[keep] for image, keep in zip(boxes, used, strict=True)]
         logits, deltas = self._run(features, rows, image_shapes)
         place = used.flatten().nonzero().squeeze(1)
@@ -88,7 +88,7 @@ class BoxBranch:
 
 def _placed(values: Tensor, place: Tensor, shape: torch.Size) -> Tensor:
     """``(*shape, C)``: row ``i`` of ``values`` at the flat ``place[i]``, zeros elsewhere."""
-    return values.new_zeros(shape.numel(), values.shape[-1]).index_copy(0, place, values).view(*shape, -1)
+    return values.new_zeros(shape.numel(), values.shape[-1]).index_copy(0, place, values).unflatten(0, shape)
 
 
 @contextmanager

@@ -1,0 +1,155 @@
+"""Every choice of assigner, sampler and loss in every stage either trains or is refused with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from harness import compatibility
+from harness.compatibility import ASSIGNERS, CLASSIFICATION, REGRESSION, refusals
+from harness.criterion import Trio
+from harness.detectors import equip
+from harness.detectors.facts import heads_for, refusals_for
+from harness.detectors.rcnn_facts import roi_head, rpn_head
+from harness.detectors.tiny_rcnn import tiny_rcnn
+from harness.losses.classification.cross_entropy import CrossEntropyLoss
+from harness.losses.interface import Space
+from harness.losses.pair import Loss
+from harness.losses.regression.smooth_l1 import SmoothL1Loss
+from harness.types import Need
+from tests.detectors.rcnn_parity import scenes, step
+
+CONF = Path(compatibility.__file__).parents[1] / "conf"
+IMAGES, TARGETS = scenes(96, 5)["ordinary"]
+STAGE = (
+    "+quota={num: 16, pos_fraction: 0.25}",
+    "+matching={pos_iou_thr: 0.5, neg_iou_thr: 0.5, min_pos_iou: 0.5, match_low_quality: true}",
+    "+smooth_l1_beta=1.0",
+)
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def piece(group: str, option: str) -> Any:
+    """The piece of ``conf/<group>/<option>.yaml`` as a stage would build it."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(overrides=[f"+{group}={option}", *STAGE])
+    node = config
+    for name in group.split("/"):
+        node = node[name]
+    return instantiate(node)
+
+
+def loss(classification: Any = None, regression: Any = None) -> Loss:
+    return Loss(classification or CrossEntropyLoss(), regression or SmoothL1Loss(beta=1.0))
+
+
+@pytest.mark.parametrize(
+    ("group", "table"),
+    [("assigner", ASSIGNERS), ("loss/classification", CLASSIFICATION), ("loss/regression", REGRESSION)],
+)
+def test_the_tables_name_every_choice(group: str, table: Any) -> None:
+    assert sorted(table) == options(group)
+
+
+@pytest.mark.parametrize("option", ASSIGNERS)
+def test_the_table_of_assigners(option: str) -> None:
+    assert piece("assigner", option).needs == ASSIGNERS[option]
+
+
+def test_the_tables_of_losses() -> None:
+    for option, activation in CLASSIFICATION.items():
+        assert piece("loss/classification", option).activation is activation
+    for option, space in REGRESSION.items():
+        assert piece("loss/regression", option).space is space
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    torch.manual_seed(0)
+    return tiny_rcnn(5, min_size=96)
+
+
+def check(model: Any, stage: str, trio: Trio, refused: bool) -> None:
+    """The stage refuses the trio as foreseen, or trains with it."""
+    arguments: dict[str, Any] = {"rpn": trio}
+    if stage == "roi":
+        arguments = {"assigner": trio.assigner, "sampler": trio.sampler, "loss": trio.loss}
+    if refused:
+        with pytest.raises(compatibility.IncompatibleError, match=f"^stage {stage}: .*; choose one of ") as caught:
+            equip(model, **arguments)
+        assert "\n" not in str(caught.value)
+        return
+    twin = equip(model, **arguments)
+    losses, gradients = step(twin, IMAGES, TARGETS)
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("stage", ["rpn", "roi"])
+@pytest.mark.parametrize("option", options("assigner"))
+def test_assigners(model: Any, option: str, stage: str) -> None:
+    needs_grid = bool(ASSIGNERS[option] & {Need.LEVELS, Need.STRIDES})
+    check(model, stage, Trio(assigner=piece("assigner", option)), refused=stage == "roi" and needs_grid)
+
+
+@pytest.mark.parametrize("stage", ["rpn", "roi"])
+@pytest.mark.parametrize("option", options("sampler"))
+def test_samplers(model: Any, option: str, stage: str) -> None:
+    check(model, stage, Trio(sampler=piece("sampler", option)), refused=False)
+
+
+@pytest.mark.parametrize("option", options("loss/classification"))
+def test_classification_losses(model: Any, option: str) -> None:
+    check(model, "roi", Trio(loss=loss(classification=piece("loss/classification", option))), refused=False)
+
+
+@pytest.mark.parametrize("option", options("loss/classification"))
+def test_classification_losses_in_an_rpn(model: Any, option: str) -> None:
+    chosen = piece("loss/classification", option)
+    check(model, "rpn", Trio(loss=loss(classification=chosen)), refused=chosen.activation != "sigmoid")
+
+
+@pytest.mark.parametrize("option", options("loss/regression"))
+def test_regression_losses(model: Any, option: str) -> None:
+    chosen = piece("loss/regression", option)
+    check(model, "roi", Trio(loss=loss(regression=chosen)), refused=chosen.space is Space.DISTRIBUTION)
+
+
+def test_lines() -> None:
+    heads = {"rpn": rpn_head(), "roi": roi_head("roi", 5, (10.0, 10.0, 5.0, 5.0))}
+    trios = {
+        "rpn": Trio(loss=loss()),
+        "roi": Trio(
+            assigner=piece("assigner", "atss"), loss=loss(regression=piece("loss/regression", "distribution_focal"))
+        ),
+    }
+    first, second, third = refusals(heads, trios)
+    assert first.startswith("stage rpn: CrossEntropyLoss reads softmax logits, the head gives sigmoid; choose one of ")
+    assert "binary_cross_entropy" in first
+    assert second.startswith("stage roi: ATSSAssigner needs levels, which proposals do not have; choose one of ")
+    assert "max_iou" in second
+    assert "simota" not in second
+    assert third.startswith("stage roi: DistributionFocalLoss needs a distribution over bins a side")
+    assert refusals(heads, {}) == []
+
+
+def test_facts_by_name() -> None:
+    target = "harness.detectors.rcnn.fasterrcnn_resnet50_fpn"
+    heads = heads_for(target, 21, weights="DEFAULT")  # the weights are not wanted: nothing is downloaded
+    assert heads["roi"].columns == 21
+    assert heads["rpn"].columns == 1
+    assert refusals_for(target, 21, Trio()) == []
+    assert refusals_for(target, 21, Trio(), stages={"roi2": Trio()}) == [
+        "FasterRCNN has no stage 'roi2'; its stages are rpn, roi"
+    ]
+    assert len(refusals_for(target, 21, Trio(assigner=piece("assigner", "atss")))) == 1
+    with pytest.raises(ImportError, match="does not exist"):
+        heads_for("harness.detectors.rcnn.nothing", 21)

@@ -1,0 +1,197 @@
+"""What equip returns: the same parameters and the same detections, other training."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.roi_heads import RoIHeads
+
+from harness.compatibility import IncompatibleError
+from harness.criterion import Trio
+from harness.detectors import equip
+from harness.detectors.equipped import mixed
+from harness.detectors.tiny_rcnn import tiny_rcnn
+from harness.losses.classification.seesaw import SeesawLoss
+from harness.losses.pair import Loss
+from harness.losses.regression.smooth_l1 import SmoothL1Loss
+from harness.samplers.all import AllSampler
+from harness.samplers.ohem import OHEMSampler
+from harness.samplers.random import RandomSampler
+from tests.detectors.rcnn_parity import Recorder, scenes, step
+
+IMAGES, TARGETS = scenes(96, 5)["ordinary"]
+
+
+@pytest.fixture
+def model() -> Any:
+    torch.manual_seed(0)
+    return tiny_rcnn(5, min_size=96)
+
+
+def detections(model: nn.Module) -> list[dict[str, Tensor]]:
+    model.eval()
+    with torch.no_grad():
+        found = model(IMAGES)
+    model.train()
+    return found
+
+
+def test_the_twin_shares_parameters_and_state(model: Any) -> None:
+    twin = equip(model, sampler=OHEMSampler(32, 0.25))
+    assert [id(p) for p in twin.parameters()] == [id(p) for p in model.parameters()]
+    assert list(twin.state_dict()) == list(model.state_dict())
+    fresh = tiny_rcnn(5)
+    fresh.load_state_dict(twin.state_dict(), strict=True)
+    equip(fresh).load_state_dict(model.state_dict(), strict=True)
+
+
+def test_detections_are_equal_to_the_bit(model: Any) -> None:
+    before = detections(model)
+    for after in (detections(equip(model, sampler=AllSampler())), detections(model)):
+        for one, other in zip(before, after, strict=True):
+            assert len(one["boxes"]) > 0
+            assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_the_given_model_is_not_changed(model: Any) -> None:
+    rpn, roi, attributes = model.rpn, model.roi_heads, set(vars(model))
+    torch.manual_seed(1)
+    before = step(model, IMAGES, TARGETS)
+    step(equip(model, sampler=AllSampler()), IMAGES, TARGETS)
+    torch.manual_seed(1)
+    after = step(model, IMAGES, TARGETS)
+    assert model.rpn is rpn
+    assert model.roi_heads is roi
+    assert set(vars(model)) == attributes
+    assert type(model) is FasterRCNN
+    assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
+
+
+class Doubled(FasterRCNN):
+    """A user's own detector: a loss of its own, and a count of its calls."""
+
+    calls = 0
+
+    def forward(self, images: Any, targets: Any = None) -> Any:
+        Doubled.calls += 1
+        result = super().forward(images, targets)
+        return {**result, "loss_own": next(self.parameters()).sum()} if self.training else result
+
+
+class PickyRoIHeads(RoIHeads):
+    def postprocess_detections(self, *arguments: Any) -> Any:
+        boxes, scores, labels = super().postprocess_detections(*arguments)
+        return [b[:1] for b in boxes], [s[:1] for s in scores], [label[:1] for label in labels]
+
+
+def test_a_users_subclass_keeps_its_behaviour(model: Any) -> None:
+    own = mixed(model, Doubled)
+    own.roi_heads = mixed(model.roi_heads, PickyRoIHeads)
+    twin = equip(own, sampler=OHEMSampler(16, 0.25))
+    assert isinstance(twin, Doubled)
+    calls = Doubled.calls
+    losses, _ = step(twin, IMAGES, TARGETS)
+    assert Doubled.calls == calls + 1
+    assert set(losses) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg", "loss_own"}
+    assert all(len(found["boxes"]) == 1 for found in detections(twin))
+
+
+def test_criteria_follow_device_type_and_mode(model: Any) -> None:
+    twin = equip(model, loss=Loss(SeesawLoss(objectness=False), SmoothL1Loss(beta=1.0)))
+    criterion = twin.criteria["roi"]
+    twin.eval()
+    assert not criterion.loss.training
+    twin.train()
+    assert criterion.loss.training
+    twin.to("meta")
+    assert criterion.loss.classification.cum_samples.device.type == "meta"
+    assert next(twin.parameters()).device.type == "meta"
+
+
+def test_the_state_of_a_loss_is_kept_apart(model: Any) -> None:
+    def seesaw() -> Loss:
+        return Loss(SeesawLoss(objectness=False), SmoothL1Loss(beta=1.0))
+
+    twin = equip(model, loss=seesaw())
+    step(twin, IMAGES, TARGETS)
+    state = copy.deepcopy(twin.criteria_state_dict())
+    assert int(state["roi"]["loss.classification.cum_samples"].sum()) > 0
+    again = equip(model, loss=seesaw())
+    again.load_criteria_state_dict(state)
+    own = again.criteria_state_dict()["roi"]
+    assert torch.equal(own["loss.classification.cum_samples"], state["roi"]["loss.classification.cum_samples"])
+    with pytest.raises(ValueError, match="the state is of the stages rpn, the detector has roi, rpn"):
+        again.load_criteria_state_dict({"rpn": state["rpn"]})
+
+
+def test_an_equipped_detector_can_be_equipped_again(model: Any) -> None:
+    twin = equip(equip(model, sampler=AllSampler()), sampler=RandomSampler(8, 0.5))
+    recorder = Recorder()
+    step(equip(twin, sampler=RandomSampler(8, 0.5), observers=[recorder]), IMAGES, TARGETS)
+    assert recorder.selections["roi"].sample.index.shape[-1] == 8
+    assert type(equip(twin)) is type(twin)
+
+
+def test_a_copy_is_independent(model: Any) -> None:
+    twin = equip(model, generator=torch.Generator().manual_seed(0))
+    other = copy.deepcopy(twin)
+    assert other.criteria["roi"] is not twin.criteria["roi"]
+    assert other.roi_heads.criterion is other.criteria["roi"]
+    for parameter in other.parameters():
+        parameter.data.zero_()
+    assert float(next(twin.parameters()).detach().abs().sum()) > 0
+
+
+def test_the_generator_is_the_only_randomness(model: Any) -> None:
+    def losses(seed: int) -> dict[str, Tensor]:
+        twin = equip(
+            model,
+            sampler=RandomSampler(6, 0.5),
+            rpn=Trio(sampler=RandomSampler(6, 0.5)),
+            generator=torch.Generator().manual_seed(seed),
+        )
+        state = torch.get_rng_state()
+        found, _ = step(twin, IMAGES, TARGETS)
+        # torchvision's transform draws one number an image to choose among its sizes; nothing else may draw
+        own = torch.get_rng_state()
+        torch.set_rng_state(state)
+        for _ in IMAGES:
+            torch.empty(1).uniform_(0.0, 1.0)
+        assert torch.equal(torch.get_rng_state(), own)
+        return found
+
+    first, again, other = losses(5), losses(5), losses(6)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_shadows_never_train(model: Any) -> None:
+    recorder = Recorder()
+    plain = step(equip(model, generator=torch.Generator().manual_seed(1)), IMAGES, TARGETS)
+    shadowed = equip(
+        model,
+        generator=torch.Generator().manual_seed(1),
+        shadows={"ohem": OHEMSampler(16, 0.25), "random": RandomSampler(16, 0.25)},
+        shadow_generator=torch.Generator().manual_seed(2),
+        observers=[recorder],
+    )
+    watched = step(shadowed, IMAGES, TARGETS)
+    assert all(torch.equal(plain[0][name], watched[0][name]) for name in plain[0])
+    assert all(torch.equal(plain[1][name], watched[1][name]) for name in plain[1])
+    assert set(recorder.selections) == {"rpn", "roi"}
+    assert set(recorder.selections["roi"].shadows) == {"ohem", "random"}
+    assert not recorder.selections["rpn"].shadows
+
+
+def test_refusals(model: Any) -> None:
+    with pytest.raises(TypeError, match="cannot equip a Linear"):
+        equip(nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="no stage 'roi2'; its stages are rpn, roi"):
+        equip(model, stages={"roi2": Trio()})
+    with pytest.raises(IncompatibleError, match=r"stage roi: SeesawLoss wants 6 logits"):
+        equip(model, loss=Loss(SeesawLoss(objectness=True), SmoothL1Loss(beta=1.0)))
