@@ -8,7 +8,7 @@ from torch import Tensor
 from harness.samplers.hardness import RankBy, hardness
 from harness.samplers.quota import require_between
 from harness.samplers.ranker import Pool
-from harness.samplers.ranking import highest, keep_in_order, rank_keys
+from harness.samplers.ranking import among, highest, keep_in_order, order_code
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
@@ -48,5 +48,5 @@ class HardNegativeSampler:
         pool = Pool.of(truth, candidates, assignment, losses=losses)
         num_pos = pool.positive.count_nonzero(-1).unsqueeze(-1)
         num_neg = (num_pos.to(torch.float64) * self.neg_pos_ratio).long()
-        keys = rank_keys(hardness(pool, RankBy.CLS)) * pool.negative
-        return keep_in_order(pool.positive, pool.negative & highest(keys, num_neg, keys.shape[-1]))
+        code = among(order_code(hardness(pool, RankBy.CLS)), pool.negative)
+        return keep_in_order(pool.positive, pool.negative & highest(code, num_neg, code.shape[-1]))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from harness.samplers.quota import Quota
-from harness.samplers.ranker import Pool, Ranking, sample_by_rank
+from harness.samplers.ranker import Pool, sample_by_rank
 from harness.samplers.ranking import rank_within, second_noise
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
@@ -34,18 +34,18 @@ class InstanceBalancedPosSampler:
         self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
         self.add_gt_as_proposals = add_gt_as_proposals
 
-    def rank_positives(self, pool: Pool, expected: int) -> Ranking:
+    def rank_positives(self, pool: Pool, expected: int) -> Tensor:
         """The offers of the objects first, at random among themselves."""
         noise, positive = pool.drawn, pool.positive
         owner = torch.where(positive, pool.assignment.gt_index, pool.truth.labels.shape[-1])  # the others: one group
         rank = rank_within(noise, owner)
         with_positives = (positive & (rank == 0)).count_nonzero(-1).unsqueeze(-1).clamp(min=1)
         offers = (expected / with_positives.to(torch.float64)).round().long() + 1
-        return Ranking(second_noise(noise), first=positive & (rank < offers))
+        return second_noise(noise) + (rank < offers)
 
-    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Ranking:
+    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
         """By noise."""
-        return Ranking(pool.drawn)
+        return pool.drawn
 
     def __call__(
         self,

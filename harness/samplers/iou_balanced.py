@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from harness.samplers.quota import Quota, require_between, require_count
-from harness.samplers.ranker import Pool, Ranking, sample_by_rank
-from harness.samplers.ranking import highest, rank_keys, second_noise
+from harness.samplers.ranker import Pool, sample_by_rank
+from harness.samplers.ranking import among, highest, order_code, second_noise
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
@@ -56,11 +56,11 @@ class IoUBalancedSampler:
         self.add_gt_as_proposals = add_gt_as_proposals
         self.floor_thr, self.floor_fraction, self.num_bins = floor_thr, floor_fraction, num_bins
 
-    def rank_positives(self, pool: Pool, expected: int) -> Ranking:
+    def rank_positives(self, pool: Pool, expected: int) -> Tensor:
         """By noise."""
-        return Ranking(pool.drawn)
+        return pool.drawn
 
-    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Ranking:
+    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
         """The chosen first: ``expected`` of them, by bins above the floor and at random below it."""
         noise, iou = pool.drawn, pool.assignment.max_iou
         other_noise = second_noise(noise)  # who missed a bin's quota has, by that, a small noise
@@ -69,14 +69,15 @@ class IoUBalancedSampler:
         granted = (expected.to(torch.float64) * (1 - self.floor_fraction)).long()
         binned = self._from_bins(pool, above, granted, at_most)
         if self.floor_thr < 0:
-            return Ranking(other_noise, first=binned)
+            return other_noise + binned
 
         num_above = above.count_nonzero(-1).unsqueeze(-1)
         num_below = below.count_nonzero(-1).unsqueeze(-1)
         take_below = torch.minimum(expected - torch.minimum(granted, num_above), num_below)
-        keys = rank_keys(other_noise, first=binned)
-        chosen = highest(keys * above, expected - take_below, at_most) | highest(keys * below, take_below, at_most)
-        return Ranking(other_noise, first=chosen)
+        code = order_code(other_noise + binned)
+        chosen = highest(among(code, above), expected - take_below, at_most)
+        chosen |= highest(among(code, below), take_below, at_most)
+        return other_noise + chosen
 
     def _below_floor(self, iou: Tensor) -> Tensor:
         if self.floor_thr == 0:
@@ -87,7 +88,7 @@ class IoUBalancedSampler:
         """``(*, N)`` bool: ``granted // num_bins`` of each bin of ``above (*, N)``, or all that it has."""
         if self.num_bins == 1:
             return torch.zeros_like(above)
-        iou, keys = pool.assignment.max_iou, rank_keys(pool.drawn)
+        iou, code = pool.assignment.max_iou, order_code(pool.drawn)
         floor = max(self.floor_thr, 0)
         # The last edge is an IoU of the image, not 1: bins above it would stay empty.
         largest = pad(iou.masked_fill(~pool.candidates.valid, 0), (0, 1)).amax(-1, keepdim=True)
@@ -96,7 +97,7 @@ class IoUBalancedSampler:
         taken = torch.zeros_like(above)
         for bin_ in range(self.num_bins):
             inside = above & (iou >= floor + bin_ * width) & (iou < floor + (bin_ + 1) * width)
-            taken |= highest(keys * inside, share, max(1, at_most // self.num_bins))
+            taken |= highest(among(code, inside), share, max(1, at_most // self.num_bins))
         return taken
 
     def __call__(

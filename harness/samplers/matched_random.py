@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from harness.samplers.ranker import Pool
-from harness.samplers.ranking import fill_slots, keep_in_order, rank_keys, second_noise
+from harness.samplers.ranking import among, fill_slots, highest, keep_in_order, largest, order_code, second_noise
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample, Sampler
 
 
@@ -42,24 +41,13 @@ class MatchedRandomSampler:
     ) -> Sample:
         """Samples; ``noise (*, N)`` is required, ``losses`` where the other sampler needs them."""
         pool = Pool.of(truth, candidates, assignment, noise)
-        keys = rank_keys(second_noise(pool.drawn))  # the other sampler may rank by the noise itself
+        code = order_code(second_noise(pool.drawn))  # the other sampler may rank by the noise itself
         other = self.of(truth, candidates, assignment, noise=noise, losses=losses)
         num_pos = (other.positive & other.used).count_nonzero(-1).unsqueeze(-1)
         num_neg = other.negative.count_nonzero(-1).unsqueeze(-1)
+        pos_code, neg_code = among(code, pool.positive), among(code, pool.negative)
         if other.in_order:
-            return self._in_order(pool, keys, num_pos, num_neg)
+            size = code.shape[-1]
+            return keep_in_order(highest(pos_code, num_pos, size), highest(neg_code, num_neg, size))
         slots = other.index.shape[-1]
-        return fill_slots(keys, pool.positive, pool.negative, num_pos, num_neg, most_pos=slots, slots=slots)
-
-    def _in_order(self, pool: Pool, keys: Tensor, num_pos: Tensor, num_neg: Tensor) -> Sample:
-        size = keys.shape[-1]
-        if size == 0:
-            return keep_in_order(pool.positive, pool.negative)
-        # Positives lie below 0 and negatives above it: one sort finds the last of either that is still taken.
-        signed = keys * (pool.negative.to(torch.int8) - pool.positive.to(torch.int8))
-        ordered = signed.sort(-1).values
-        last_pos = ordered.gather(-1, (num_pos - 1).clamp(min=0))
-        last_neg = ordered.gather(-1, (size - num_neg).clamp(max=size - 1))
-        return keep_in_order(
-            pool.positive & (signed <= last_pos) & (num_pos > 0), pool.negative & (signed >= last_neg) & (num_neg > 0)
-        )
+        return fill_slots(largest(pos_code, slots)[0], num_pos, largest(neg_code, slots)[0], num_neg)

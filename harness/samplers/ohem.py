@@ -7,8 +7,8 @@ from torch import Tensor
 
 from harness.samplers.hardness import hardness, parse_rank_by
 from harness.samplers.quota import Quota, require_between
-from harness.samplers.ranker import Pool, Ranking, sample_by_rank
-from harness.samplers.ranking import fill_slots, rank_keys
+from harness.samplers.ranker import Pool, sample_by_rank
+from harness.samplers.ranking import among, largest, order_code
 from harness.samplers.suppression import suppress
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
@@ -64,13 +64,13 @@ class OHEMSampler:
         self.rank_by = parse_rank_by(rank_by)
         self.separate_quotas = separate_quotas
 
-    def rank_positives(self, pool: Pool, expected: int) -> Ranking:
+    def rank_positives(self, pool: Pool, expected: int) -> Tensor:
         """By loss."""
-        return Ranking(hardness(pool, self.rank_by))
+        return hardness(pool, self.rank_by)
 
-    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Ranking:
+    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
         """By loss."""
-        return Ranking(hardness(pool, self.rank_by))
+        return hardness(pool, self.rank_by)
 
     def __call__(
         self,
@@ -84,18 +84,17 @@ class OHEMSampler:
         """Samples; ``losses`` are required, ``noise`` is not looked at."""
         pool = Pool.of(truth, candidates, assignment, losses=losses)
         if self.nms_thr is not None:
-            pool = pool.among(self._survivors(pool, self.nms_thr))
+            pool = pool.restricted(self._survivors(pool, self.nms_thr))
         if self.separate_quotas:
             return sample_by_rank(self.quota, pool, positives=self, negatives=self)
         return self._hardest(pool)
 
     def _hardest(self, pool: Pool) -> Sample:
         """The hardest of both kinds together."""
-        keys = rank_keys(hardness(pool, self.rank_by))
-        nobody, none = torch.zeros_like(pool.positive), torch.zeros_like(keys[..., :1])
-        num = torch.full_like(keys[..., :1], self.quota.num)
-        both = fill_slots(keys, nobody, pool.positive | pool.negative, none, num, most_pos=0, slots=self.quota.num)
-        return Sample(both.index, both.used & pool.positive.gather(-1, both.index), both.weight)
+        code = among(order_code(hardness(pool, self.rank_by)), pool.positive | pool.negative)
+        index, available, _ = largest(code, min(self.quota.num, code.shape[-1]))
+        index = index.masked_fill(~available, 0)
+        return Sample(index, available & pool.positive.gather(-1, index), available.float())
 
     def _survivors(self, pool: Pool, nms_thr: float) -> Tensor:
         group = torch.zeros_like(pool.assignment.gt_index)

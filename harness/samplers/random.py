@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from harness.samplers.quota import Quota
-from harness.samplers.ranker import Pool, Ranking, sample_by_rank
+from harness.samplers.ranker import Pool, sample_by_rank
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
@@ -30,13 +30,13 @@ class RandomSampler:
         self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
         self.add_gt_as_proposals = add_gt_as_proposals
 
-    def rank_positives(self, pool: Pool, expected: int) -> Ranking:
+    def rank_positives(self, pool: Pool, expected: int) -> Tensor:
         """By noise."""
-        return Ranking(pool.drawn)
+        return pool.drawn
 
-    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Ranking:
+    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
         """By noise."""
-        return Ranking(pool.drawn)
+        return pool.drawn
 
     def __call__(
         self,

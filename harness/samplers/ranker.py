@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.samplers.quota import Quota
-from harness.samplers.ranking import fill_slots, rank_keys
+from harness.samplers.ranking import among, fill_slots, largest, order_code
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
@@ -38,7 +38,7 @@ class Pool:
         positive, negative = assignment.positive & candidates.valid, assignment.negative & candidates.valid
         return cls(truth, candidates, assignment, positive, negative, noise, losses)
 
-    def among(self, allowed: Tensor) -> Pool:
+    def restricted(self, allowed: Tensor) -> Pool:
         """The part of the pool that is in ``allowed (*, N)``."""
         return Pool(
             self.truth,
@@ -62,54 +62,40 @@ class Pool:
         return self.noise
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """Who goes first: those in ``first``, then the larger ``priority``, then the lower index."""
-
-    priority: Tensor  # (*, N) float, NaN last
-    first: Tensor | None = None  # (*, N) bool
-
-
 @runtime_checkable
 class PositiveRanker(Protocol):
-    """Ranks the positives of a pool of which at most ``expected`` are taken."""
+    """Gives each candidate of a pool a priority, ``(*, N)`` float; at most ``expected`` positives are taken.
+
+    The larger goes first; among equals the lower index; NaN last. What it gives to other candidates does not matter.
+    """
 
     @property
     def needs(self) -> frozenset[Need]: ...
 
-    def rank_positives(self, pool: Pool, expected: int) -> Ranking: ...
+    def rank_positives(self, pool: Pool, expected: int) -> Tensor: ...
 
 
 @runtime_checkable
 class NegativeRanker(Protocol):
-    """Ranks the negatives of a pool of which at most ``expected (*, 1)`` are taken, never more than ``at_most``."""
+    """The same for negatives, of which at most ``expected (*, 1)`` are taken, never more than ``at_most``."""
 
     @property
     def needs(self) -> frozenset[Need]: ...
 
-    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Ranking: ...
+    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor: ...
 
 
 def sample_by_rank(quota: Quota, pool: Pool, positives: PositiveRanker, negatives: NegativeRanker) -> Sample:
     """The first positives and the first negatives that the quota grants, with weight 1."""
-    num_pos = pool.positive.count_nonzero(-1).unsqueeze(-1).clamp(max=quota.num_pos)
-    num_neg = quota.negatives_beside(num_pos)
-    keys = _keys(
-        pool.positive,
-        positives.rank_positives(pool, quota.num_pos),
-        negatives.rank_negatives(pool, num_neg, quota.num),
-    )
-    return fill_slots(keys, pool.positive, pool.negative, num_pos, num_neg, most_pos=quota.num_pos, slots=quota.num)
+    slots = min(quota.num, pool.positive.shape[-1])
+    priority = positives.rank_positives(pool, quota.num_pos)
+    code = order_code(priority)
+    pos_index, pos_available, _ = largest(among(code, pool.positive), min(quota.num_pos, slots))
+    num_pos = pos_available.sum(-1, keepdim=True)
 
-
-def _keys(positive: Tensor, positives: Ranking, negatives: Ranking) -> Tensor:
-    """Both rankings in one tensor of keys, which costs as much as one."""
-    priority = positives.priority
-    if negatives.priority is not priority:
-        priority = torch.where(positive, priority, negatives.priority)
-    if positives.first is None and negatives.first is None:
-        return rank_keys(priority)
-    nobody = torch.zeros_like(positive)
-    first_positives = nobody if positives.first is None else positives.first
-    first_negatives = nobody if negatives.first is None else negatives.first
-    return rank_keys(priority, torch.where(positive, first_positives, first_negatives))
+    expected = quota.negatives_beside(num_pos)
+    neg_priority = negatives.rank_negatives(pool, expected, quota.num)
+    code = code if neg_priority is priority else order_code(neg_priority)
+    neg_index, neg_available, _ = largest(among(code, pool.negative), slots)
+    num_neg = torch.minimum(expected, neg_available.sum(-1, keepdim=True))
+    return fill_slots(pos_index, num_pos, neg_index, num_neg)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from harness.samplers.hardness import RankBy, hardness
 from harness.samplers.quota import Quota, require_between, require_count
-from harness.samplers.ranker import Pool, Ranking, sample_by_rank
-from harness.samplers.ranking import rank_keys, rank_within
+from harness.samplers.ranker import Pool, sample_by_rank
+from harness.samplers.ranking import among, highest, largest, order_code, rank_within
 from harness.samplers.suppression import match_leaders
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Predictions, Sample
 
@@ -64,23 +64,22 @@ class ScoreHLRSampler:
         self.add_gt_as_proposals = add_gt_as_proposals
         self.k, self.bias, self.score_thr, self.iou_thr, self.nms_pre = k, bias, score_thr, iou_thr, nms_pre
 
-    def rank_positives(self, pool: Pool, expected: int) -> Ranking:
+    def rank_positives(self, pool: Pool, expected: int) -> Tensor:
         """By noise."""
-        return Ranking(pool.drawn)
+        return pool.drawn
 
-    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Ranking:
+    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
         """The confident first, by their place in their group, then by score; the others by noise."""
-        predictions, (keys, confident) = self._predictions(pool), self._confident(pool)
-        top = keys.topk(min(self.nms_pre, keys.shape[-1]))
-        alive = top.values > 0
-        boxes = predictions.boxes.gather(-2, top.indices.unsqueeze(-1).expand(*top.indices.shape, 4)).float()
+        predictions, (code, confident) = self._predictions(pool), self._confident(pool)
+        index, alive, _ = largest(code, min(self.nms_pre, code.shape[-1]))
+        boxes = predictions.boxes.gather(-2, index.unsqueeze(-1).expand(*index.shape, 4)).float()
         leader = match_leaders(boxes.masked_fill(~alive.unsqueeze(-1), 0), alive, self.iou_thr)
         place = rank_within(torch.zeros_like(boxes[..., 0]), leader)
-        score = predictions.scores.amax(-1).float().gather(-1, top.indices)
-        # A score is at most 1, so it never outweighs a place.
+        score = predictions.scores.amax(-1).float().gather(-1, index)
+        # A score is at most 1, so it never outweighs a place; with its score even the last is above all noise.
         importance = alive.count_nonzero(-1).unsqueeze(-1) - place + score
-        by_candidate = torch.zeros(keys.shape, device=keys.device).scatter(-1, top.indices, importance)
-        return Ranking(torch.where(confident, by_candidate, pool.drawn.float()), first=confident)
+        by_candidate = torch.zeros(code.shape, device=code.device).scatter(-1, index, importance)
+        return torch.where(confident, by_candidate, pool.drawn.float())
 
     def __call__(
         self,
@@ -102,14 +101,13 @@ class ScoreHLRSampler:
         return pool.candidates.predictions
 
     def _confident(self, pool: Pool) -> tuple[Tensor, Tensor]:
-        """Keys by score, ``(*, N)``, 0 where not confident, and the ``nms_pre`` best of them, ``(*, N)`` bool."""
+        """Codes of the confident scores, ``(*, N)`` int32, and the ``nms_pre`` best of them, ``(*, N)`` bool."""
         predictions = self._predictions(pool)
         score = predictions.scores.amax(-1)
         finite = predictions.boxes.isfinite().all(-1)
-        keys = rank_keys(score) * (pool.negative & finite & (score > self.score_thr))
-        if keys.shape[-1] <= self.nms_pre:
-            return keys, keys > 0
-        return keys, keys >= keys.topk(self.nms_pre).values[..., -1:].clamp(min=1)
+        code = among(order_code(score), pool.negative & finite & (score > self.score_thr))
+        count = torch.full_like(code[..., :1], self.nms_pre, dtype=torch.int64)
+        return code, highest(code, count, self.nms_pre)
 
     def _weight(self, pool: Pool, sample: Sample) -> Tensor:
         num_neg = sample.negative.count_nonzero(-1).unsqueeze(-1)

@@ -8,7 +8,7 @@ from torch import Tensor
 from harness.samplers.hardness import hardness, parse_rank_by
 from harness.samplers.quota import require_between
 from harness.samplers.ranker import Pool
-from harness.samplers.ranking import highest, keep_in_order, rank_keys
+from harness.samplers.ranking import among, highest, keep_in_order, order_code
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
@@ -51,6 +51,6 @@ class TopKLossSampler:
         available = pool.positive | pool.negative
         # 0.29 * 100 is 28.999... in floating point, but the fraction that was meant keeps 29.
         count = (available.count_nonzero(-1).unsqueeze(-1).to(torch.float64) * self.fraction + 1e-9).long()
-        keys = rank_keys(hardness(pool, self.rank_by)) * available
-        kept = highest(keys, count, keys.shape[-1])
+        code = among(order_code(hardness(pool, self.rank_by)), available)
+        kept = highest(code, count, code.shape[-1])
         return keep_in_order(pool.positive & kept, pool.negative & kept)
