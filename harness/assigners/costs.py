@@ -19,11 +19,16 @@ def best_iou(truth: GroundTruth, candidates: Candidates) -> Tensor:
     """``(*, N)`` IoU of every (clean) candidate's box with its best matchable object; 0 without one."""
     if truth.labels.shape[-1] == 0:
         return torch.zeros_like(candidates.valid, dtype=torch.float32)
-    return pairwise_iou(truth.boxes.float(), candidates.boxes.float()).mul_(truth.matchable.unsqueeze(-1)).amax(-2)
+    boxes = torch.where(truth.matchable.unsqueeze(-1), truth.boxes.float(), 0)
+    return pairwise_iou(boxes, candidates.boxes.float()).amax(-2)
 
 
 def of_labels(values: Tensor, labels: Tensor) -> Tensor:
-    """``(*, G, N)``: of ``values (*, N, K)`` the column of each object's class, ``labels (*, G)``."""
+    """``(*, G, N)``: of ``values (*, N, K)`` the column of each object's class, ``labels (*, G)``.
+
+    Copies the values once more unless they are stored column by column, as
+    :func:`~harness.assigners.predicted.read_predictions` does.
+    """
     *batch, _, classes = values.shape
     rows = values.mT.reshape(-1, values.shape[-2])
     first = torch.arange(rows.shape[0] // max(classes, 1), device=labels.device) * classes

@@ -34,10 +34,7 @@ def read_predictions(candidates: Candidates, assigner: str) -> Predicted:
     boxes = candidates.predictions.boxes.detach().float()
     # A sum of probabilities is finite exactly where all of them are, and costs one pass instead of three.
     usable = candidates.valid & scores.sum(-1).isfinite() & (boxes.abs() < FARTHEST).all(-1)
-    keep = usable.unsqueeze(-1)
-    # All x1, all y1, ...: with strided coordinates no pairwise operation vectorises on a CPU.
-    boxes = torch.where(keep, boxes, 0).mT.contiguous().mT
-    return Predicted(torch.where(keep, scores, 0), boxes, usable)
+    return Predicted(_column_by_column(scores, usable), _column_by_column(boxes, usable), usable)
 
 
 def read_strides(candidates: Candidates, assigner: str) -> Tensor:
@@ -45,3 +42,12 @@ def read_strides(candidates: Candidates, assigner: str) -> Tensor:
     if candidates.stride is None:
         raise ValueError(f"{assigner} measures distances in strides, but the candidates carry none")
     return candidates.stride.float()
+
+
+def _column_by_column(values: Tensor, usable: Tensor) -> Tensor:
+    """``values (*, N, C)`` with 0 where not usable, all numbers of a column (a class, a coordinate) side by side.
+
+    Pairwise operations take columns, and vectorise on a CPU only where these are contiguous.
+    """
+    columns = values.mT.clone(memory_format=torch.contiguous_format)
+    return columns.masked_fill_(~usable.unsqueeze(-2), 0).mT

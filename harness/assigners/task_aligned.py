@@ -5,14 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects, check_memory_bound
 from harness.assigners.costs import best_iou, depth_in_boxes, of_labels
 from harness.assigners.padding import clean, settle
-from harness.assigners.predicted import read_predictions, read_strides
+from harness.assigners.predicted import Predicted, read_predictions, read_strides
 from harness.assigners.thresholds import check_at_least, check_choice
-from harness.assigners.top_pairs import highest_object, highest_pair, lowest, one_object_each
-from harness.boxes import pairwise_ciou, pairwise_iou
+from harness.assigners.top_pairs import highest, highest_object, highest_pair, one_object_each
+from harness.boxes import aligned_ciou, aligned_iou, pairwise_ciou, pairwise_iou
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
+
+Named = tuple[Tensor, Tensor, Tensor]  # (*, G, k): candidates, whether they count (bool), their overlap
 
 FLAVOURS = ("mmdet", "ultralytics", "ultralytics_8_3")
 _BYTES_PER_PAIR = 40
@@ -96,62 +98,96 @@ class TaskAlignedAssigner:
 
     def alignment(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """``(*, G, N)`` alignment, not normalised, and overlap of every pair; 0 for pairs that must not be."""
-        predicted = read_predictions(candidates, "TaskAlignedAssigner")
-        boxes, matchable = truth.boxes.float(), truth.matchable
+        return self._pairs(read_predictions(candidates, "TaskAlignedAssigner"), truth, candidates)
+
+    def _pairs(self, predicted: Predicted, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        # Boxes that must not be are empty: they overlap nothing, without a pass over the pairs.
+        boxes = torch.where(truth.matchable.unsqueeze(-1), truth.boxes.float(), 0)
         if self.flavour == "mmdet":
-            overlap = pairwise_iou(boxes, predicted.boxes).mul_(matchable.unsqueeze(-1))
+            overlap = pairwise_iou(boxes, predicted.boxes)
         else:
             overlap = pairwise_ciou(boxes, predicted.boxes).clamp_(min=0)
-            depth = depth_in_boxes(candidates.centers.float(), self._enlarged(boxes, candidates), matchable)
-            overlap.mul_(depth > self._margin)
-        overlap.mul_(predicted.usable.unsqueeze(-2))
-        scores = predicted.scores if self.alpha == 1 else predicted.scores.pow(self.alpha)
-        return of_labels(scores, truth.labels).mul_(_power(overlap, self.beta)), overlap
+            enlarged = self._enlarged(boxes, candidates)
+            overlap.mul_(depth_in_boxes(candidates.centers.float(), enlarged, truth.matchable) > self._margin)
+        return of_labels(self._rated(predicted.scores), truth.labels).mul_(_power(overlap, self.beta)), overlap
 
     def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
-        max_iou = best_iou(truth, candidates)
         objects, count = truth.labels.shape[-1], candidates.valid.shape[-1]
+        max_iou = torch.zeros_like(candidates.valid, dtype=torch.float32)
+        rival, highest_overlap = torch.zeros_like(candidates.valid, dtype=torch.int64), max_iou - 1
         if objects == 0 or count == 0:
-            nothing = torch.full_like(candidates.valid, NEGATIVE, dtype=torch.int64)
-            return settle(nothing, max_iou, candidates.valid, torch.zeros_like(max_iou))
-        alignment, overlap = self.alignment(truth, candidates)
-        topk = min(self.topk, count)
-        index = lowest(alignment.neg(), topk) if self.flavour == "mmdet" else alignment.topk(topk).indices
-        chosen = self._takes(truth, candidates, index)
+            return settle(rival + NEGATIVE, max_iou, candidates.valid, max_iou)
+        predicted = read_predictions(candidates, "TaskAlignedAssigner")
+        named: list[Named] = []
+        parts = by_objects(truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound)
+        for start, some in parts:
+            max_iou = torch.maximum(max_iou, best_iou(some, candidates))
+            alignment, overlap = self._pairs(predicted, some, candidates)
+            named.append(self._name(predicted, some, candidates, alignment, overlap))
+            if self.flavour != "mmdet":
+                best = overlap.amax(-2)
+                rival = torch.where(best > highest_overlap, highest_object(overlap) + start, rival)
+                highest_overlap = torch.maximum(best, highest_overlap)
+        index, chosen, overlap = (torch.cat(tables, -2) for tables in zip(*named, strict=True))
+        if self.flavour == "mmdet":
+            rival = highest_pair(index, chosen, overlap, count)
+        gt_index = one_object_each(index, chosen, rival)
+        alignment, overlap = self._own(predicted, truth, candidates, gt_index)
+        if self.topk2 is not None:
+            gt_index = _best_of_each(gt_index, alignment, objects, self.topk2)
+        quality = self._normalised(alignment, overlap, gt_index, objects)
+        return settle(gt_index, max_iou, candidates.valid, quality)
+
+    def _name(
+        self, predicted: Predicted, truth: GroundTruth, candidates: Candidates, alignment: Tensor, overlap: Tensor
+    ) -> Named:
+        """The candidates that every object would take."""
+        topk = min(self.topk, alignment.shape[-1])
+        index = highest(alignment, topk) if self.flavour == "mmdet" else alignment.topk(topk).indices
+        boxes = self._enlarged(truth.boxes.float(), candidates).unsqueeze(-2)
+        x, y = (_at(row, index) for row in candidates.centers.float().unbind(-1))
+        chosen = self._inside(x, y, boxes) & truth.matchable.unsqueeze(-1) & _at(predicted.usable, index)
         if self.flavour == "mmdet":
             chosen = chosen & (alignment.gather(-1, index) > 0)
-            rival = highest_pair(index, chosen, overlap.gather(-1, index), count)
+        return index, chosen, overlap.gather(-1, index)
+
+    def _own(
+        self, predicted: Predicted, truth: GroundTruth, candidates: Candidates, gt_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``(*, N)`` alignment and overlap of every candidate with its own object, 0 where it has none."""
+        slot = gt_index.clamp(min=0)
+        boxes = truth.boxes.float().gather(-2, slot.unsqueeze(-1).expand(*slot.shape, 4))
+        label = truth.labels.gather(-1, slot).unsqueeze(-1)
+        if self.flavour == "mmdet":
+            overlap = aligned_iou(boxes, predicted.boxes)
         else:
-            rival = highest_object(overlap)
-        gt_index = one_object_each(index, chosen, rival)
-        own_alignment, own_overlap = _own(alignment, gt_index), _own(overlap, gt_index)
-        if self.topk2 is not None:
-            gt_index = _best_of_each(gt_index, own_alignment, objects, self.topk2)
-        quality = self._normalised(own_alignment, own_overlap, gt_index, objects)
-        return settle(gt_index, max_iou, candidates.valid, quality)
+            overlap = aligned_ciou(boxes, predicted.boxes).clamp(min=0)
+            x, y = candidates.centers.float().unbind(-1)
+            overlap = overlap * self._inside(x, y, self._enlarged(boxes, candidates))
+        overlap = overlap * (gt_index >= 0)
+        score = self._rated(predicted.scores.gather(-1, label).squeeze(-1))
+        return score * _power(overlap, self.beta), overlap
+
+    def _rated(self, scores: Tensor) -> Tensor:
+        return scores if self.alpha == 1 else scores.pow(self.alpha)
 
     @property
     def _margin(self) -> float:
         """How far inside an object a centre must lie, px."""
         return 0.01 if self.flavour == "mmdet" else 1e-9
 
+    def _inside(self, x: Tensor, y: Tensor, boxes: Tensor) -> Tensor:
+        sides = (x - boxes[..., 0], y - boxes[..., 1], boxes[..., 2] - x, boxes[..., 3] - y)
+        return torch.stack(sides).amin(0) > self._margin
+
     def _enlarged(self, boxes: Tensor, candidates: Candidates) -> Tensor:
-        """``(*, G, 4)`` the boxes that centres must lie in."""
+        """``(*, 4)`` the boxes that centres must lie in."""
         if self.flavour != "ultralytics":
             return boxes
         least = _second_stride(read_strides(candidates, "TaskAlignedAssigner"))
         center, side = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
         half = torch.maximum(side, least) / 2
         return torch.cat((center - half, center + half), -1)
-
-    def _takes(self, truth: GroundTruth, candidates: Candidates, index: Tensor) -> Tensor:
-        """``(*, G, k)`` bool: the object may take these of its candidates, whatever the alignment."""
-        boxes = self._enlarged(truth.boxes.float(), candidates).unsqueeze(-2)
-        x, y = (_at(row, index) for row in candidates.centers.float().unbind(-1))
-        sides = (x - boxes[..., 0], y - boxes[..., 1], boxes[..., 2] - x, boxes[..., 3] - y)
-        inside = torch.stack(sides).amin(0) > self._margin
-        usable = read_predictions(candidates, "TaskAlignedAssigner").usable
-        return inside & truth.matchable.unsqueeze(-1) & _at(usable, index)
 
     def _normalised(self, alignment: Tensor, overlap: Tensor, gt_index: Tensor, objects: int) -> Tensor:
         """``(*, N)`` quality of the positives, 0 elsewhere."""
@@ -185,15 +221,10 @@ def _second_stride(strides: Tensor) -> Tensor:
     return torch.where(second.isinf(), smallest, second)
 
 
-def _own(pairs: Tensor, gt_index: Tensor) -> Tensor:
-    """``(*, N)``: of ``pairs (*, G, N)`` the value with the candidate's own object (any, where it has none)."""
-    return pairs.gather(-2, gt_index.clamp(min=0).unsqueeze(-2)).squeeze(-2)
-
-
 def _best_of_each(gt_index: Tensor, alignment: Tensor, objects: int, k: int) -> Tensor:
     """``gt_index (*, N)`` with only the ``k`` positives of highest alignment of every object."""
     own = gt_index.unsqueeze(-2) == torch.arange(objects, device=gt_index.device).unsqueeze(-1)
     pairs = alignment.unsqueeze(-2) * own
-    index = lowest(pairs.neg_(), min(k, gt_index.shape[-1]))
+    index = highest(pairs, min(k, gt_index.shape[-1]))
     chosen = own.gather(-1, index)
     return one_object_each(index, chosen, torch.full_like(gt_index, NEGATIVE))

@@ -11,17 +11,50 @@ from torch import Tensor
 
 from harness.types import NEGATIVE
 
+_RUN = 64  # candidates
+
 
 def lowest(cost: Tensor, k: int) -> Tensor:
     """``(*, G, k)`` int64: the ``k`` candidates of the lowest ``cost (*, G, N)`` float32, in order.
 
     Exact ties go to the lower index. :func:`torch.topk` leaves them to chance, that is to the device, the number of
-    candidates and the padding; ordering by (cost, index), packed into one integer, does not.
+    candidates and the padding.
     """
-    bits = cost.contiguous().view(torch.int32)
+    return _first(cost, k, largest=False)
+
+
+def highest(value: Tensor, k: int) -> Tensor:
+    """``(*, G, k)`` int64: the ``k`` candidates of the highest ``value (*, G, N)`` float32, in order, ties as above."""
+    return _first(value, k, largest=True)
+
+
+def _first(values: Tensor, k: int, largest: bool) -> Tensor:
+    """In two steps, which reads the whole tensor once: the ``k`` runs of candidates with the best members hold the
+    ``k`` best candidates, ties included, because the runs are compared in order as well."""
+    count = values.shape[-1]
+    if count <= 2 * k * _RUN:
+        return _first_directly(values, k, largest)
+    whole = count // _RUN * _RUN
+    runs = values[..., :whole].unflatten(-1, (whole // _RUN, _RUN))
+    best = runs.amax(-1) if largest else runs.amin(-1)
+    if whole < count:
+        rest = values[..., whole:]
+        best = torch.cat((best, rest.amax(-1, keepdim=True) if largest else rest.amin(-1, keepdim=True)), -1)
+    run = _first_directly(best, k, largest).sort(-1).values
+    member = (run.unsqueeze(-1) * _RUN + torch.arange(_RUN, device=run.device)).flatten(-2)
+    found = values.gather(-1, member.clamp(max=count - 1))
+    found = found.masked_fill(member >= count, -torch.inf if largest else torch.inf)
+    return member.gather(-1, _first_directly(found, k, largest))
+
+
+def _first_directly(values: Tensor, k: int, largest: bool) -> Tensor:
+    """Orders by (value, index), packed into one integer: all are different, so there are no ties."""
+    bits = values.contiguous().view(torch.int32)
     # The bits of a float order like the float, except that negative ones run backwards.
     ordered = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
-    key = ordered.long().bitwise_left_shift_(32).bitwise_or_(torch.arange(cost.shape[-1], device=cost.device))
+    if largest:
+        ordered = ordered.bitwise_not_()
+    key = ordered.long().bitwise_left_shift_(32).bitwise_or_(torch.arange(values.shape[-1], device=values.device))
     return key.topk(k, largest=False).values.bitwise_and_(0xFFFFFFFF)
 
 
