@@ -127,6 +127,7 @@ class HarnessConfig:
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    area_ranges: Any = None  # small, medium, large: [lowest, highest] px^2 each; null: COCO's. Set by the data
     quota: Any = None
     matching: Any = None
     smooth_l1_beta: float = 1 / 9

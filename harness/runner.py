@@ -210,6 +210,7 @@ class Run:
     def execute(self) -> Result:
         """Builds or continues, trains, evaluates, writes."""
         write_json(self.folder.file("environment.json"), describe(self.device, self.threads))
+        self._keep_annotations()
         training = self._build()
         if self.folder.checkpoint.exists():
             training.load_state_dict(checkpoint.load(self.folder.checkpoint))
@@ -288,6 +289,13 @@ class Run:
             ema=ema,
             saved_parts={} if self.telemetry is None else {"telemetry": self.telemetry},
         )
+
+    def _keep_annotations(self) -> None:
+        """Leaves what the detections are measured against beside the runs, once for all runs on this data."""
+        path = Path(self.settings.root) / "annotations" / f"{self.splits.fingerprint}.json"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, self.annotations, indent=None)
 
     def _on_save(self, iteration: int) -> None:
         self.folder.say(State.RUNNING, iteration=iteration)
