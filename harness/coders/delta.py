@@ -38,9 +38,9 @@ class DeltaCoder:
         target_size = boxes[..., 2:] - boxes[..., :2]
         target_center = boxes[..., :2] + 0.5 * target_size
         wx, wy, ww, wh = self.weights
-        offset = (target_center - center) / size
-        ratio = (target_size / size).log()
-        return torch.stack((wx * offset[..., 0], wy * offset[..., 1], ww * ratio[..., 0], wh * ratio[..., 1]), -1)
+        (dx, dy), (width, height) = (target_center - center).unbind(-1), size.unbind(-1)
+        dw, dh = (target_size / size).log().unbind(-1)
+        return torch.stack((wx * dx / width, wy * dy / height, ww * dw, wh * dh), -1)
 
     def decode(self, deltas: Tensor, candidates: Tensor) -> Tensor:
         """``(*, 4)`` boxes, px."""

@@ -7,6 +7,16 @@ same formula, so they are computed together and the one is replaced.
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional as F
+
+
+def off_entropy(logits: Tensor) -> Tensor:
+    """``-log(1 - sigmoid)`` of every logit: the cross entropy where it should be off; of ``-logits``, where on.
+
+    One kernel each way, where a log-sigmoid of the negated logits takes three. Beyond the threshold the logit itself
+    is exact in double precision.
+    """
+    return F.softplus(logits, threshold=40)
 
 
 def target_column(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from harness.losses.columns import replace_column, target_column
+from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation, Need
 
@@ -49,13 +48,13 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
         """``(*, S, C)``."""
         index, on = target_column(logits, target)
         logit = logits.gather(-1, index)
-        positive, negative = -F.logsigmoid(logit), -F.logsigmoid(-logit)
+        positive, negative = off_entropy(-logit), off_entropy(logit)
         if self.class_weight is not None:
             positive = positive * self.class_weight.to(logits.dtype)[index]
         if self.soft and quality is not None:
             share = quality.unsqueeze(-1).to(logits.dtype)
             positive = share * positive + (1 - share) * negative
-        loss = replace_column(-F.logsigmoid(-logits), index, torch.where(on, positive, negative))
+        loss = replace_column(off_entropy(logits), index, torch.where(on, positive, negative))
         if self.ignore_index is None:
             return loss
         return loss.masked_fill((target == self.ignore_index).unsqueeze(-1), 0.0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.losses.columns import replace_column, target_column
+from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation
 
@@ -91,8 +91,8 @@ class EQLv2Loss(ClassificationLoss):
         index, on = target_column(logits, target)
         logit = logits.gather(-1, index)
         factor = torch.where(on, positive[index], negative[index])
-        at_target = -F.logsigmoid(torch.where(on, logit, -logit)) * factor
-        loss = replace_column(-F.logsigmoid(-logits) * negative, index, at_target)
+        at_target = off_entropy(torch.where(on, -logit, logit)) * factor
+        loss = replace_column(off_entropy(logits) * negative, index, at_target)
         if self.training:
             self._accumulate(logits.detach(), target, positive, negative, weight)
         return loss

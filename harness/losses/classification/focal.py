@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from harness.losses.columns import replace_column, target_column
+from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation
 
@@ -40,27 +39,21 @@ class FocalLoss(ClassificationLoss):
         self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
     ) -> Tensor:
         """``(*, S, C)``."""
-        positive, negative = (self.alpha, 1 - self.alpha) if self.alpha != -1 else (1.0, 1.0)
-        loss: Tensor = _SigmoidFocal.apply(logits, target, positive, negative, self.gamma)
-        return loss
+        balance = (self.alpha, 1 - self.alpha) if self.alpha != -1 else (1.0, 1.0)
+        if torch.is_grad_enabled() and logits.requires_grad:
+            loss: Tensor = _SigmoidFocal.apply(logits, target, *balance, self.gamma)
+            return loss
+        return _focal(logits, target, *balance, self.gamma, with_slope=False)[0]
 
 
 class _SigmoidFocal(torch.autograd.Function):
-    """The value and, in the same pass, its derivative: autograd would keep and read five tensors of this size.
-
-    With ``q = 1 - p_t`` and ``z`` the logit of the true side, the loss is ``-a q^g log(1 - q)`` and its derivative by
-    ``z`` is ``-a q^g (q - g (1 - q) log(1 - q))``; by the logit of a column that is off, the opposite.
-    """
+    """The value and, in the same pass, its derivative: autograd would keep and read five tensors of this size."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, positive: float, negative: float, gamma: float) -> Tensor:
-        index, on = target_column(logits, target)
-        logit = logits.gather(-1, index)
-        loss, slope = _one_side(logits, negative, gamma)
-        loss_on, slope_on = _one_side(-logit, positive, gamma)
-        loss_off, slope_off = loss.gather(-1, index), slope.gather(-1, index)
-        ctx.save_for_backward(replace_column(slope, index, torch.where(on, -slope_on, slope_off)))
-        return replace_column(loss, index, torch.where(on, loss_on, loss_off))
+        loss, slope = _focal(logits, target, positive, negative, gamma, with_slope=True)
+        ctx.save_for_backward(slope)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -68,10 +61,23 @@ class _SigmoidFocal(torch.autograd.Function):
         return gradients[0] * slope, None, None, None, None
 
 
-def _one_side(wrong: Tensor, alpha: float, gamma: float) -> tuple[Tensor, Tensor]:
-    """Loss and derivative as functions of the logit of the wrong side, ``-z``."""
-    q = wrong.sigmoid()
-    log_right = F.logsigmoid(-wrong)
-    scale = q.pow(gamma).mul_(alpha)
-    slope = q.sub(1).mul_(log_right).mul_(gamma).add_(q).mul_(scale)
-    return log_right.mul_(scale).neg_(), slope
+def _focal(
+    logits: Tensor, target: Tensor, positive: float, negative: float, gamma: float, with_slope: bool
+) -> tuple[Tensor, Tensor | None]:
+    """``(*, S, C)`` losses and, where asked for, their derivatives by the logits."""
+    index, on = target_column(logits, target)
+    logit = logits.gather(-1, index)
+    loss, slope = _off(logits, negative, gamma, with_slope)
+    loss_on, slope_on = _off(-logit, positive, gamma, with_slope)  # on is off of the negated logit
+    loss = replace_column(loss, index, torch.where(on, loss_on, loss.gather(-1, index)))
+    if slope is not None and slope_on is not None:
+        slope = replace_column(slope, index, torch.where(on, -slope_on, slope.gather(-1, index)))
+    return loss, slope
+
+
+def _off(logits: Tensor, alpha: float, gamma: float, with_slope: bool) -> tuple[Tensor, Tensor | None]:
+    """Loss of columns that are off, ``l = -a p^g log(1 - p)``, and ``dl/dx = a p^g (p - g (1 - p) log(1 - p))``."""
+    p, entropy = logits.sigmoid(), off_entropy(logits)
+    scale = p.pow(gamma).mul_(alpha)
+    slope = torch.sub(1, p).mul_(entropy).mul_(gamma).add_(p).mul_(scale) if with_slope else None
+    return entropy.mul_(scale), slope

@@ -6,9 +6,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from harness.losses.columns import replace_column, target_column
+from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.gradient_density import GradientDensity
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation
@@ -46,7 +45,7 @@ class GHMCLoss(ClassificationLoss):
             if weight is not None:
                 valid = (weight > 0).unsqueeze(-1).expand_as(norm)
             harmony = self.density(norm, valid, valid.sum().clamp(min=1).to(norm.dtype))
-        loss = replace_column(-F.logsigmoid(-logits), index, -F.logsigmoid(torch.where(on, logit, -logit)))
+        loss = replace_column(off_entropy(logits), index, off_entropy(torch.where(on, -logit, logit)))
         return loss * harmony
 
     def forward(

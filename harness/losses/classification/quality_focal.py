@@ -6,9 +6,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from harness.losses.columns import replace_column, target_column
+from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation, Need
 
@@ -42,6 +41,6 @@ class QualityFocalLoss(ClassificationLoss):
         logit = logits.gather(-1, index)
         # Nothing is on where the quality is 0, so one formula serves both.
         share = torch.zeros_like(logit) if quality is None else quality.unsqueeze(-1).to(logits.dtype) * on
-        entropy = -share * F.logsigmoid(logit) - (1 - share) * F.logsigmoid(-logit)
+        entropy = share * off_entropy(-logit) + (1 - share) * off_entropy(logit)
         positive = (share - logit.sigmoid()).abs().pow(self.beta) * entropy
-        return replace_column(-logits.sigmoid().pow(self.beta) * F.logsigmoid(-logits), index, positive)
+        return replace_column(logits.sigmoid().pow(self.beta) * off_entropy(logits), index, positive)

@@ -6,9 +6,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from harness.losses.columns import replace_column, target_column
+from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation, Need
 
@@ -47,10 +46,10 @@ class VarifocalLoss(ClassificationLoss):
         index, on = target_column(logits, target)
         logit = logits.gather(-1, index)
         share = torch.zeros_like(logit) if quality is None else quality.unsqueeze(-1).to(logits.dtype) * on
-        positive = -share * F.logsigmoid(logit) - (1 - share) * F.logsigmoid(-logit)
+        positive = share * off_entropy(-logit) + (1 - share) * off_entropy(logit)
         if self.iou_weighted:
             positive = positive * share
         return replace_column(self._off(logits), index, torch.where(share > 0, positive, self._off(logit)))
 
     def _off(self, logits: Tensor) -> Tensor:
-        return -self.alpha * logits.sigmoid().pow(self.gamma) * F.logsigmoid(-logits)
+        return self.alpha * logits.sigmoid().pow(self.gamma) * off_entropy(logits)
