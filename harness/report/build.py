@@ -1,0 +1,99 @@
+"""A report's content, before it is written as anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.report.baselines import meets, parse_conditions
+from harness.report.comparison import Section, section_of
+from harness.report.contexts import contexts_of
+from harness.report.decomposition import Decomposition, decompose
+from harness.report.folders import ReportError
+from harness.report.frame import RunTable, read_table
+from harness.report.image_noise import ImageNoise, image_noise
+from harness.report.methods import MISSING, columns_named
+from harness.report.metric import Metric, metric
+from harness.report.provenance import warnings_of
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a reader asked for."""
+
+    baseline: str | None = None  # setting=value[,setting=value]; None: sampler=random, else the method with most runs
+    group_by: tuple[str, ...] | None = None  # None: every setting in which the runs differ, but the seed
+    metric: str = "map"
+    test: str = "t"  # t | sign_flip
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One context with all that is said about it."""
+
+    section: Section
+    decomposition: list[Decomposition]
+    noise: ImageNoise
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is known of the runs under one folder."""
+
+    table: RunTable
+    options: Options
+    judged: list[Judged]
+
+
+def build_report(folders: Sequence[Path], options: Options) -> Report:
+    """Reads the runs and compares them.
+
+    Raises:
+        ReportError: a metric, a setting to group by or a baseline that no run has; the message names the valid ones.
+    """
+    table = read_table(folders)
+    contexts = contexts_of(table)
+    if not contexts:
+        return Report(table, options, [])
+    judged_by = metric(options.metric, table.frame)
+    conditions = None if options.baseline is None else parse_conditions(options.baseline)
+    if conditions is not None:
+        _check_baseline(table, conditions, [row for context in contexts for row in context.done])
+    sections = [
+        section_of(table, context, judged_by, options.group_by, conditions, options.test) for context in contexts
+    ]
+    if conditions is not None and not any(
+        meets(table, row.method, conditions) for section in sections for row in section.rows
+    ):
+        raise ReportError(f"--baseline {options.baseline}: no method has these settings in all of its runs")
+    return Report(table, options, [_judge(table, section, judged_by) for section in sections])
+
+
+def _judge(table: RunTable, section: Section, by: Metric) -> Judged:
+    return Judged(
+        section=section,
+        decomposition=decompose(table, section) if by.higher_is_better else [],
+        noise=image_noise(table, section),
+        warnings=warnings_of(table, section.context.done),
+    )
+
+
+def _check_baseline(table: RunTable, conditions: Mapping[str, str], rows: Sequence[int]) -> None:
+    known = dict.fromkeys(name for row in rows for name in table.settings[row])
+    for name, value in conditions.items():
+        if name not in known:
+            near = [column for column in known if column in columns_named(name, list(known))]
+            valid = ", ".join(near[:20] or table.choice_columns)
+            raise ReportError(f"--baseline {name}={value}: no run has a setting {name}; there are {valid}")
+        values = dict.fromkeys(str(table.settings[row].get(name, MISSING)) for row in rows)
+        if not any(str(one).lower() == value.lower() for one in values) and not _numeric(value, values):
+            raise ReportError(f"--baseline {name}={value}: no run has it; {name} is one of {', '.join(values)}")
+
+
+def _numeric(value: str, values: Mapping[str, None]) -> bool:
+    try:
+        return float(value) in {float(one) for one in values if one.replace(".", "", 1).lstrip("-").isdigit()}
+    except ValueError:
+        return value == "null" and "None" in values

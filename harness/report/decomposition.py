@@ -1,0 +1,129 @@
+"""What of OHEM's effect is hardness, and what is only its share of positives.
+
+OHEM changes two things at once: which candidates train (the hard ones), and how many of them are positive. The arm
+`matched_random` takes as many positives and negatives as OHEM would, at random, so that
+
+    OHEM - random  =  (OHEM - matched_random)  +  (matched_random - random)
+                      hardness                    share of positives
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.analysis.statistics import t_interval
+from harness.report.comparison import Row, Section
+from harness.report.frame import RunTable, Settings
+
+MIN_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Part:
+    """One difference over the seeds that all of its arms share."""
+
+    name: str
+    arms: str
+    mean: float
+    interval: tuple[float, float]
+    n: int
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval excludes 0, on enough seeds to mean something."""
+        low, high = self.interval
+        return self.n >= MIN_SEEDS and (low > 0 or high < 0)
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """One OHEM arm taken apart, or what is missing for it."""
+
+    ohem: str
+    parts: tuple[Part, ...]
+    missing: tuple[str, ...]
+
+
+def decompose(table: RunTable, section: Section) -> list[Decomposition]:
+    """One for each OHEM arm of the section; none where there is no OHEM."""
+    random = [row for row in section.rows if _option(table, row) == "random"]
+    matched = [row for row in section.rows if _option(table, row) == "matched_random"]
+    return [
+        _taken_apart(table, row, random, [one for one in matched if _is_of(table, one, row)])
+        for row in section.rows
+        if _option(table, row).startswith("ohem")
+    ]
+
+
+def _taken_apart(table: RunTable, ohem: Row, random: Sequence[Row], matched: Sequence[Row]) -> Decomposition:
+    random = [row for row in random if _alike(table, row, ohem)]
+    matched = [row for row in matched if _alike(table, row, ohem)]
+    ordered = sorted(random, key=lambda row: _fraction(table, row))
+    plain = ordered[0] if ordered else None
+    raised = [row for row in ordered if plain is not None and _fraction(table, row) > _fraction(table, plain)]
+    missing = []
+    if plain is None:
+        missing.append("sampler=random")
+    if not matched:
+        missing.append(f"sampler=matched_random of {ohem.label}")
+    if not raised:
+        missing.append("sampler=random with a higher sampler.pos_fraction")
+    parts = []
+    if plain is not None and matched:
+        control = matched[0]
+        shared = _shared(ohem, control, plain)
+        parts = [
+            _part("all of it", ohem, plain, shared),
+            _part("hardness", ohem, control, shared),
+            _part("share of positives", control, plain, shared),
+        ]
+    if plain is not None:
+        parts += [_part("more positives alone", row, plain, _shared(row, plain)) for row in raised]
+    return Decomposition(ohem.label, tuple(parts), tuple(missing))
+
+
+def _part(name: str, first: Row, second: Row, seeds: Sequence[int | str]) -> Part:
+    values = np.array([first.scores[seed] - second.scores[seed] for seed in seeds])
+    mean = float(values.mean()) if len(values) else float("nan")
+    return Part(name, f"{first.label} − {second.label}", mean, t_interval(values), len(values))
+
+
+def _shared(*rows: Row) -> list[int | str]:
+    return sorted(set.intersection(*(set(row.scores) for row in rows)), key=str)
+
+
+def _settings(table: RunTable, row: Row) -> Settings:
+    return table.settings[row.method.done[0]]
+
+
+def _option(table: RunTable, row: Row) -> str:
+    return str(_settings(table, row).get("sampler", ""))
+
+
+def _fraction(table: RunTable, row: Row) -> float:
+    value = _settings(table, row).get("sampler.pos_fraction")
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _alike(table: RunTable, one: Row, other: Row) -> bool:
+    """Whether two arms differ in their sampler only."""
+    return _without_sampler(one.method.settings) == _without_sampler(other.method.settings)
+
+
+def _without_sampler(settings: dict[str, Hashable]) -> dict[str, Hashable]:
+    # A quota only feeds the samplers, which are what the arms differ in.
+    return {key: value for key, value in settings.items() if key.split(".")[0] not in ("sampler", "quota")}
+
+
+def _is_of(table: RunTable, matched: Row, ohem: Row) -> bool:
+    """Whether a matched_random copies the counts of this very OHEM."""
+    of = {k.removeprefix("sampler.of."): v for k, v in _settings(table, matched).items() if k.startswith("sampler.of.")}
+    own = {k.removeprefix("sampler."): v for k, v in _settings(table, ohem).items() if k.startswith("sampler.")}
+    if of.get("_target_") != own.get("_target_"):
+        return False
+    if own.get("separate_quotas") is False and of.get("separate_quotas") is False:
+        own.pop("pos_fraction", None)  # with one quota for both, nothing looks at the fraction
+    return all(own[key] == value for key, value in of.items() if key in own)

@@ -1,0 +1,143 @@
+"""The report's files, each written whole or not at all."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from harness.records import whole
+from harness.report.build import Report
+from harness.report.frame import RunTable
+from harness.report.markup import latex_table, markdown_table
+from harness.report.page import page
+from harness.report.provenance import commands, facts_table
+from harness.report.summary import method_text, noise_text
+from harness.report.tables import (
+    Cell,
+    Table,
+    class_table,
+    left_out_table,
+    main_table,
+    sampling_table,
+    settings_table,
+    stopped_table,
+)
+from harness.report.words import answer, decomposition_text, question
+
+
+def write_report(report: Report, folder: Path, latex: bool = False) -> list[Path]:
+    """``report.html``, ``report.md``, ``runs.csv``, ``summary.csv`` and on request ``report.tex``.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {"report.html": page(report), "report.md": markdown(report)}
+    if latex:
+        texts["report.tex"] = tex(report)
+    for name, text in texts.items():
+        with whole(folder / name) as file:
+            file.write(text)
+    frames = {"runs.csv": varying_only(report.table), "summary.csv": summary_frame(report)}
+    for name, frame in frames.items():
+        with whole(folder / name) as file:
+            frame.to_csv(file, index=False)
+    return [folder / name for name in (*texts, *frames)]
+
+
+def varying_only(table: RunTable) -> pd.DataFrame:
+    """All runs with what was measured and chosen; of the other settings only those in which the runs differ."""
+    settings = (
+        {name for one in table.settings for name in one} - set(table.choice_columns) - {"seed", "data", "detector"}
+    )
+    same = [
+        name
+        for name in settings
+        if name in table.frame and len({one.get(name, "not set") for one in table.settings}) == 1
+    ]
+    return table.frame.drop(columns=same)
+
+
+def summary_frame(report: Report) -> pd.DataFrame:
+    """One row a method and context: what the main table shows, in full precision."""
+    rows = []
+    for judged in report.judged:
+        section = judged.section
+        for row in section.rows:
+            one = row.comparison
+            compared = one is not None and one.n > 0
+            low, high = one.interval if one is not None else (math.nan, math.nan)
+            boot_low, boot_high = one.bootstrap_interval if one is not None else (math.nan, math.nan)
+            rows.append(
+                {
+                    "context": section.context.title,
+                    "method": row.label,
+                    "metric": section.metric.column,
+                    "seeds": len(row.scores),
+                    "mean": row.mean,
+                    "sd": row.sd,
+                    "baseline": one.baseline if one is not None else None,
+                    "pairs": one.n if one is not None else 0,
+                    "difference": one.mean_difference if one is not None else math.nan,
+                    "interval_low": low,
+                    "interval_high": high,
+                    "bootstrap_low": boot_low,
+                    "bootstrap_high": boot_high,
+                    "p": one.p if one is not None else math.nan,
+                    "p_holm": one.p_holm if one is not None else math.nan,
+                    "p_sign_flip": row.sign_flip_p,
+                    "test": section.test,
+                    "verdict": one.verdict if one is not None and compared else None,
+                    "further_seeds": one.seeds_needed if one is not None and compared else None,
+                    **row.costs,
+                    "failed": len(row.method.stopped),
+                    **{f"setting.{name}": str(value) for name, value in row.method.settings.items()},
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def markdown(report: Report) -> str:
+    """Words and tables; the plots are on the page."""
+    parts = ["# Report"]
+    for judged in report.judged:
+        section = judged.section
+        parts += [f"## {section.context.title}", question(section)]
+        said = [*answer(section), *noise_text(judged)]
+        parts += ["\n".join(f"- {line}" for line in said), markdown_table(main_table(section))]
+        if len(section.rows) > 1 and section.baselines:
+            parts.append(method_text(judged, report.options))
+        for found in judged.decomposition:
+            parts += [f"### What of {found.ohem} is hardness", "\n".join(f"- {s}" for s in decomposition_text(found))]
+        notes = [*section.notes, *judged.noise.notes, *judged.warnings]
+        parts += ["\n".join(f"- Note: {note}" for note in notes)] if notes else []
+        for title, table in (
+            ("What was sampled", sampling_table(report.table, section, section.rows)),
+            ("AP by class", class_table(report.table, section, section.rows)),
+            ("Settings in which the methods differ", settings_table(section)),
+        ):
+            parts += [f"### {title}", markdown_table(table)] if table is not None else []
+    return "\n\n".join([*parts, *_ending(report)]) + "\n"
+
+
+def tex(report: Report) -> str:
+    """The main tables (needs the package booktabs)."""
+    return (
+        "\n".join(latex_table(main_table(judged.section), question(judged.section)) for judged in report.judged)
+        or "% no run has a result yet\n"
+    )
+
+
+def _ending(report: Report) -> list[str]:
+    out = [] if report.judged else ["No run has a result yet."]
+    facts = [[Cell(name), Cell(value)] for name, value in facts_table(report.table)]
+    lines = [f"    {line}" for line in commands(report.table)]
+    for title, table in (
+        ("Failed or refused", stopped_table(report.table)),
+        ("Left out", left_out_table(report.table)),
+        ("Made with", Table(["fact", "value"], facts) if facts else None),
+    ):
+        out += [f"## {title}", markdown_table(table)] if table is not None else []
+    return [*out, "## Command lines", "\n".join(lines)] if lines else out

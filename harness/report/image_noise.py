@@ -1,0 +1,71 @@
+"""Where there is but one pair of runs: how much of their difference is the luck of the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from harness.analysis.match_table import MatchTable
+from harness.analysis.statistics import ImageBootstrap, paired_image_bootstrap
+from harness.records import read_json
+from harness.report.comparison import Section
+from harness.report.frame import RunTable
+
+LABEL = "noise of the test set, not of training"
+MOST_PAIRS = 8  # each costs about a second
+
+
+@dataclass(frozen=True)
+class ImageNoise:
+    """What the bootstrap over images says of each single pair, or why it says nothing."""
+
+    found: dict[str, ImageBootstrap]  # by method
+    notes: tuple[str, ...]
+
+
+def image_noise(table: RunTable, section: Section) -> ImageNoise:
+    """The paired bootstrap of mAP for the section's comparisons with exactly one pair of runs.
+
+    The annotations are read from ``annotations/<fingerprint>.json`` beside ``runs/``; without them there is a note.
+    """
+    single = [row for row in section.rows if row.comparison is not None and row.comparison.n == 1]
+    if not single or section.metric.column != "map":
+        return ImageNoise({}, ())
+    notes = []
+    if len(single) > MOST_PAIRS:
+        notes.append(f"The bootstrap over test images was made for {MOST_PAIRS} of {len(single)} single pairs.")
+    fingerprint = str(table.frame["fingerprint"][section.context.done[0]])
+    max_dets = int(table.settings[section.context.done[0]].get("evaluator.max_dets") or 100)
+    found = {}
+    for row in single[:MOST_PAIRS]:
+        one = row.comparison
+        assert one is not None
+        ours = _run_with_seed(table, row.method.done, one.seeds[0])
+        theirs = _run_with_seed(table, section.row(one.baseline).method.done, one.seeds[0])
+        try:
+            candidate, baseline = (_match_table(table.paths[run], fingerprint, max_dets) for run in (ours, theirs))
+            found[row.label] = paired_image_bootstrap(candidate, baseline)
+        except FileNotFoundError as missing:
+            notes.append(f"No bootstrap over the test images: {missing.filename} is missing.")
+            break
+        except (OSError, ValueError) as error:
+            notes.append(f"No bootstrap over the test images for {row.label}: {' '.join(str(error).split())}")
+    return ImageNoise(found, tuple(notes))
+
+
+def _run_with_seed(table: RunTable, rows: Sequence[int], seed: int | str) -> int:
+    return next(row for row in rows if str(table.settings[row]["seed"]) == str(seed))
+
+
+def _match_table(run: Path, fingerprint: str, max_dets: int) -> MatchTable:
+    annotations = _annotations(run.parent.parent / "annotations" / f"{fingerprint}.json")
+    return MatchTable.from_coco(annotations, read_json(run / "detections.json"), max_dets)
+
+
+@lru_cache(maxsize=4)
+def _annotations(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = read_json(path)
+    return value

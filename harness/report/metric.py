@@ -1,0 +1,41 @@
+"""Which numbers of a run can be compared, and which way is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness.report.folders import ReportError
+
+_HIGHER = ("map", "ar_", "ap.", "images_per_second")
+_LOWER = ("tide.", "d_ece", "train_seconds", "eval_seconds", "peak_memory_mb")
+_NAMES = {
+    "map": "mAP",
+    "map50": "AP50",
+    "map75": "AP75",
+    "d_ece": "calibration error",
+    "train_seconds": "training time",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column that says how good a run is."""
+
+    column: str
+    name: str  # for people
+    higher_is_better: bool
+
+
+def metric(column: str, frame: pd.DataFrame) -> Metric:
+    """The column as a metric.
+
+    Raises:
+        ReportError: there is no such metric; the message lists those that there are.
+    """
+    valid = [name for name in frame.columns if str(name).startswith((*_HIGHER, *_LOWER))]
+    if column not in valid:
+        shown = ", ".join(name for name in valid if not name.startswith("ap.")) or "none: no run has a result"
+        raise ReportError(f"--metric {column}: no such metric; there are {shown}, and ap.<class>")
+    return Metric(column, _NAMES.get(column, column), column.startswith(_HIGHER))

@@ -1,0 +1,85 @@
+"""The report as text: what the terminal shows after a sweep and above the page's address."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.report.build import Judged, Options, Report, build_report
+from harness.report.folders import ReportError
+from harness.report.image_noise import LABEL
+from harness.report.markup import text_table
+from harness.report.tables import left_out_table, main_table, stopped_table
+from harness.report.words import TESTS, answer, decomposition_text, question, signed
+
+_SHOWN = 20  # lines of failures and of folders left out; the page has all
+
+
+def print_summary(paths: Sequence[Path]) -> None:
+    """Prints the table of the runs in ``paths``, one verdict a method; never raises for what lies in the folders."""
+    try:
+        print(text_of(build_report([Path(path) for path in paths], Options())))
+    except ReportError as error:
+        print(f"no table: {error}")
+
+
+def text_of(report: Report) -> str:
+    """All sections, failures and what was left out."""
+    blocks = [section_text(judged, report.options) for judged in report.judged]
+    if not report.judged:
+        blocks.append("No run has a result yet.")
+    for title, table in (
+        ("Failed or refused", stopped_table(report.table)),
+        ("Left out", left_out_table(report.table)),
+    ):
+        if table is not None:
+            lines = text_table(table).splitlines()
+            more = len(table.rows) - _SHOWN
+            rest = [f"... and {more} more"] if more > 0 else []
+            blocks.append("\n".join([f"{title} ({len(table.rows)})", *lines[: _SHOWN + 2], *rest]))
+    return "\n\n".join(blocks)
+
+
+def section_text(judged: Judged, options: Options) -> str:
+    """One context: question, table, answer."""
+    section = judged.section
+    said = answer(section)
+    for found in judged.decomposition:
+        said += decomposition_text(found)
+    said += noise_text(judged)
+    notes = [*section.notes, *judged.noise.notes, *judged.warnings]
+    lines = [question(section), "", text_table(main_table(section)), "", *map(_wrapped, said)]
+    if section.baselines and len(section.rows) > 1:
+        lines.append(_wrapped(method_text(judged, options)))
+    return "\n".join([*lines, *(_wrapped(f"Note: {note}") for note in notes)])
+
+
+def method_text(judged: Judged, options: Options) -> str:
+    """Which baseline and which test, and what the test assumes."""
+    section = judged.section
+    count = sum(row.comparison is not None and row.comparison.n > 1 for row in section.rows)
+    chosen = "as asked" if options.baseline else "chosen because none was named"
+    assumes = {
+        "t": "it takes the differences between paired seeds to be normally distributed and needs 3 of them; the "
+        "sign-flip test beside it assumes nothing, and needs 6",
+        "sign_flip": "it assumes nothing about the noise, and needs 6 paired seeds to show anything at 0.05",
+    }[section.test]
+    return (
+        f"Baseline: {' and '.join(section.baselines)} ({chosen}). Differences are paired by seed; verdicts at 0.05 by "
+        f"the {TESTS[section.test]} with Holm's correction over {count} comparison{'s' if count != 1 else ''}: {assumes}. "
+        "Intervals are Student's, for one comparison at a time."
+    )
+
+
+def noise_text(judged: Judged) -> list[str]:
+    """What the bootstrap over images says of single pairs."""
+    return [
+        f"{name}, one seed: {signed(found.difference)} [{signed(found.interval[0])}, {signed(found.interval[1])}] by "
+        f"{found.resamples} resamples of {found.num_images} test images. This is {LABEL}."
+        for name, found in judged.noise.found.items()
+    ]
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,155 @@
+"""The question and its answer in sentences. Every number in them stands in the main table as well."""
+
+from __future__ import annotations
+
+import math
+
+from harness.analysis.statistics import BETTER, NO_DIFFERENCE_SHOWN, NOT_ENOUGH_SEEDS, WORSE
+from harness.report.comparison import Row, Section
+from harness.report.decomposition import Decomposition, Part
+
+TESTS = {"t": "paired t-test", "sign_flip": "sign-flip test"}
+
+
+def question(section: Section) -> str:
+    """What the section is about."""
+    title, name = section.context.title, section.metric.name
+    others = [row.label for row in section.rows if row.label not in section.baselines]
+    if not others:
+        return f"{title}: how good is {listed(section.baselines)} in {name}?"
+    what = listed(others) if len(others) <= 4 else f"any of {len(others)} methods"
+    return f"{title}: does {what} change {name} against {listed(section.baselines)}, and is the difference real?"
+
+
+def answer(section: Section) -> list[str]:
+    """One sentence a comparison, grouped by verdict where there are many."""
+    compared = [row for row in section.rows if row.comparison is not None]
+    if not compared:
+        if len(section.rows) > 1 and not section.baselines:
+            return ["None of these methods is the baseline asked for, so nothing is compared here."]
+        return [f"{row.label}: {value_text(row)}. There is nothing to compare it with." for row in section.rows[:1]]
+    if len(compared) <= 8:
+        return [sentence(row, section) for row in compared]
+    out = []
+    for verdict in (BETTER, WORSE, NO_DIFFERENCE_SHOWN, NOT_ENOUGH_SEEDS):
+        names = [row.label for row in compared if row.comparison and row.comparison.verdict == verdict]
+        if names:
+            shown = listed(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+            out.append(f"{verdict.capitalize()} ({len(names)}): {shown}.")
+    return out
+
+
+def sentence(row: Row, section: Section) -> str:
+    """What one comparison says."""
+    one = row.comparison
+    assert one is not None
+    if one.n == 0:
+        return f"{row.label}: shares no seed with {one.baseline}, so it is not compared."
+    seeds = f"{one.n} paired seed{'s' if one.n != 1 else ''}"
+    found = f"{signed(one.mean_difference)}"
+    if one.n > 1:
+        found += f", 95 % interval {interval_text(one.interval)}"
+    if not math.isnan(one.p_holm):
+        found += f", p = {p_text(one.p_holm)}"
+    tail = {
+        BETTER: f"is better than {one.baseline}",
+        WORSE: f"is worse than {one.baseline}",
+        NO_DIFFERENCE_SHOWN: f"shows no difference from {one.baseline}",
+        NOT_ENOUGH_SEEDS: f"has not enough seeds to be told from {one.baseline}",
+    }[one.verdict]
+    return f"{row.label} {tail} ({found}; {seeds}).{_more_seeds(row, section)}"
+
+
+def _more_seeds(row: Row, section: Section) -> str:
+    one = row.comparison
+    assert one is not None
+    if one.verdict == NOT_ENOUGH_SEEDS and one.seeds_needed is None:
+        return " At least 3 paired seeds are wanted." if section.test == "t" else " At least 6 paired seeds are wanted."
+    if one.seeds_needed:
+        return f" If the true effect were the one seen, about {one.seeds_needed} further seeds would settle it."
+    return ""
+
+
+def decomposition_text(found: Decomposition) -> list[str]:
+    """OHEM's effect taken apart, in sentences."""
+    out = []
+    parts = {part.name: part for part in found.parts}
+    if "hardness" in parts:
+        whole, hard, share = parts["all of it"], parts["hardness"], parts["share of positives"]
+        out.append(f"Effect of {found.ohem}: {_part(whole)}.")
+        out.append(
+            f"Of this, hardness (the same numbers of positives and negatives, hard ones instead of random ones; "
+            f"{hard.arms}) is {_part(hard)}; the changed share of positives ({share.arms}) is {_part(share)}."
+        )
+        out.append(_reading(found.ohem, whole, hard, share))
+    raised = [part for part in found.parts if part.name == "more positives alone"]
+    out += [f"More positives without any mining ({part.arms}): {_part(part)}." for part in raised]
+    if found.missing:
+        verb = "is" if len(found.missing) == 1 else "are"
+        out.append(
+            f"To tell hardness from the share of positives in {found.ohem}, {listed(found.missing)} {verb} missing."
+        )
+    return out
+
+
+def _part(part: Part) -> str:
+    if part.n == 0:
+        return "unknown (no shared seed)"
+    if part.n == 1:
+        return f"{signed(part.mean)} (1 seed, no interval)"
+    said = "" if part.n >= 3 else ", too few seeds to say more"
+    zero = "" if part.shown or said else ", which does not exclude 0"
+    return f"{signed(part.mean)} {interval_text(part.interval)} ({part.n} seeds{said}{zero})"
+
+
+def _reading(ohem: str, whole: Part, hard: Part, share: Part) -> str:
+    if whole.n < 3:
+        return "With fewer than 3 seeds in all three arms this is a hint at most."
+    shown = [name for name, part in (("hardness", hard), ("the share of positives", share)) if part.shown]
+    if len(shown) == 2:
+        same = (hard.mean > 0) == (share.mean > 0)
+        return f"Both parts are shown to be there, {'in the same direction' if same else 'against each other'}."
+    if shown:
+        other = "the share of positives" if shown[0] == "hardness" else "hardness"
+        return f"Only {shown[0]} is shown to change anything; an effect of {other} is not shown."
+    return f"Neither part is shown to differ from 0, so nothing of {ohem} can be credited to either."
+
+
+def value_text(row: Row) -> str:
+    """Mean and spread."""
+    if math.isnan(row.mean):
+        return "no value"
+    return number(row.mean) + (f" ± {number(row.sd)}" if not math.isnan(row.sd) else "")
+
+
+def number(value: float) -> str:
+    """A metric: three decimals for fractions, three digits for larger numbers."""
+    if math.isnan(value):
+        return "—"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.0f}"
+
+
+def signed(value: float) -> str:
+    """A difference, with its sign and a true minus."""
+    if math.isnan(value):
+        return "—"
+    text = f"{value:+.4f}" if abs(value) < 10 else f"{value:+,.1f}"
+    return text.replace("-", "−")
+
+
+def interval_text(interval: tuple[float, float]) -> str:
+    """[low, high], or a dash."""
+    return "—" if any(map(math.isnan, interval)) else f"[{signed(interval[0])}, {signed(interval[1])}]"
+
+
+def p_text(p: float) -> str:
+    """Three decimals."""
+    if math.isnan(p):
+        return "—"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def listed(names: tuple[str, ...] | list[str]) -> str:
+    """a, b and c."""
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
