@@ -48,7 +48,11 @@ def reduced(case: Case, values: Tensor, valid: Tensor | None = None) -> Tensor:
     """
     if case.params.get("weight_given"):
         weight = case.tensor("weight")
-        values = values * (weight.unsqueeze(-1) if weight.dim() < values.dim() else weight)
+        if weight.dim() < values.dim():  # one a row, of values that have columns
+            weight = weight.unsqueeze(-1)
+        elif weight.dim() > values.dim():  # one a coordinate, of values that are one a box: their mean there
+            weight = weight.mean(-1)
+        values = values * weight
     factor = case.params.get("avg_factor")
     match case.params["reduction"]:
         case "sum":
