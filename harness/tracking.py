@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from harness.analysis.telemetry import EDGES, Window
+from harness.analysis.bins import EDGES
+from harness.analysis.telemetry import Window
 from harness.config import TrackerConfig
 from harness.data.dataset import DetectionDataset
 from harness.records import Result
