@@ -30,7 +30,7 @@ def of_labels(values: Tensor, labels: Tensor) -> Tensor:
     :func:`~harness.assigners.predicted.read_predictions` does.
     """
     *batch, _, classes = values.shape
-    rows = values.mT.reshape(-1, values.shape[-2])
+    rows = values.mT.flatten(0, -2)
     first = torch.arange(rows.shape[0] // max(classes, 1), device=labels.device) * classes
     index = labels.reshape(first.shape[0], -1) + first.unsqueeze(-1)
     return rows.index_select(0, index.flatten()).reshape(*batch, labels.shape[-1], values.shape[-2])
