@@ -81,12 +81,15 @@ class PyramidGenerator(nn.Module):
     """Mixed into the class of an anchor generator: the same anchors, as :class:`PyramidAnchors`."""
 
     def forward(self, image_list: ImageList, feature_maps: Sequence[Tensor]) -> PyramidAnchors:
-        """As the generator's own.
+        """As the generator's own, but never in half precision.
+
+        torchvision's generators take the features' type: under autocast to bfloat16 an anchor beyond 256 px would be
+        rounded to whole multiples of 2, beyond 512 px of 4.
 
         Raises:
             ValueError: the generator's number of anchors does not match the feature maps.
         """
-        anchors = PyramidAnchors(super().forward(image_list, feature_maps))
+        anchors = PyramidAnchors(super().forward(image_list, [_full_precision_like(f) for f in feature_maps]))
         image = image_list.tensors.shape[-2:]
         per_cell = cast(list[int], self.num_anchors_per_location())  # type: ignore[operator]
         anchors.levels = tuple(
@@ -100,3 +103,9 @@ class PyramidGenerator(nn.Module):
                 f"say {expected}"
             )
         return anchors
+
+
+def _full_precision_like(feature: Tensor) -> Tensor:
+    """What an anchor generator looks at, shape, type and device, without a copy of the values."""
+    dtype = torch.promote_types(feature.dtype, torch.float32)
+    return feature if feature.dtype == dtype else feature.new_empty((), dtype=dtype).expand(feature.shape)

@@ -259,10 +259,36 @@ def test_the_ladder_is_a_sweep_over_all_rungs() -> None:
     ladder = OmegaConf.load(sweeps / "yolox_ladder.yaml")
     assert ladder.hydra.mode == "MULTIRUN"
     assert ladder.hydra.sweeper.params.rung == "glob(*)"
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(version_base="1.3", config_dir=str(sweeps)):
+        point = compose("yolox_ladder", ["rung=7_ota", f"hydra.searchpath=[file://{CONF}]"])
+    GlobalHydra.instance().hydra = outer
+    assert point.assigner._target_.endswith("OTAAssigner")
+    assert point.data.augment._target_.endswith("MosaicMixup")
+    assert point.detector._target_.endswith("tiny_yolox")
+    assert point.sampler._target_.endswith("AllSampler")
     header = Path(sweeps / "yolox_ladder.yaml").read_text().splitlines()[:8]
     assert [any(line.startswith(f"# {word}:") for line in header) for word in ("Question", "Command", "Cost")] == [
         True
     ] * 3
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_half_precision_changes_the_losses_little(name: str) -> None:
+    """Under autocast the features are bfloat16; anchors, targets and losses are not."""
+    model = detector(name)
+    seen: list[Selection] = []
+    twin = equip(model, observers=[lambda _, selection: seen.append(selection)])
+    full, _ = losses_and_gradients(twin, *batch())
+    twin.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = twin(*batch())
+    assert seen[1].candidates.boxes.dtype == torch.float32
+    assert torch.equal(seen[1].candidates.boxes, seen[0].candidates.boxes)
+    for loss, expected in zip(half.values(), full.values(), strict=True):
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, expected, rtol=0.05, atol=0.02)
 
 
 @pytest.mark.slow

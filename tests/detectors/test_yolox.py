@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torchvision.ops import box_iou
 from harness.criterion import Selection, Trio
 from harness.detectors.equip import equip
 from harness.detectors.pafpn import PAFPN
+from harness.detectors.pretrained import DetectorError
 from harness.detectors.yolox_models import group_norm, tiny_yolox, yolox_s, yolox_tiny
 from harness.types import Candidates, GroundTruth
 from tests.detectors.dense_parity import SCENES, assert_twin_is_the_host, images, losses_and_gradients, scene
@@ -190,6 +192,23 @@ def test_bad_options_are_refused_in_one_line(options: dict[str, object], message
 def test_unknown_backbone_is_refused() -> None:
     with pytest.raises(ValueError, match="choose one of mobilenet_v3_large, resnet18, resnet50"):
         yolox_s(6, backbone="vgg")
+
+
+def test_no_network_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(name: str, weights: str | None) -> nn.Module:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("harness.detectors.yolox_models.get_model", unreachable)
+    with pytest.raises(
+        DetectorError, match=r"DEFAULT could not be downloaded .* detector\.weights_backbone=null"
+    ) as seen:
+        yolox_tiny(6, weights_backbone="DEFAULT")
+    assert "\n" not in str(seen.value)
+
+
+def test_unknown_weights_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"detector\.weights_backbone='NONSENSE' does not exist"):
+        yolox_tiny(6, weights_backbone="NONSENSE")
 
 
 def test_neck_keeps_odd_sizes() -> None:
