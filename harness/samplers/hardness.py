@@ -35,4 +35,4 @@ def hardness(pool: Pool, rank_by: RankBy) -> Tensor:
     """
     if pool.losses is None:
         raise ValueError("the sampler ranks by loss: pass losses=, the losses of every candidate")
-    return pool.losses.total if rank_by is RankBy.TOTAL else pool.losses.classification
+    return (pool.losses.total if rank_by is RankBy.TOTAL else pool.losses.classification).detach()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,8 @@ class ScoreHLRSampler:
     A negative whose best foreground score exceeds ``score_thr`` is confident. Confident negatives whose predicted boxes
     overlap form groups; the best of each group go first, then the second of each, and so on, each time by score. They
     fill the slots, other negatives follow at random; positives are drawn at random. A negative in place ``r`` weighs
-    ``(bias + (1 - bias) * (1 - r / n)) ** k``, scaled so that the sum of their losses stays what it was; ``n`` is the
+    ``(bias + (1 - bias) * (1 - r / n)) ** k``, scaled so that the sum of their losses stays what it was (NaN and
+    negative losses not counted; not scaled where one is infinite); ``n`` is the
     number of confident or of sampled negatives, whichever is larger.
 
     A negative with a prediction that is not finite counts as not confident. Grouping compares all pairs of the
@@ -119,7 +122,8 @@ class ScoreHLRSampler:
         weight = (bound - torch.minimum(place, last)).float() / bound
         weight = torch.where(num_confident > 0, (self.bias + (1 - self.bias) * weight) ** self.k, 1.0)
 
-        loss = sample.take(hardness(pool, RankBy.CLS)).float().nan_to_num(nan=0.0) * sample.negative
+        loss = sample.take(hardness(pool, RankBy.CLS)).float().nan_to_num(nan=0.0, posinf=math.inf).clamp(min=0)
+        loss = loss.masked_fill(~sample.negative, 0)
         ratio = loss.sum(-1, keepdim=True) / (loss * weight).sum(-1, keepdim=True)
         ratio = torch.where(ratio.isfinite(), ratio, 1.0)  # all losses 0, or one infinite
         return torch.where(sample.negative, weight * ratio, sample.weight)
