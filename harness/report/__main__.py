@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -27,8 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"harness.report: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
-    print(text_of(report))
-    print(f"\n{len(report.table.frame)} runs, {len(report.table.left_out)} folders left out: {written[0]}")
+    runs, out = len(report.table.frame), len(report.table.left_out)
+    try:
+        print(text_of(report))
+        print(f"\n{runs} run{'s' * (runs != 1)}, {out} folder{'s' * (out != 1)} left out: {written[0]}", flush=True)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -81,7 +81,9 @@ def _taken_apart(table: RunTable, ohem: Row, random: Sequence[Row], matched: Seq
             _part("share of positives", control, plain, shared),
         ]
     if plain is not None:
-        parts += [_part("more positives alone", row, plain, _shared(row, plain)) for row in raised]
+        for row in raised:
+            parts.append(_part("more positives alone", row, plain, _shared(row, plain)))
+            parts.append(_part("beyond more positives", ohem, row, _shared(ohem, row)))
     return Decomposition(ohem.label, tuple(parts), tuple(missing))
 
 

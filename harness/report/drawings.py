@@ -141,8 +141,8 @@ def _shadows(rows: Sequence[Row], found: Sequence[Sampling | None]) -> str:
 
 def _band_legend() -> str:
     items = "".join(
-        f'<li><svg class="swatch" viewBox="0 0 26 12" aria-hidden="true"><rect class="a{k}" width="26" height="12"/></svg>'
-        f"IoU {escape(name)}</li>"
+        '<li><svg class="swatch" viewBox="0 0 26 12" aria-hidden="true">'
+        f'<rect class="a{k}" width="26" height="12"/></svg>IoU {escape(name)}</li>'
         for k, name in enumerate(iou.BAND_NAMES)
     )
     return f'<ul class="legend">{items}</ul>'

@@ -125,7 +125,10 @@ def markdown(report: Report) -> str:
 def tex(report: Report) -> str:
     """The main tables (needs the package booktabs)."""
     return (
-        "\n".join(latex_table(main_table(judged.section), question(judged.section)) for judged in report.judged)
+        "\n".join(
+            latex_table(main_table(judged.section), f"{judged.section.context.title}. {question(judged.section)}")
+            for judged in report.judged
+        )
         or "% no run has a result yet\n"
     )
 

@@ -94,7 +94,7 @@ def _plots(report: Report, judged: Judged, drawn: Drawings) -> str:
             _part("Learning curves", _keyed(key, drawn.curves), _LOSS_NOTE),
             _part(
                 "What was sampled",
-                drawn.sampling and (html_table(sampled) if sampled else "") + drawn.sampling,
+                drawn.sampling and drawn.sampling + _folded("In numbers", sampled),
                 _IOU_NOTE,
             ),
             _part("Shadow samplers", drawn.shadows, "Recorded on the very same candidates; they did not train."),

@@ -13,6 +13,7 @@ from harness.report.markup import text_table
 from harness.report.tables import left_out_table, main_table, stopped_table
 from harness.report.words import TESTS, answer, decomposition_text, question, signed
 
+_WIDE = ("p sign-flip", "images/s", "peak MB")  # a terminal has no room for them; the page has them
 _SHOWN = 20  # lines of failures and of folders left out; the page has all
 
 
@@ -49,7 +50,14 @@ def section_text(judged: Judged, options: Options) -> str:
         said += decomposition_text(found)
     said += noise_text(judged)
     notes = [*section.notes, *judged.noise.notes, *judged.warnings]
-    lines = [question(section), "", text_table(main_table(section)), "", *map(_wrapped, said)]
+    lines = [
+        section.context.title,
+        question(section),
+        "",
+        text_table(main_table(section).without(_WIDE)),
+        "",
+        *map(_wrapped, said),
+    ]
     if section.baselines and len(section.rows) > 1:
         lines.append(_wrapped(method_text(judged, options)))
     return "\n".join([*lines, *(_wrapped(f"Note: {note}") for note in notes)])
@@ -58,7 +66,8 @@ def section_text(judged: Judged, options: Options) -> str:
 def method_text(judged: Judged, options: Options) -> str:
     """Which baseline and which test, and what the test assumes."""
     section = judged.section
-    count = sum(row.comparison is not None and row.comparison.n > 1 for row in section.rows)
+    over = sum(row.comparison is not None and row.comparison.n > 1 for row in section.rows)
+    family = f"{over} comparison{'s' if over != 1 else ''}"
     chosen = "as asked" if options.baseline else "chosen because none was named"
     assumes = {
         "t": "it takes the differences between paired seeds to be normally distributed and needs 3 of them; the "
@@ -67,7 +76,7 @@ def method_text(judged: Judged, options: Options) -> str:
     }[section.test]
     return (
         f"Baseline: {' and '.join(section.baselines)} ({chosen}). Differences are paired by seed; verdicts at 0.05 by "
-        f"the {TESTS[section.test]} with Holm's correction over {count} comparison{'s' if count != 1 else ''}: {assumes}. "
+        f"the {TESTS[section.test]} with Holm's correction over {family}: {assumes}. "
         "Intervals are Student's, for one comparison at a time."
     )
 

@@ -33,14 +33,19 @@ class Table:
     rows: list[list[Cell]]
     bold: tuple[int, ...] = ()  # rows to emphasise
 
+    def without(self, heads: Sequence[str]) -> Table:
+        """The table without some columns."""
+        kept = [j for j, head in enumerate(self.headers) if head not in heads]
+        return Table([self.headers[j] for j in kept], [[row[j] for j in kept] for row in self.rows], self.bold)
+
 
 def main_table(section: Section) -> Table:
     """Mean, difference from the baseline, verdict and cost of each method."""
-    headers = ["method", "seeds", section.metric.name, "± sd"]
+    headers = ["method", section.metric.name, "± sd", "seeds"]
     if len(section.baselines) > 1:
         headers.append("versus")
     if any(row.comparison is not None for row in section.rows):
-        headers += ["difference", "95 % interval", "p (Holm)", "p sign-flip", "verdict", "further seeds"]
+        headers += ["verdict", "difference", "95 % interval", "p (Holm)", "p sign-flip", "further seeds"]
     headers += list(_COSTS)
     if any(row.method.stopped for row in section.rows):
         headers.append("failed")

@@ -12,13 +12,13 @@ TESTS = {"t": "paired t-test", "sign_flip": "sign-flip test"}
 
 
 def question(section: Section) -> str:
-    """What the section is about."""
-    title, name = section.context.title, section.metric.name
+    """What is asked in the section's context."""
+    name = section.metric.name
     others = [row.label for row in section.rows if row.label not in section.baselines]
     if not others:
-        return f"{title}: how good is {listed(section.baselines)} in {name}?"
+        return f"How good is {listed(section.baselines)} in {name}?"
     what = listed(others) if len(others) <= 4 else f"any of {len(others)} methods"
-    return f"{title}: does {what} change {name} against {listed(section.baselines)}, and is the difference real?"
+    return f"Does {what} change {name} against {listed(section.baselines)}, and is the difference real?"
 
 
 def answer(section: Section) -> list[str]:
@@ -50,7 +50,7 @@ def sentence(row: Row, section: Section) -> str:
     if one.n > 1:
         found += f", 95 % interval {interval_text(one.interval)}"
     if not math.isnan(one.p_holm):
-        found += f", p = {p_text(one.p_holm)}"
+        found += f", p {p_text(one.p_holm) if one.p_holm < 0.001 else f'= {p_text(one.p_holm)}'}"
     tail = {
         BETTER: f"is better than {one.baseline}",
         WORSE: f"is worse than {one.baseline}",
@@ -82,8 +82,13 @@ def decomposition_text(found: Decomposition) -> list[str]:
             f"{hard.arms}) is {_part(hard)}; the changed share of positives ({share.arms}) is {_part(share)}."
         )
         out.append(_reading(found.ohem, whole, hard, share))
-    raised = [part for part in found.parts if part.name == "more positives alone"]
-    out += [f"More positives without any mining ({part.arms}): {_part(part)}." for part in raised]
+    alone = [part for part in found.parts if part.name == "more positives alone"]
+    beyond = [part for part in found.parts if part.name == "beyond more positives"]
+    out += [
+        f"More positives without any mining ({first.arms}): {_part(first)}; what {found.ohem} adds to that "
+        f"({second.arms}): {_part(second)}."
+        for first, second in zip(alone, beyond, strict=True)
+    ]
     if found.missing:
         verb = "is" if len(found.missing) == 1 else "are"
         out.append(

@@ -24,7 +24,7 @@ def effect_plot(section: Section) -> str:
     def px(value: float) -> float:
         return round(_LEFT + (_RIGHT - _LEFT) * min(max((value - low) / (high - low), 0.0), 1.0), 1)
 
-    parts = [f'<line class="zero" x1="{px(0)}" x2="{px(0)}" y1="0" y2="{bottom}"/>']
+    parts = []
     for i, row in enumerate(rows):
         parts += _strip(row, i * _ROW, px, (low, high), len(section.baselines) > 1)
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_RIGHT}" y1="{bottom}" y2="{bottom}"/>')
@@ -45,12 +45,13 @@ def _strip(row: Row, top: float, px, limits: tuple[float, float], many: bool) ->
     one = row.comparison
     assert one is not None
     style = STYLES.get(one.verdict, "undecided")
-    middle = top + 45
+    middle = top + 46
     said = f"{one.verdict}: {signed(one.mean_difference)}"
     if one.n > 1:
         said += f" {interval_text(one.interval)}"
     said += f", {one.n} seed{'s' if one.n > 1 else ''}" + (f", vs {one.baseline}" if many else "")
     out = [
+        f'<line class="zero" x1="{px(0)}" x2="{px(0)}" y1="{middle - 12}" y2="{middle + 12}"/>',
         f'<text class="back title" x="4" y="{top + 14}">{escape(shortened(row.label, 52))}</text>',
         f'<text class="back tick" x="4" y="{top + 29}">{escape(shortened(said, 66))}</text>',
     ]

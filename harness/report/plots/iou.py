@@ -26,29 +26,30 @@ def negative_panel(title: str, found: Sampling, stage: str, population: str, sty
     _outline(panel, edges, _shares(offered))
     share = found.easy_share(stage, population)
     if share == share:
-        panel.label(348, 46, f"{share:.0%} below 0.05".replace("%", " %"), "title", "end")
-        panel.label(348, 62, f"available: {found.easy_share(stage, 'available'):.0%}".replace("%", " %"), "tick", "end")
+        panel.label(348, 46, f"{_percent(share)} below 0.05", "title", "end")
+        panel.label(348, 62, f"available: {_percent(found.easy_share(stage, 'available'))}", "tick", "end")
     return panel.svg(f"{title}: IoU of sampled and available negatives")
 
 
 def positive_panel(title: str, found: Sampling, stage: str, population: str, style: str) -> str:
     """Sampled positives (bars) over the available ones (outline); joined ground-truth boxes apart, at the right end."""
     taken, offered = (found.total(stage, name, "positive") for name in (population, "available"))
-    truth = found.total(stage, population, "truth")
+    truth, offered_truth = (found.total(stage, name, "truth") for name in (population, "available"))
     edges = _edges(found)
-    whole = max(int((taken + truth).sum()), 1)
-    bars, boxes = (taken / whole).tolist(), float(truth.sum() / whole)
-    limits = spread([*bars, *_shares(offered), boxes], 0.12, zero=True)
+    bars, boxes = _beside(taken, truth)
+    outline, offered_boxes = _beside(offered, offered_truth)
+    limits = spread([*bars, *outline, boxes, offered_boxes], 0.12, zero=True)
     tick = [(value / 5, f"{value / 5:g}") for value in range(6)]
     extra = [(1.09, "boxes")] if truth.sum() else []
     panel = Panel(
         title, (0, 1.15 if extra else 1), limits, "IoU with its object", "share of positives", x_ticks=tick + extra
     )
     _bars(panel, edges, bars, f"bar {style}")
-    _outline(panel, edges, _shares(offered))
+    _outline(panel, edges, outline)
     if extra:
         panel.bar((1.04, 1.14), (0, boxes), "bar truth", f"ground-truth boxes that joined: {boxes:.0%}")
-        panel.text(1.09, boxes, f"{boxes:.0%}", "tick", "middle", dy=-4)
+        panel.line((1.04, 1.04, 1.14, 1.14), (0, offered_boxes, offered_boxes, 0), "outline")
+        panel.text(1.09, max(boxes, offered_boxes), _percent(boxes), "tick", "middle", dy=-4)
     return panel.svg(f"{title}: IoU of sampled and available positives")
 
 
@@ -104,6 +105,16 @@ def _edges(found: Sampling) -> list[float]:
 def _shares(counts: Counts) -> list[float]:
     shares: list[float] = (counts / max(int(counts.sum()), 1)).tolist()
     return shares
+
+
+def _beside(counts: Counts, truth: Counts) -> tuple[list[float], float]:
+    """Shares of the bins and of the ground-truth boxes in both together."""
+    whole = max(int(counts.sum() + truth.sum()), 1)
+    return (counts / whole).tolist(), float(truth.sum() / whole)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
 
 
 def _last(edges: Sequence[float], counts: Counts) -> float:

@@ -20,7 +20,7 @@ class Panel:
         y: Range,
         x_label: str = "",
         y_label: str = "",
-        height: int = 220,
+        height: int = 228,
         width: int = 360,
         x_ticks: Sequence[tuple[float, str]] | None = None,
         y_ticks: Sequence[tuple[float, str]] | None = None,
@@ -28,7 +28,7 @@ class Panel:
     ) -> None:
         self.title = title
         self.width, self.height = width, height
-        self._box = (left, 30.0, width - 10.0, height - (40.0 if x_label else 24.0))
+        self._box = (left, 42.0 if y_label else 28.0, width - 10.0, height - (40.0 if x_label else 24.0))
         self._x, self._y = widened(x), widened(y)
         self._parts: list[str] = []
         self._axes(x_label, y_label, ticks(self._x) if x_ticks is None else x_ticks, y_ticks)
@@ -128,7 +128,7 @@ class Panel:
         if x_label:
             self.label((left + right) / 2, self.height - 6, x_label, "tick", "middle")
         if y_label:
-            self.label(8, 27, shortened(y_label, 60), "tick")
+            self.label(8, 29, shortened(y_label, 60), "tick")
 
 
 def ticks(limits: Range, about: int = 5) -> list[tuple[float, str]]:
@@ -136,7 +136,7 @@ def ticks(limits: Range, about: int = 5) -> list[tuple[float, str]]:
     low, high = limits
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.75)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
