@@ -7,11 +7,12 @@ from typing import Any
 
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
-from torchvision.ops import MultiScaleRoIAlign
 
+from harness.detectors.point_roi_align import PointRoIAlign
 from harness.detectors.tiny_backbone import tiny_fpn
 
 ANCHORS = ((20.0, 28.3), (40.0, 56.6))  # sides of the square anchors on strides 8 and 16, px
+BINS = 5  # a side of a pooled box; from stride 8, where torchvision's rule of levels puts all boxes below 224 px
 
 
 def tiny_rcnn(
@@ -50,8 +51,8 @@ def tiny_rcnn(
         rpn_pre_nms_top_n_test=2 * proposals,
         rpn_post_nms_top_n_train=proposals,
         rpn_post_nms_top_n_test=proposals,
-        box_roi_pool=MultiScaleRoIAlign(["0", "1"], output_size=5, sampling_ratio=1),
-        box_head=TwoMLPHead(channels * 25, representation),
+        box_roi_pool=PointRoIAlign("0", BINS),
+        box_head=TwoMLPHead(channels * BINS**2, representation),
         box_predictor=FastRCNNPredictor(representation, num_classes),
         box_score_thresh=score_thresh,
         box_detections_per_img=detections,
