@@ -74,8 +74,8 @@ class GridAssigner:
         found = torch.zeros_like(candidates.valid)
         for _, some in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound):
             x, y = ((some.boxes[..., :2] + some.boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
-            holds = ((x / stride).floor_() == column) & ((y / stride).floor_() == row)
-            found = found | (holds & some.matchable.unsqueeze(-1)).any(-2)
+            holds = (x / stride).floor_().eq_(column).mul_((y / stride).floor_().eq_(row))
+            found = found | (holds.mul_(some.matchable.to(holds.dtype).unsqueeze(-1)).amax(-2) > 0)
         return found & candidates.valid
 
     def assign(self, truth: GroundTruth, candidates: Candidates, responsible: Tensor) -> Assignment:
