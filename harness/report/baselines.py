@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 
@@ -21,7 +22,7 @@ def parse_conditions(text: str) -> dict[str, str]:
         name, equals, value = part.partition("=")
         if not equals or not name or not value:
             raise ReportError(f"--baseline {text}: write it as setting=value[,setting=value], e.g. sampler=random")
-        out[name.strip().replace("loss/", "").replace("/", ".")] = value.strip()
+        out[_column(name.strip())] = value.strip()
     return out
 
 
@@ -61,6 +62,12 @@ def baselines_of(table: RunTable, methods: Sequence[Method], conditions: Mapping
         if method.label not in pairs.values():
             pairs[method.label] = fitting[0].label
     return pairs
+
+
+def _column(name: str) -> str:
+    """A group as it is written on the command line (``loss/classification``, ``sampler@rpn.sampler``), or a key."""
+    place = name.partition("@")[2] or name.replace("/", ".")
+    return re.sub(r"(^|\.)loss\.(classification|regression)$", r"\1\2", place)
 
 
 def _commonness(method: Method, usual: Mapping[str, Counter[Hashable]]) -> tuple[int, int]:

@@ -129,10 +129,11 @@ def _shadows(rows: Sequence[Row], found: Sequence[Sampling | None]) -> str:
                 title = f"{rows[i].label}, stage {stage}: what trained, and what {len(shadows)} other sampler"
                 out.append(f"<h4>{escape(title)}{'s' if len(shadows) > 1 else ''} would have taken</h4>")
                 names = [("sampled", f"{rows[i].label} (trained)"), *((name, f"{name} (shadow)") for name in shadows)]
-                # The one that trains keeps its colour; each shadow gets another.
-                styles = [colour(i), *(colour(i + 1 + k) for k in range(len(shadows)))]
+                labels = [row.label for row in rows]
+                # A shadow has the colour of the method of its name, where that was trained, too.
+                styles = [colour(labels.index(n) if n in labels else i + 1 + k) for k, n in enumerate(shadows)]
                 for panel in (iou.negative_panel, iou.positive_panel):
-                    drawn = (panel(t, one, stage, p, s) for (p, t), s in zip(names, styles, strict=True))
+                    drawn = (panel(t, one, stage, p, s) for (p, t), s in zip(names, [colour(i), *styles], strict=True))
                     out.append(panels(drawn))
                 if len(one.iterations) > 1:
                     out.append(_band_legend() + panels(iou.over_time_panel(t, one, stage, p) for p, t in names))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.records import whole
 from harness.report.build import Report
-from harness.report.frame import RunTable
+from harness.report.frame import CORE, RunTable
 from harness.report.markup import latex_table, markdown_table
 from harness.report.page import page
 from harness.report.provenance import commands, facts_table
@@ -49,9 +49,7 @@ def write_report(report: Report, folder: Path, latex: bool = False) -> list[Path
 
 def varying_only(table: RunTable) -> pd.DataFrame:
     """All runs with what was measured and chosen; of the other settings only those in which the runs differ."""
-    settings = (
-        {name for one in table.settings for name in one} - set(table.choice_columns) - {"seed", "data", "detector"}
-    )
+    settings = {name for one in table.settings for name in one} - {*table.choice_columns, *CORE}
     same = [
         name
         for name in settings

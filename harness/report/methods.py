@@ -65,9 +65,11 @@ def methods_of(table: RunTable, context: Context, group_by: Sequence[str] | None
         if key in found:
             found[key].stopped.append(row)
     methods = list(found.values())
-    fallback = str(table.settings[context.done[0]].get("sampler", "all runs"))
-    for method, label in zip(methods, labels([m.settings for m in methods], table.choice_columns), strict=True):
-        method.label = label or fallback
+    first = table.settings[context.done[0]]
+    constant = {name: first[name] for name in PIECES if name in first and name not in varying}
+    named = labels([{**constant, **method.settings} for method in methods], table.choice_columns)
+    for method, label in zip(methods, named, strict=True):
+        method.label = label or str(first.get("sampler", "all runs"))
     return Methods(methods, tuple(telling), tuple(name for name in varying if name not in columns))
 
 
@@ -80,7 +82,7 @@ def labels(methods: Sequence[dict[str, Hashable]], choice_columns: Sequence[str]
     if not methods:
         return []
     columns = _telling(methods, choice_columns)
-    usual = {name: _usual([method[name] for method in methods]) for name in columns if name not in choice_columns}
+    usual = {name: _usual([method[name] for method in methods]) for name in columns if not _bare(name)}
     short = [_name(method, columns, choice_columns, usual) for method in methods]
     full = [_name(method, columns, choice_columns, {}) for method in methods]
     clash = Counter(short)
@@ -166,7 +168,13 @@ def _usual(values: Sequence[Hashable]) -> Hashable:
 def _name(
     method: dict[str, Hashable], columns: Sequence[str], choices: Sequence[str], usual: dict[str, Hashable]
 ) -> str:
-    bare = [str(method[name]) for name in columns if name in choices and _bare(name)]
+    # A piece that all methods share is named where one of its settings tells them apart: `ohem num=32`.
+    bare = [
+        str(method[name])
+        for name in method
+        if name in choices and _bare(name)
+        if name in columns or any(column.startswith(f"{node_of(name)}.") for column in columns)
+    ]
     out = [" + ".join(bare)] if bare else []
     last = Counter(name.split(".")[-1] for name in columns)
     for name in columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
@@ -23,6 +24,7 @@ from harness.report.tables import (
 )
 from harness.report.words import answer, decomposition_text, question
 
+_TAKEN_APART = 3
 _LOSS_NOTE = (
     "A line is the mean over seeds, its band their range. Losses are means over what each method sampled, or weigh "
     "it: compare their course, not their height, between methods."
@@ -74,7 +76,8 @@ def _section(report: Report, judged: Judged, index: int) -> str:
         html_table(main_table(section)),
         f'<p class="note">{escape(rests)}</p>' if rests else "",
         _part("Differences", drawn.effect, "Diamond: mean. Bar: 95 % interval. Dots: the paired seeds."),
-        *map(_decomposition, judged.decomposition),
+        *map(_decomposition, judged.decomposition[:_TAKEN_APART]),
+        _more_decompositions(judged.decomposition[_TAKEN_APART:]),
         _plots(report, judged, drawn),
         _folded("Settings in which the methods differ", settings_table(section)),
         "".join(f'<p class="note">Note: {escape(note)}</p>' for note in notes),
@@ -110,6 +113,11 @@ def _plots(report: Report, judged: Judged, drawn: Drawings) -> str:
 def _decomposition(found: Decomposition) -> str:
     said = "".join(f"<li>{escape(line)}</li>" for line in decomposition_text(found))
     return f"<h3>What of {escape(found.ohem)} is hardness, what is its share of positives?</h3><ul>{said}</ul>"
+
+
+def _more_decompositions(found: Sequence[Decomposition]) -> str:
+    inside = "".join(map(_decomposition, found))
+    return f"<details><summary>{len(found)} more OHEM arms taken apart</summary>{inside}</details>" if found else ""
 
 
 def _ending(report: Report) -> str:

@@ -69,7 +69,7 @@ def sampling_of(paths: Sequence[Path]) -> tuple[Sampling | None, list[str]]:
 
 
 def _read(path: Path) -> Sampling:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
         iterations = file["iterations"]
         windows = {}
         for name in file.files:

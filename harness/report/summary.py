@@ -11,9 +11,10 @@ from harness.report.folders import ReportError
 from harness.report.image_noise import LABEL
 from harness.report.markup import text_table
 from harness.report.tables import left_out_table, main_table, stopped_table
-from harness.report.words import TESTS, answer, decomposition_text, question, signed
+from harness.report.words import TESTS, answer, baselines_text, decomposition_text, question, signed
 
 _WIDE = ("p sign-flip", "images/s", "peak MB")  # a terminal has no room for them; the page has them
+_TAKEN_APART = 2
 _SHOWN = 20  # lines of failures and of folders left out; the page has all
 
 
@@ -46,9 +47,11 @@ def section_text(judged: Judged, options: Options) -> str:
     """One context: question, table, answer."""
     section = judged.section
     said = answer(section)
-    for found in judged.decomposition:
+    for found in judged.decomposition[:_TAKEN_APART]:
         said += decomposition_text(found)
     said += noise_text(judged)
+    more = len(judged.decomposition) - _TAKEN_APART
+    said += [f"{more} more OHEM arms are taken apart on the page."] if more > 0 else []
     notes = [*section.notes, *judged.noise.notes, *judged.warnings]
     lines = [
         section.context.title,
@@ -75,7 +78,7 @@ def method_text(judged: Judged, options: Options) -> str:
         "sign_flip": "it assumes nothing about the noise, and needs 6 paired seeds to show anything at 0.05",
     }[section.test]
     return (
-        f"Baseline: {' and '.join(section.baselines)} ({chosen}). Differences are paired by seed; verdicts at 0.05 by "
+        f"Baseline: {baselines_text(section)} ({chosen}). Differences are paired by seed; verdicts at 0.05 by "
         f"the {TESTS[section.test]} with Holm's correction over {family}: {assumes}. "
         "Intervals are Student's, for one comparison at a time."
     )

@@ -18,7 +18,14 @@ def question(section: Section) -> str:
     if not others:
         return f"How good is {listed(section.baselines)} in {name}?"
     what = listed(others) if len(others) <= 4 else f"any of {len(others)} methods"
-    return f"Does {what} change {name} against {listed(section.baselines)}, and is the difference real?"
+    return f"Does {what} change {name} against {baselines_text(section)}, and is the difference real?"
+
+
+def baselines_text(section: Section) -> str:
+    """The baselines by name, or their number where they are many."""
+    if len(section.baselines) <= 3:
+        return listed(section.baselines)
+    return f"{len(section.baselines)} baselines, each the one with the same other settings"
 
 
 def answer(section: Section) -> list[str]:

@@ -1,0 +1,90 @@
+"""The command line and the end of a sweep."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness.records import State
+from harness.report.__main__ import main
+from harness.report.summary import print_summary
+from tests.report.folders import write_arm, write_run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "there is no such folder"),
+        (["."], "no runs there"),
+        (["results", "--baseline", "sampler=banana"], "sampler is one of ohem, random"),
+        (["results", "--group-by", "banana"], "no run has such a setting; there are sampler"),
+        (["results", "--metric", "banana"], "no such metric; there are map"),
+        (["results", "--out", "results/runs/../a_file/x"], "a_file"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "results", "random", 0, heavy=False)
+    write_run(tmp_path / "results", "ohem", 0, heavy=False)
+    (tmp_path / "results" / "a_file").write_text("")
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_it_runs_as_a_module_without_torch_and_prints_the_table(tmp_path):
+    write_arm(tmp_path, "random", [0.4, 0.41, 0.42], heavy=False)
+    write_arm(tmp_path, "ohem", [0.45, 0.46, 0.48], heavy=False)
+    code = "import sys, runpy; sys.argv[0] = 'x'\ntry: runpy.run_module('harness.report', run_name='__main__')\n"
+    code += "except SystemExit as end: print('exit', end.code, 'torch' in sys.modules, 'matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "ohem is better than random" in done.stdout
+    assert "exit 0 False False" in done.stdout
+    assert str(tmp_path / "report" / "report.html") in done.stdout
+    assert done.stderr == ""
+
+
+def test_out_and_the_default_place(tmp_path):
+    run = write_run(tmp_path, "random", 0, heavy=False)
+    assert main([str(tmp_path), "--out", str(tmp_path / "deep" / "there")]) == 0
+    assert not (tmp_path / "report").exists()
+    assert sorted(os.listdir(tmp_path / "deep" / "there")) == ["report.html", "report.md", "runs.csv", "summary.csv"]
+    assert main([str(run)]) == 0
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_the_end_of_a_sweep_prints_its_own_runs_only(tmp_path, capsys):
+    ours = write_arm(tmp_path, "random", [0.4, 0.41, 0.42], heavy=False)
+    ours += write_arm(tmp_path, "ohem", [0.5, 0.51, 0.53], heavy=False)
+    write_arm(tmp_path, "iou_balanced", [0.9], heavy=False)
+    ours.append(write_run(tmp_path, "ohem", 7, state=State.FAILED, reason="nan", heavy=False))
+    print_summary(ours)
+    said = capsys.readouterr().out
+    assert "ohem is better than random" in said
+    assert "iou_balanced" not in said
+    assert "Failed or refused (1)" in said
+
+
+def test_the_end_of_a_sweep_survives_folders_that_are_gone(tmp_path, capsys):
+    print_summary([tmp_path / "gone"])
+    said = capsys.readouterr().out
+    assert "No run has a result yet." in said
+    assert "foreign" in said
+
+
+@pytest.mark.slow
+def test_a_thousand_runs(tmp_path, capsys):
+    for rate in range(1, 11):
+        for chosen in ("random", "ohem", "ohem_paper", "iou_balanced", "matched_random"):
+            write_arm(tmp_path, chosen, [0.4 + 0.001 * i for i in range(20)], optimizer__lr=rate / 1000)
+    started, used = time.perf_counter(), time.process_time()
+    assert main([str(tmp_path)]) == 0
+    wall, processor = time.perf_counter() - started, time.process_time() - used
+    assert "1000 runs, 0 folders left out" in capsys.readouterr().out
+    with capsys.disabled():
+        print(f"\n1,000 run folders reported in {wall:.1f} s ({processor:.1f} s of processor time)")
+    assert processor < 10

@@ -1,0 +1,155 @@
+"""The verdicts of the report are those of the statistics on the very numbers of the run folders."""
+
+import numpy as np
+import pytest
+
+from harness.analysis.statistics import compare_to_baseline
+from harness.report.build import Options, build_report
+from harness.report.folders import ReportError, find_folders
+from harness.report.words import answer, question
+from tests.report.folders import write_arm, write_run
+
+BASE = [0.400, 0.412, 0.395, 0.407]
+
+
+def _section(root, **options):
+    (judged,) = build_report(find_folders(root), Options(**options)).judged
+    return judged.section
+
+
+def _shifted(by, noise):
+    return [value + by + step for value, step in zip(BASE, noise, strict=True)]
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    write_arm(tmp_path, "random", BASE, heavy=False)
+    write_arm(tmp_path, "ohem", _shifted(-0.05, [0.001, -0.002, 0.002, -0.001]), heavy=False)
+    write_arm(tmp_path, "ohem_paper", _shifted(0.08, [0.002, 0.001, -0.003, 0.0]), heavy=False)
+    write_arm(tmp_path, "iou_balanced", _shifted(0.001, [0.01, -0.01, 0.012, -0.013]), heavy=False)
+    write_arm(tmp_path, "matched_random", [0.5, 0.5], heavy=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("test", ["t", "sign_flip"])
+def test_numbers_and_verdicts_are_those_of_the_statistics(sweep, test):
+    section = _section(sweep, test=test)
+    scores = {row.label: row.scores for row in section.rows}
+    expected = {one.name: one for one in compare_to_baseline(scores, "random", test=test)}
+    for row in section.rows[1:]:
+        one, true = row.comparison, expected[row.label]
+        assert one.baseline == "random"
+        assert (one.n, one.verdict, one.seeds_needed, one.seeds) == (
+            true.n,
+            true.verdict,
+            true.seeds_needed,
+            true.seeds,
+        )
+        numbers = (one.mean_difference, one.p, one.p_holm, *one.interval)
+        np.testing.assert_allclose(numbers, (true.mean_difference, true.p, true.p_holm, *true.interval), rtol=1e-9)
+
+
+def test_verdicts_in_words(sweep):
+    section = _section(sweep)
+    assert {row.label: row.comparison.verdict for row in section.rows[1:]} == {
+        "ohem_paper": "better",
+        "ohem": "worse",
+        "iou_balanced": "no difference shown",
+        "matched_random": "not enough seeds",
+    }
+    assert section.rows[0].label == "random"
+    assert section.rows[0].comparison is None
+    means = [row.mean for row in section.rows[1:]]
+    assert means == sorted(means, reverse=True)
+    others = "matched_random, ohem_paper, iou_balanced and ohem"
+    assert question(section) == f"Does {others} change mAP against random, and is the difference real?"
+    said = " ".join(answer(section))
+    for words in ("ohem_paper is better than random (+0.0800", "ohem is worse than random (−0.0500",
+                  "iou_balanced shows no difference from random", "matched_random has not enough seeds"):  # fmt: skip
+        assert words in said
+
+
+def test_with_the_sign_flip_test_four_seeds_show_nothing(sweep):
+    verdicts = {row.comparison.verdict for row in _section(sweep, test="sign_flip").rows[1:]}
+    assert verdicts == {"not enough seeds"}
+
+
+def test_less_is_better_for_costs_and_errors(tmp_path):
+    write_arm(tmp_path, "random", BASE, heavy=False)
+    write_arm(tmp_path, "ohem", BASE, heavy=False)
+    section = _section(tmp_path, metric="train_seconds")
+    (one,) = [row.comparison for row in section.rows if row.comparison]
+    assert one.mean_difference > 0
+    assert one.verdict == "worse"
+
+
+def test_pairs_are_the_seeds_that_both_have(tmp_path):
+    write_arm(tmp_path, "random", BASE, heavy=False)
+    write_arm(tmp_path, "ohem", [0.5, 0.5, 0.5], first_seed=2, heavy=False)
+    one = _section(tmp_path).row("ohem").comparison
+    assert one.seeds == (2, 3)
+    assert one.differences == pytest.approx((0.105, 0.093))
+    assert one.verdict == "not enough seeds"
+
+
+def test_no_shared_seed_is_said(tmp_path):
+    write_arm(tmp_path, "random", [0.4], heavy=False)
+    write_arm(tmp_path, "ohem", [0.5], first_seed=7, heavy=False)
+    section = _section(tmp_path)
+    assert answer(section) == ["ohem: shares no seed with random, so it is not compared."]
+
+
+def test_an_undefined_metric_leaves_its_seed_out(tmp_path):
+    write_arm(tmp_path, "random", BASE, heavy=False)
+    write_arm(tmp_path, "ohem", [None, 0.5, 0.5, 0.5], heavy=False)
+    section = _section(tmp_path)
+    assert section.row("ohem").comparison.seeds == (1, 2, 3)
+    assert "ohem: mAP is undefined in 1 of 4 seeds." in section.notes
+
+
+def test_the_baseline_is_random_else_the_method_with_most_runs_or_as_asked(tmp_path):
+    write_arm(tmp_path, "ohem", BASE, heavy=False)
+    write_arm(tmp_path, "iou_balanced", BASE[:3], heavy=False)
+    assert _section(tmp_path).baselines == ("ohem",)
+    assert _section(tmp_path, baseline="sampler=iou_balanced").baselines == ("iou_balanced",)
+    write_arm(tmp_path, "random", BASE[:1], heavy=False)
+    assert _section(tmp_path).baselines == ("random",)
+
+
+def test_of_two_random_arms_the_usual_one_is_the_baseline(tmp_path):
+    write_arm(tmp_path, "random", BASE, heavy=False, sampler__pos_fraction=0.5)
+    write_arm(tmp_path, "random", BASE, heavy=False)
+    write_arm(tmp_path, "ohem", BASE, heavy=False)
+    section = _section(tmp_path, baseline="sampler=random")
+    assert section.baselines == ("random",)
+    assert section.row("random pos_fraction=0.5").comparison.baseline == "random"
+    asked = _section(tmp_path, baseline="sampler=random,sampler.pos_fraction=0.5")
+    assert asked.baselines == ("random pos_fraction=0.5",)
+
+
+def test_in_a_grid_each_method_meets_the_baseline_with_the_same_other_settings(tmp_path):
+    for loss in ("cross_entropy", "focal"):
+        for chosen in ("random", "ohem"):
+            extra = {"choices": {"loss/classification": loss}, "loss__classification__label_smoothing": len(loss)}
+            write_arm(tmp_path, chosen, BASE, heavy=False, **extra)
+    section = _section(tmp_path, baseline="sampler=random", group_by=("sampler", "loss"))
+    pairs = {row.label: row.comparison.baseline for row in section.rows if row.comparison}
+    assert pairs == {"ohem + focal": "random + focal", "ohem + cross_entropy": "random + cross_entropy"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"baseline": "sampler=banana"}, "sampler is one of ohem, random"),
+        ({"baseline": "banana=1"}, "no run has a setting banana; there are sampler"),
+        ({"baseline": "sampler"}, "write it as setting=value"),
+        ({"metric": "banana"}, "no such metric; there are map, map50"),
+        ({"metric": "sampler"}, "no such metric"),
+    ],
+)
+def test_what_cannot_be_asked_names_what_can(tmp_path, options, message):
+    write_run(tmp_path, "random", 0, heavy=False)
+    write_run(tmp_path, "ohem", 0, heavy=False)
+    with pytest.raises(ReportError, match=message) as error:
+        _section(tmp_path, **options)
+    assert "\n" not in str(error.value)

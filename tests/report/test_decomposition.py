@@ -1,0 +1,84 @@
+"""OHEM's effect taken apart: hardness and share of positives add up, with their intervals, in words."""
+
+import numpy as np
+import pytest
+
+from harness.analysis.statistics import t_interval
+from harness.report.build import Options, build_report
+from harness.report.decomposition import decompose
+from harness.report.folders import find_folders
+from harness.report.words import decomposition_text
+from tests.report.folders import sampler, write_arm
+
+RANDOM, MATCHED, OHEM = [0.40, 0.41, 0.42, 0.40], [0.49, 0.50, 0.50, 0.49], [0.493, 0.497, 0.506, 0.486]
+
+
+def _decomposed(root):
+    report = build_report(find_folders(root), Options())
+    return decompose(report.table, report.judged[0].section)
+
+
+def _arms(root, *names):
+    arms = {
+        "random": lambda: write_arm(root, "random", RANDOM, heavy=False),
+        "ohem_paper": lambda: write_arm(root, "ohem_paper", OHEM, heavy=False),
+        "matched_random": lambda: write_arm(root, "matched_random", MATCHED, heavy=False),
+        "raised": lambda: write_arm(root, "random", [0.51, 0.52, 0.5, 0.5], heavy=False, sampler__pos_fraction=0.625),
+    }
+    for name in names:
+        arms[name]()
+
+
+def test_the_parts_add_up_and_carry_their_intervals(tmp_path):
+    _arms(tmp_path, "random", "ohem_paper", "matched_random", "raised")
+    (found,) = _decomposed(tmp_path)
+    parts = {part.name: part for part in found.parts}
+    assert found.missing == ()
+    assert parts["all of it"].mean == pytest.approx(parts["hardness"].mean + parts["share of positives"].mean)
+    assert parts["hardness"].interval == pytest.approx(t_interval(np.subtract(OHEM, MATCHED)))
+    assert parts["share of positives"].interval == pytest.approx(t_interval(np.subtract(MATCHED, RANDOM)))
+    assert parts["share of positives"].shown
+    assert not parts["hardness"].shown
+    said = " ".join(decomposition_text(found))
+    assert "Only the share of positives is shown to change anything" in said
+    assert "(matched_random − random) is +0.0875 [" in said
+    assert "which does not exclude 0" in said
+    assert "random pos_fraction=0.625 − random" in said
+
+
+@pytest.mark.parametrize(
+    ("arms", "missing"),
+    [
+        (("random", "ohem_paper"), "sampler=matched_random of ohem_paper and sampler=random with a higher"),
+        (("random", "ohem_paper", "matched_random"), "sampler=random with a higher sampler.pos_fraction is missing"),
+        (("ohem_paper", "matched_random"), "sampler=random and sampler=random with a higher sampler.pos_fraction are"),
+    ],
+)
+def test_missing_arms_are_named(tmp_path, arms, missing):
+    _arms(tmp_path, *arms)
+    (found,) = _decomposed(tmp_path)
+    assert missing in " ".join(decomposition_text(found))
+
+
+def test_a_control_of_another_ohem_is_no_control(tmp_path):
+    _arms(tmp_path, "random", "matched_random")  # of the paper's OHEM
+    write_arm(tmp_path, "ohem", OHEM, heavy=False)
+    (found,) = _decomposed(tmp_path)
+    assert "sampler=matched_random of ohem" in found.missing
+    write_arm(tmp_path, "matched_random", MATCHED, heavy=False, sampler__of=sampler("ohem"))
+    (found,) = _decomposed(tmp_path)
+    assert found.missing == ("sampler=random with a higher sampler.pos_fraction",)
+    assert {part.name for part in found.parts} == {"all of it", "hardness", "share of positives"}
+
+
+def test_two_seeds_are_a_hint_at_most(tmp_path):
+    for name, maps in (("random", RANDOM), ("matched_random", MATCHED), ("ohem_paper", OHEM)):
+        write_arm(tmp_path, name, maps[:2], heavy=False)
+    (found,) = _decomposed(tmp_path)
+    assert not any(part.shown for part in found.parts)
+    assert "a hint at most" in " ".join(decomposition_text(found))
+
+
+def test_no_ohem_no_question(tmp_path):
+    _arms(tmp_path, "random", "matched_random")
+    assert _decomposed(tmp_path) == []

@@ -1,0 +1,169 @@
+"""The page stands alone, says what the numbers say, and trusts no text of a run."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from harness.records import State
+from harness.report.__main__ import main
+from tests.report.folders import write_arm, write_run
+
+VOID = {"meta", "path", "rect", "circle", "line"}
+
+
+class Checked(HTMLParser):
+    """Collects tags and attributes; complains about what is not closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID or tag == "path":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        while self.open and self.open[-1] in VOID and self.open[-1] != tag:
+            self.open.pop()
+        if tag in self.open or tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    root = tmp_path_factory.mktemp("results")
+    write_arm(root, "random", [0.400, 0.412, 0.395], shadows=("ohem", "iou_balanced"))
+    write_arm(root, "ohem_paper", [0.480, 0.495, 0.473])
+    write_arm(root, "iou_balanced", [0.401, 0.410, 0.400], machine={"processor": "another one"})
+    reason = "<script>alert('x')</script> & more"
+    write_run(root, "ohem", 0, state=State.FAILED, reason=reason)
+    (root / "runs" / "<b>notes").mkdir()
+    assert main([str(root), "--latex"]) == 0
+    return root / "report"
+
+
+def _parsed(folder):
+    checked = Checked()
+    checked.feed((folder / "report.html").read_text())
+    return checked
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+    text = (page / "report.html").read_text()
+    names = {name for name, _ in _parsed(page).attributes}
+    assert not names & {"src", "srcset", "action", "onload", "onclick"}
+    assert all(value.startswith("#") for name, value in _parsed(page).attributes if name in ("href", "xlink:href"))
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_markup_is_well_formed_and_complete(page):
+    checked = _parsed(page)
+    assert checked.open == []
+    said = " ".join(checked.text)
+    for part in ("Differences", "Cost", "Learning curves", "What was sampled", "Shadow samplers", "Errors",
+                 "Precision and calibration", "Classes", "Failed or refused", "Left out", "Made with"):  # fmt: skip
+        assert part in said
+    assert checked.tags.count("svg") > 40
+    assert all(value for name, value in checked.attributes if name == "aria-label")
+
+
+def test_texts_of_runs_are_texts(page):
+    text = (page / "report.html").read_text()
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; more" in text
+    assert "&lt;b&gt;notes" in text
+
+
+def test_both_colour_schemes_and_small_screens(page):
+    text = (page / "report.html").read_text()
+    assert "prefers-color-scheme: dark" in text
+    assert "width=device-width" in text
+
+
+def _luminance(colour):
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def _contrast(one, other):
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_is_that_of_wcag(page):
+    text = (page / "report.html").read_text()
+    light, dark = re.findall(r":root \{(.*?)\n *\}", text, re.DOTALL)[:2]
+    for scheme in (light, dark):
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", scheme))
+        for name in ("fg", "muted", "good", "bad", "undecided", "link"):
+            assert _contrast(colours[name], colours["bg"]) >= 4.5, name
+        assert _contrast(colours["warn-fg"], colours["warn-bg"]) >= 4.5
+        for i in range(8):
+            assert _contrast(colours[f"c{i}"], colours["bg"]) >= 3, i
+
+
+def test_tables_carry_their_numbers_for_sorting(page):
+    text = (page / "report.html").read_text()
+    row = re.search(r'<tr[^>]*><th scope="row">ohem_paper</th>(.*?)</tr>', text).group(1)
+    mean = (0.480 + 0.495 + 0.473) / 3
+    assert f'data-v="{mean:.6g}">{mean:.3f}<' in row
+    assert '<span class="verdict good">better</span>' in row
+
+
+def test_compared_runs_of_different_machines_are_warned_about(page):
+    said = " ".join(_parsed(page).text)
+    assert "The compared runs differ in processor: EPYC (6 runs); another one (3 runs)." in said
+
+
+def test_markdown_and_latex(page):
+    markdown = (page / "report.md").read_text()
+    assert "ohem_paper is better than random" in markdown
+    assert re.search(r"\| ohem_paper\*\* +\| 0\.483 +\|", markdown.replace("**ohem", "ohem"))
+    assert "python -m harness sampler=ohem" in markdown
+    latex = (page / "report.tex").read_text()
+    assert r"ohem\_paper" in latex
+    assert "$+" not in latex
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 1
+    body = latex.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    columns = len(re.search(r"tabular}\{(\w+)\}", latex).group(1))
+    assert all(line.count(" & ") == columns - 1 for line in body.strip().splitlines())
+
+
+def test_a_report_of_failures_alone(tmp_path):
+    write_run(tmp_path, "ohem", 0, state=State.FAILED, reason="disk full")
+    assert main([str(tmp_path)]) == 0
+    said = " ".join(_parsed(tmp_path / "report").text)
+    assert "No run has a result yet." in said
+    assert "disk full" in said
+
+
+def test_runs_without_telemetry_and_logs_have_no_empty_plots(tmp_path):
+    write_arm(tmp_path, "random", [0.4, 0.41], heavy=False)
+    write_arm(tmp_path, "ohem", [0.5, 0.51], heavy=False)
+    assert main([str(tmp_path)]) == 0
+    said = " ".join(_parsed(tmp_path / "report").text)
+    assert "Differences" in said
+    assert "What was sampled" not in said
+    assert "Learning curves" not in said
+
+
+def test_spoilt_heavy_files_are_named_and_do_not_stop_the_report(tmp_path):
+    folder = write_run(tmp_path, "random", 0)
+    (folder / "sampling.npz").write_bytes(b"PK\x03\x04 half a file")
+    (folder / "metrics.jsonl").write_text('{"iteration": 50, "loss": 1.0}\n{"iteration": 1')
+    assert main([str(tmp_path)]) == 0
+    assert f"{folder.name}: sampling.npz cannot be read" in " ".join(_parsed(tmp_path / "report").text)
