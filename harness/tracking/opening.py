@@ -1,0 +1,137 @@
+"""Opens and closes mirrors; falls back to offline, in seconds and with one line, where online does not work."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.config import TrackerConfig
+from harness.tracking.tracker import NoTracker, Tracker
+from harness.tracking.wandb_tracker import WandbTracker
+from harness.training.interrupt import Interrupted
+
+log = logging.getLogger("harness")
+
+FAILED, STOPPED = 1, 255  # exit codes that W&B shows as failed and killed
+
+
+@contextmanager
+def open_tracker(
+    settings: TrackerConfig, folder: Path, config: Mapping[str, Any], choices: Mapping[str, str]
+) -> Iterator[Tracker]:
+    """Opens the mirror that ``settings`` asks for and closes it however the run ends.
+
+    A run that is continued keeps its W&B identity, the name of its folder. Offline, each session leaves a folder of its
+    own, and ``wandb sync`` puts those of one run together.
+    """
+    if settings.kind == "none":
+        yield NoTracker()
+        return
+    group = settings.group or "-".join(choices.get(name, "") for name in ("detector", "assigner", "sampler"))
+    run = _open(
+        settings,
+        folder,
+        id=folder.name,
+        name=folder.name,
+        group=group,
+        job_type="train",
+        tags=[*settings.tags, *(f"{k}:{v}"[:64] for k, v in choices.items() if k in ("detector", "sampler", "data"))],
+        config={**config, "choices": dict(choices)},
+    )
+    if run is None:
+        yield NoTracker()
+        return
+    exit_code = FAILED
+    try:
+        yield WandbTracker(run, settings.images)
+        exit_code = 0
+    except BaseException as stop:
+        exit_code = STOPPED if isinstance(stop, KeyboardInterrupt | Interrupted) else FAILED
+        raise
+    finally:
+        _close(run, exit_code)
+
+
+def log_report(settings: TrackerConfig, folder: Path, name: str, group: str | None = None) -> None:
+    """Mirrors a report as a run of its own: its files as one artifact, ``summary.csv`` as a table, PNGs as images.
+
+    Args:
+        settings: of the sweep; ``kind: none`` does nothing.
+        folder: of the report; the W&B run stands beside its files, in ``wandb``.
+        name: of the run and of its artifact.
+        group: of the run; ``None`` takes the settings' own.
+    """
+    if settings.kind == "none":
+        return
+    import wandb
+
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    run = _open(settings, folder, name=name, group=group or settings.group, job_type="report", tags=list(settings.tags))
+    if run is None:
+        return
+    exit_code = FAILED
+    try:
+        values: dict[str, Any] = {
+            f"report/{path.stem}": wandb.Image(str(path)) for path in files if path.suffix == ".png"
+        }
+        for path in files:
+            if path.name in ("summary.csv", "runs.csv"):
+                with path.open(encoding="utf-8", newline="") as file:
+                    rows = list(csv.reader(file))
+                values[f"report/{path.stem}"] = wandb.Table(columns=[*rows[0]], data=[*rows[1:]])
+        run.log(values)
+        artifact = wandb.Artifact(name=name, type="report")
+        for path in files:
+            artifact.add_file(os.fspath(path))
+        run.log_artifact(artifact)
+        exit_code = 0
+    finally:
+        _close(run, exit_code)
+
+
+def _open(settings: TrackerConfig, folder: Path, **options: Any) -> Any:
+    """``wandb.init`` as asked, offline where online does not work; None, with one line, where nothing works."""
+    import wandb
+
+    quiet = wandb.Settings(silent=True, console="off", init_timeout=settings.init_timeout, disable_git=True)
+    options = {"project": settings.project, "entity": settings.entity, "dir": os.fspath(folder), **options}
+    if settings.mode == "online":
+        before = _session_folders(folder)
+        try:
+            if not wandb.login(prompt=False):  # init would wait for a keyboard
+                raise wandb.errors.UsageError("no API key; `wandb login` stores one")
+            return wandb.init(mode="online", resume="allow", settings=quiet, **options)
+        except Exception as error:
+            log.warning(
+                "W&B is not reachable (%s): this run is mirrored offline, `wandb sync` uploads it", _first_line(error)
+            )
+            # What is left of the attempt holds the run's id, and an empty session folder.
+            wandb.teardown()
+            for left in _session_folders(folder) - before:
+                shutil.rmtree(left, ignore_errors=True)
+    try:
+        return wandb.init(mode="offline", settings=quiet, **options)
+    except Exception as error:
+        log.warning("no W&B mirror of this run (%s); its folder misses nothing", _first_line(error))
+        return None
+
+
+def _close(run: Any, exit_code: int) -> None:
+    try:
+        run.finish(exit_code=exit_code)
+    except Exception as error:
+        log.warning("the W&B mirror was not closed (%s); the run's folder misses nothing", _first_line(error))
+
+
+def _session_folders(folder: Path) -> set[Path]:
+    return set((folder / "wandb").glob("run-*"))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
