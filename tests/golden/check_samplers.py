@@ -318,6 +318,8 @@ def check_score_hlr(case: Case) -> None:
     confident = (scores.amax(-1)[expected] > case.params["score_thr"]).sum()
     assert ours[:confident].tolist() == expected[:confident].tolist()
     reference = case.tensor("expected_neg_label_weights")
+    if len(reference) == 0:
+        return
     torch.testing.assert_close(weight / weight[0], reference / reference[0], rtol=1e-5, atol=1e-6)
 
 

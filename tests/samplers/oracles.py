@@ -231,4 +231,5 @@ ORACLES: dict[str, Callable[..., Weights]] = {
     "all": everything,
     "matched_random": matched_random,
     "score_hlr": score_hlr,
+    "offline_hard": random,  # before anything was mined; with stored boxes: tests/samplers/test_offline_hard.py
 }

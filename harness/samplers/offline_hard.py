@@ -1,0 +1,140 @@
+"""Hard negatives that were found between rounds of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.boxes import area, pairwise_iou
+from harness.samplers.quota import Quota, require_between, require_count
+from harness.samplers.random import RandomSampler
+from harness.samplers.ranker import Pool, sample_by_rank
+from harness.samplers.ranking import among, highest, order_code, second_noise
+from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
+
+MOST_PAIRS = 2**24  # of a stored box and a candidate that are compared at once: 64 MB for every float of a pair
+
+
+class OfflineHardSampler:
+    """Negatives near a stored false positive first, everything else at random (bootstrapping: Sung & Poggio 1998,
+    "Example-based learning for view-based human face detection"; R-CNN, Girshick et al. 2014, section 2.3).
+
+    Every ``every_epochs`` epochs training pauses, the detector runs over the training set, and its confident false
+    positives are stored for each image (:mod:`harness.training.mining`). They come back as ``truth.hard_negative``; an
+    RoI stage also lets them join the proposals (``add_gt_as_proposals``). Without them, as before the first round or as
+    a shadow of another sampler, this is :class:`~harness.samplers.random.RandomSampler` to the bit.
+
+    Args:
+        num: slots of an image, >= 1.
+        pos_fraction: largest share of positives, in [0, 1].
+        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        add_gt_as_proposals: let ground-truth boxes and stored false positives join the proposals of an RoI stage.
+        hard_fraction: this share of the negatives' places is for those near a stored box, in [0, 1]. The other places,
+            and those that stay open for want of hard ones, are drawn among all negatives that are left.
+        hard_iou_thr: a negative is near from this IoU on, in (0, 1]. A point has no shape of its own: it counts as a
+            box of the stored one's size around it.
+        every_epochs: epochs of a round, > 0.
+        score_thr: detections from this score on are confident, in [0, 1].
+        max_iou: and false where they overlap every object less than this, in (0, 1] (0.3: R-CNN's negatives).
+        max_per_image: at most so many of an image in a round, the most confident ones, >= 1.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    needs = frozenset({Need.NOISE})
+
+    def __init__(
+        self,
+        num: int,
+        pos_fraction: float,
+        neg_pos_ub: float = -1,
+        add_gt_as_proposals: bool = True,
+        hard_fraction: float = 0.5,
+        hard_iou_thr: float = 0.5,
+        every_epochs: float = 1.0,
+        score_thr: float = 0.3,
+        max_iou: float = 0.3,
+        max_per_image: int = 20,
+    ) -> None:
+        require_between("hard_fraction", hard_fraction, 0, 1)
+        require_between("score_thr", score_thr, 0, 1)
+        for name, value in (("hard_iou_thr", hard_iou_thr), ("max_iou", max_iou)):
+            if not 0 < value <= 1:
+                raise ValueError(f"sampler.{name}={value} must be in (0, 1]")
+        require_between("every_epochs", every_epochs, 0)
+        if every_epochs == 0:
+            raise ValueError("sampler.every_epochs=0 must be above 0: a round without training finds nothing new")
+        require_count("max_per_image", max_per_image, 1)
+        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        self.add_gt_as_proposals = add_gt_as_proposals
+        self.hard_fraction, self.hard_iou_thr = hard_fraction, hard_iou_thr
+        self.every_epochs, self.score_thr = every_epochs, score_thr
+        self.max_iou, self.max_per_image = max_iou, max_per_image
+        self._positives = RandomSampler(num, pos_fraction)
+        self._negatives = HardFirst(hard_fraction, hard_iou_thr)
+
+    def __call__(
+        self,
+        truth: GroundTruth,
+        candidates: Candidates,
+        assignment: Assignment,
+        *,
+        noise: Tensor | None = None,
+        losses: CandidateLosses | None = None,
+    ) -> Sample:
+        """Samples; ``noise (*, N)`` is required, ``losses`` are not looked at."""
+        pool = Pool.of(truth, candidates, assignment, noise)
+        return sample_by_rank(self.quota, pool, positives=self._positives, negatives=self._negatives)
+
+
+@dataclass(frozen=True)
+class HardFirst:
+    """Ranks negatives: a share of the places for those near a stored false positive, the others by noise.
+
+    It stays inside of :class:`OfflineHardSampler`, which brings the rounds that store anything.
+    """
+
+    hard_fraction: float
+    hard_iou_thr: float
+    needs = frozenset({Need.NOISE})
+
+    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
+        """By noise, but for ``hard_fraction`` of ``expected (*, 1)`` near negatives, which go first."""
+        noise = pool.drawn
+        if pool.truth.hard_negative is None:
+            return noise
+        hard = pool.negative & near(pool.truth, pool.candidates, self.hard_iou_thr)
+        granted = (expected.to(torch.float64) * self.hard_fraction).long()
+        chosen = highest(among(order_code(noise), hard), granted, at_most)
+        # A hard one that missed the first draw has, by that, a small noise: it gets a fair chance in the second.
+        return torch.where(hard, second_noise(noise), noise) + chosen
+
+
+def near(truth: GroundTruth, candidates: Candidates, iou_thr: float) -> Tensor:
+    """``(*, N)`` bool: the candidates that overlap a hard negative of ``truth`` with an IoU of at least ``iou_thr``."""
+    assert truth.hard_negative is not None
+    stored = truth.boxes.float().masked_fill(~truth.hard_negative.unsqueeze(-1), 0)  # an empty box overlaps nothing
+    pairs = stored.shape[-2] * candidates.valid.numel()
+    parts = [stored] if pairs <= MOST_PAIRS else stored.split(max(1, MOST_PAIRS // candidates.valid.numel()), -2)
+    found = torch.zeros_like(candidates.valid)
+    for part in parts:
+        found = found | (_overlap(part, candidates) >= iou_thr).any(-2)
+    return found
+
+
+def _overlap(stored: Tensor, candidates: Candidates) -> Tensor:
+    """``(*, G, N)`` IoU of ``stored (*, G, 4)`` with the candidates' boxes, or, of points, as if those had its size."""
+    boxes = candidates.boxes.float()
+    iou = pairwise_iou(stored, boxes)
+    if candidates.stride is None:
+        return iou
+    stride = candidates.stride.unsqueeze(-1)
+    point = ((boxes[..., 2:] - boxes[..., :2] - stride).abs() < 0.01 * stride).all(-1)
+    size = (stored[..., 2:] - stored[..., :2]).unsqueeze(-2)
+    middle = (stored[..., :2] + stored[..., 2:]).unsqueeze(-2) / 2
+    shared = (size - (candidates.centers.float().unsqueeze(-3) - middle).abs()).clamp(min=0).prod(-1)
+    union = 2 * area(stored).unsqueeze(-1) - shared
+    return torch.where(point.unsqueeze(-2), shared / union.clamp(min=1e-6), iou)
