@@ -28,6 +28,47 @@ class NonFiniteLossError(RuntimeError):
     """A loss became NaN or infinite; the message holds its parts."""
 
 
+class LossWindow:
+    """The losses since the last logged step, kept on the device until they are read together."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[int, dict[str, Tensor]]] = []
+        self._checked = 0
+
+    def add(self, iteration: int, losses: dict[str, Tensor]) -> None:
+        """Keeps the parts of one step."""
+        self._steps.append((iteration, losses))
+
+    def check(self) -> None:
+        """Raises NonFiniteLossError for the first step that was not finite."""
+        fresh = self._steps[self._checked :]
+        if fresh:
+            finite = torch.stack([torch.stack(list(parts.values())).isfinite().all() for _, parts in fresh]).tolist()
+            for ok, (iteration, parts) in zip(finite, fresh, strict=True):
+                if not ok:
+                    shown = ", ".join(f"{name}={float(value):g}" for name, value in parts.items())
+                    raise NonFiniteLossError(f"the loss at iteration {iteration} is not finite: {shown}")
+        self._checked = len(self._steps)
+
+    def close(self) -> dict[str, float]:
+        """Checks, returns the means and starts anew."""
+        self.check()
+        names = list(self._steps[0][1])
+        table = torch.stack([torch.stack([parts[name].float() for name in names]) for _, parts in self._steps])
+        self._steps.clear()
+        self._checked = 0
+        return dict(zip(names, table.mean(0).tolist(), strict=True))
+
+    def state_dict(self) -> list[tuple[int, dict[str, Tensor]]]:
+        """The open window."""
+        return list(self._steps)
+
+    def load_state_dict(self, state: list[tuple[int, dict[str, Tensor]]]) -> None:
+        """Continues the open window; what was saved had been checked."""
+        self._steps = list(state)
+        self._checked = len(state)
+
+
 @dataclass
 class Training:
     """Everything that a step reads and writes."""
@@ -40,6 +81,7 @@ class Training:
     config: RunConfig
     ema: AveragedModel | None = None
     saved_parts: dict[str, Any] = field(default_factory=dict)  # name -> object with (load_)state_dict (telemetry, ...)
+    window: LossWindow = field(default_factory=LossWindow)
     iteration: int = 0
     seconds: float = 0.0
     sessions: int = 1
@@ -56,6 +98,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "schedule": {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"},
             "streams": self.streams.state_dict(),
+            "window": self.window.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "parts": {name: part.state_dict() for name, part in self.saved_parts.items()},
         }
@@ -81,6 +124,7 @@ class Training:
         for name, part in self.saved_parts.items():
             part.load_state_dict(state["parts"][name])
         self.streams.load_state_dict(state["streams"])
+        self.window.load_state_dict(state["window"])
         self.iteration = state["iteration"]
         self.seconds = state["seconds"]
         self.sessions = state["sessions"] + 1
@@ -95,21 +139,22 @@ class Hooks:
     on_save: Callable[[int], None]  # after a checkpoint is on disk
 
 
-def train(training: Training, batches: Iterable[Batch], path: Path, hooks: Hooks) -> None:
-    """Trains to ``run.iterations``, saving to ``path``.
+def train(training: Training, batches: Iterable[Batch], path: Path, hooks: Hooks, *, until: int | None = None) -> None:
+    """Trains to ``run.iterations`` or to the iteration ``until``, if that comes first, saving to ``path``.
 
     Args:
         training: the state; continued, not restarted.
         batches: from the first batch that is still to be trained on.
         path: of the checkpoint.
         hooks: called between steps.
+        until: where to pause, with the state saved; ``None``: nowhere.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
         NonFiniteLossError: the message holds the iteration and the parts; nothing of the bad state is saved.
     """
     config = training.config
-    window = LossWindow()
+    window = training.window
     saved_at = time.monotonic()
 
     def save() -> None:
@@ -121,8 +166,9 @@ def train(training: Training, batches: Iterable[Batch], path: Path, hooks: Hooks
 
     bar = TrainingBar(config.iterations, training.iteration, config.progress)
     source: Iterator[Batch] = iter(batches)
+    stop = config.iterations if until is None else min(until, config.iterations)
     with InterruptGuard() as guard, bar:
-        while training.iteration < config.iterations:
+        while training.iteration < stop:
             started = time.monotonic()
             losses = step(training, next(source))
             training.iteration += 1
@@ -169,35 +215,3 @@ def step(training: Training, batch: Batch) -> dict[str, Tensor]:
     if training.ema is not None:
         training.ema.update_parameters(model)
     return {name: loss.detach() for name, loss in losses.items()}
-
-
-class LossWindow:
-    """The losses since the last logged step, kept on the device until they are read together."""
-
-    def __init__(self) -> None:
-        self._steps: list[tuple[int, dict[str, Tensor]]] = []
-        self._checked = 0
-
-    def add(self, iteration: int, losses: dict[str, Tensor]) -> None:
-        """Keeps the parts of one step."""
-        self._steps.append((iteration, losses))
-
-    def check(self) -> None:
-        """Raises NonFiniteLossError for the first step that was not finite."""
-        fresh = self._steps[self._checked :]
-        if fresh:
-            finite = torch.stack([torch.stack(list(parts.values())).isfinite().all() for _, parts in fresh]).tolist()
-            for ok, (iteration, parts) in zip(finite, fresh, strict=True):
-                if not ok:
-                    shown = ", ".join(f"{name}={float(value):g}" for name, value in parts.items())
-                    raise NonFiniteLossError(f"the loss at iteration {iteration} is not finite: {shown}")
-        self._checked = len(self._steps)
-
-    def close(self) -> dict[str, float]:
-        """Checks, returns the means and starts anew."""
-        self.check()
-        names = list(self._steps[0][1])
-        table = torch.stack([torch.stack([parts[name].float() for name in names]) for _, parts in self._steps])
-        self._steps.clear()
-        self._checked = 0
-        return dict(zip(names, table.mean(0).tolist(), strict=True))

@@ -1,0 +1,80 @@
+"""Small runs inside the test process: what the command line does, without paying for a new interpreter each time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from harness import config as schema
+from harness.runner import run
+
+SMALL = (
+    "run=smoke",
+    "run.threads=1",
+    "tracker=none",
+    "data.num_train=12",
+    "data.num_val=4",
+    "data.image_size=64",
+    "detector.min_size=64",
+    "run.iterations=6",
+    "run.log_every=2",
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The runs set torch's threads; other tests get theirs back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn scenes of this session."""
+    return tmp_path_factory.mktemp("scenes")
+
+
+Composed = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def composed(tmp_path: Path, cache: Path) -> Composed:
+    """``composed("sampler=ohem", root="a")``: the configuration of a small run."""
+
+    def make(*overrides: str, root: str = "results") -> DictConfig:
+        schema.register()
+        with initialize_config_dir(str(schema.folder("conf")), version_base="1.3"):
+            fixed = [*SMALL, f"run.root={tmp_path / root}", f"data.cache_dir={cache}"]
+            return compose("config", overrides=[*fixed, *overrides])
+
+    return make
+
+
+Trained = Callable[..., Path]
+
+
+@pytest.fixture
+def trained(composed: Composed) -> Trained:
+    """``trained("sampler=ohem")``: the folder of a finished small run."""
+
+    def make(*overrides: str, root: str = "results") -> Path:
+        choices = {"detector": "tiny_rcnn", "sampler": "chosen", "data": "shapes"}
+        config = composed(*overrides, root=root)
+        return run(config, choices=choices, sources=[str(schema.folder("conf"))]).folder
+
+    return make
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What two identical runs agree on: the result without its cost, and the detections."""
+    result = json.loads((folder / "result.json").read_text())
+    del result["cost"]
+    return {"result": result, "detections": json.loads((folder / "detections.json").read_text())}

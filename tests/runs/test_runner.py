@@ -1,0 +1,178 @@
+"""One run: its files, its streams, its identity, and what it does the second time."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness import config as schema
+from harness.records import State
+from harness.run_folder import MetricsLog, RunFolder, identity
+from harness.runner import Stopped, run
+from tests.runs.conftest import Composed, Trained, outcome
+
+
+def test_a_run_leaves_its_files(trained: Trained) -> None:
+    folder = trained()
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {
+        "config.yaml",
+        "environment.json",
+        "status.json",
+        "metrics.jsonl",
+        "sampling.npz",
+        "detections.json",
+        "result.json",
+        "checkpoint.pt",
+    }
+    assert [row["iteration"] for row in MetricsLog.rows(folder / "metrics.jsonl")] == [2, 4, 6]
+    result = json.loads((folder / "result.json").read_text())
+    assert result["iterations"] == 6
+    assert result["cost"]["images_per_second"] > 0
+    assert result["hash"] == folder.name.rpartition("-")[2]
+    sampling = np.load(folder / "sampling.npz")
+    assert sampling["roi/iou/sampled/negative"].shape[0] == 3
+    status = RunFolder(folder).status
+    assert status is not None
+    assert status.state is State.DONE
+
+
+def test_the_same_seed_gives_the_same_result_and_another_another(trained: Trained) -> None:
+    first, again, other = trained(root="a"), trained(root="b"), trained("seed=1", root="c")
+    assert outcome(first) == outcome(again)
+    assert outcome(first)["detections"] != outcome(other)["detections"]
+
+
+def test_a_finished_run_is_not_made_again(trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
+    folder = trained()
+    before = (folder / "result.json").stat().st_mtime_ns
+    with caplog.at_level(logging.WARNING):
+        assert trained() == folder
+    assert (folder / "result.json").stat().st_mtime_ns == before
+    assert "already done" in caplog.text
+
+
+def test_what_cannot_change_the_result_is_no_part_of_the_identity(composed: Composed) -> None:
+    from omegaconf import OmegaConf
+
+    def named(*overrides: str, data: str = "x") -> str:
+        plain = OmegaConf.to_container(composed(*overrides), resolve=True)
+        assert isinstance(plain, dict)
+        return identity(plain, data)  # type: ignore[arg-type]
+
+    base = named()
+    assert named("run.num_workers=2", "tracker=offline", "run.log_every=3", "name=mine", "run.root=/elsewhere") == base
+    for change in ("seed=1", "sampler=ohem", "run.threads=2", "optimizer.lr=0.1", "data.draw_seed=3"):
+        assert named(change) != base
+    assert named(data="y") != base
+
+
+@pytest.mark.parametrize("sampler", ["ohem", "iou_balanced", "all"])
+def test_the_sampler_changes_neither_weights_nor_data(
+    sampler: str, composed: Composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first step starts from, and every batch of the run, bit by bit."""
+    from harness.training import loop
+
+    seen: list[list[torch.Tensor]] = []
+    real = loop.step
+
+    def recording(training: loop.Training, batch: loop.Batch) -> dict[str, torch.Tensor]:
+        weights = [p.detach().clone() for p in training.model.parameters()] if training.iteration == 0 else []
+        seen[-1].extend([*weights, *batch[0], *(target["boxes"] for target in batch[1])])
+        return real(training, batch)
+
+    monkeypatch.setattr(loop, "step", recording)
+    for choice in ("random", sampler):
+        seen.append([])
+        config = composed(f"sampler={choice}", "augment@data.augment=photometric", root=choice)
+        run(config, choices={}, sources=[])
+    baseline, changed = seen
+    assert len(baseline) == len(changed) > 60
+    assert all(torch.equal(a, b) for a, b in zip(baseline, changed, strict=True))
+
+
+def test_workers_do_not_change_the_result(trained: Trained) -> None:
+    assert outcome(trained(root="a")) == outcome(trained("run.num_workers=2", root="b"))
+
+
+def test_shadows_are_recorded_and_change_nothing(trained: Trained) -> None:
+    plain = trained(root="a")
+    watched = trained("analysis.shadow=[ohem,iou_balanced]", root="b")
+    assert outcome(plain)["detections"] == outcome(watched)["detections"]
+    assert {"roi/ohem", "roi/iou_balanced"} <= json.loads((watched / "result.json").read_text())["sampling"].keys()
+
+
+def test_an_average_of_the_weights_is_evaluated(trained: Trained) -> None:
+    plain, averaged = trained(root="a"), trained("run.ema_decay=0.9", root="b")
+    assert outcome(plain)["detections"] != outcome(averaged)["detections"]
+    a, b = (torch.load(f / "checkpoint.pt", weights_only=True)["model"] for f in (plain, averaged))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_accuracy_is_logged_on_the_way(trained: Trained) -> None:
+    rows = MetricsLog.rows(trained("run.eval_every=2") / "metrics.jsonl")
+    assert [row["iteration"] for row in rows if "eval/map" in row] == [2, 4]
+
+
+REFUSALS = {
+    "sampler.num=-1": "sampler.num=-1 must be a whole number of at least 1",
+    "sampler.pos_fraction=2": r"sampler.pos_fraction=2 must be in \[0, 1\]",
+    "run.iterations=0": "run.iterations=0 is not valid: an integer of at least 1",
+    "run.precision=fp64": "run.precision='fp64' is not valid: fp32 or bf16",
+    "run.device=tpu": "run.device='tpu' is not valid",
+    "schedule.warmup_fraction=1.5": "schedule.warmup_fraction=1.5 is not valid",
+    "loss.normalizer=sum": "loss.normalizer='sum' is unknown; choose one of sampled",
+    "analysis.shadow=[ohme]": "there is no sampler 'ohme'; choose from all, combined",
+    "loss/regression=distribution_focal": "distribution",
+    "assigner=fcos": "roi",
+}
+
+
+@pytest.mark.parametrize("override", REFUSALS)
+def test_a_refusal_is_said_before_anything_is_touched(override: str, composed: Composed, tmp_path: Path) -> None:
+    config = composed(override)
+    config.data.cache_dir = str(tmp_path / "untouched")
+    with pytest.raises(Stopped, match=REFUSALS[override]) as stop:
+        run(config, choices={}, sources=[str(schema.folder("conf"))])
+    assert stop.value.state is State.REFUSED
+    assert not (tmp_path / "untouched").exists()
+    assert stop.value.folder is not None
+    status = RunFolder(Path(stop.value.folder)).status
+    assert status is not None
+    assert status.state is State.REFUSED
+    assert status.reason
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_parts(composed: Composed) -> None:
+    with pytest.raises(Stopped, match=r"the loss at iteration \d+ is not finite: loss_classifier=.*loss_rpn_box_reg="):
+        run(composed("optimizer.lr=1e30", "run.clip_norm=null"), choices={}, sources=[])
+
+
+def test_a_folder_that_is_being_written_is_left_alone(trained: Trained, composed: Composed) -> None:
+    folder = trained()
+    (folder / "result.json").unlink()
+    with RunFolder(folder), pytest.raises(Stopped, match="is being written by another process"):
+        run(composed(), choices={"detector": "tiny_rcnn", "sampler": "chosen"}, sources=[])
+
+
+def test_a_damaged_checkpoint_is_named(trained: Trained, composed: Composed) -> None:
+    folder = trained()
+    (folder / "result.json").unlink()
+    (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(Stopped, match=r"checkpoint\.pt cannot be read .*remove it to start afresh"):
+        run(composed(), choices={"detector": "tiny_rcnn", "sampler": "chosen"}, sources=[])
+
+
+def test_other_threads_do_not_continue_a_run(trained: Trained, composed: Composed) -> None:
+    folder = trained("run.threads=null")
+    (folder / "result.json").unlink()
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    torch.save({**state, "threads": 64, "iteration": 3}, folder / "checkpoint.pt")
+    with pytest.raises(Stopped, match=r"run.threads=64"):
+        run(composed("run.threads=null"), choices={"detector": "tiny_rcnn", "sampler": "chosen"}, sources=[])
