@@ -31,10 +31,10 @@ def images(scene: Scene) -> list[Image]:
 
 
 def test_every_sampler_has_an_oracle() -> None:
-    assert set(ORACLES) == set(NAMES)
+    assert set(NAMES) - {"offline_hard"} == set(ORACLES)  # its boxes come from disk: it has tests of its own
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(ORACLES))
 @settings(max_examples=60, deadline=None)
 @given(scene=scenes(), num=st.sampled_from((1, 4, 9, 64)), pos_fraction=st.sampled_from((0.0, 0.25, 0.5, 1.0)))
 def test_equals_its_oracle(name: str, scene: Scene, num: int, pos_fraction: float) -> None:
@@ -42,7 +42,7 @@ def test_equals_its_oracle(name: str, scene: Scene, num: int, pos_fraction: floa
     assert_same(from_yaml(name, num, pos_fraction), scene, *expected)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(ORACLES))
 def test_equals_its_oracle_among_many(name: str) -> None:
     """As many candidates as make the choice go through chunks."""
     scene = make_scene(11, batch=2, size=900, coarse=name not in ("ohem_paper", "matched_random", "score_hlr"))
