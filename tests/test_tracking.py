@@ -32,7 +32,7 @@ from harness.training.interrupt import Interrupted
 from tests.analysis.test_telemetry import random_selection
 
 ROOT = Path(__file__).resolve().parent.parent
-CHOICES = {"detector": "tiny_rcnn", "assigner": "max_iou", "sampler": "ohem", "data": "shapes", "loss": "pair"}
+CHOICES = {"detector": "tiny_rcnn", "assigner": "max_iou", "sampler": "ohem", "data": "shapes", "loss/regression": "l1"}
 Records = list[dict[str, Any]]
 
 
@@ -150,7 +150,7 @@ def test_everything_is_read_back(tmp_path: Path, splits: Splits, capfd: pytest.C
     (run,) = (row["run"] for row in rows if row["type"] == "run")
     assert (run["run_id"], run["display_name"]) == (folder.name, folder.name)
     assert (run["project"], run["entity"], run["job_type"]) == ("own", "me", "train")
-    assert run["run_group"] == "tiny_rcnn-max_iou-ohem"
+    assert run["run_group"] == "shapes-tiny_rcnn-max_iou-ohem-l1"
     assert set(run["tags"]) == {"mine", "detector:tiny_rcnn", "sampler:ohem", "data:shapes"}
     config = run["config"]["update"]
     assert (config["seed"], config["run"], config["choices"]) == (3, {"iterations": 4}, CHOICES)
@@ -177,6 +177,8 @@ def check_histograms(item: dict[str, Any], window: Window) -> None:
             expected[f"sample_{quantity}/{stage}/{population}/{kind}"] = (quantity, counts)
     found = {name.removesuffix("._type") for name, value in item.items() if value == "histogram"}
     assert found == set(expected)
+    easy = window.histograms["roi/iou/sampled/negative"]
+    assert item["sampling/roi/sampled/negatives_below_iou_0.05"] == pytest.approx(easy[0] / easy.sum())
     assert {f"sample_iou/roi/{p}/{k}" for p in ("available", "sampled") for k in ("positive", "negative")} <= found
     for name, (quantity, counts) in expected.items():
         assert item[f"{name}.values"] == counts.tolist()

@@ -18,6 +18,10 @@ from harness.training.interrupt import Interrupted
 
 log = logging.getLogger("harness")
 
+# Runs that differ in the seed alone are one group; the dashboard's bars and bands are over its runs.
+COMBINATION = ("data", "detector", "assigner", "sampler", "loss/classification", "loss/regression")
+MAX_GROUP = 128  # W&B's bound
+
 FAILED, STOPPED = 1, 255  # exit codes that W&B shows as failed and killed
 
 
@@ -33,7 +37,7 @@ def open_tracker(
     if settings.kind == "none":
         yield NoTracker()
         return
-    group = settings.group or "-".join(choices.get(name, "") for name in ("detector", "assigner", "sampler"))
+    group = settings.group or "-".join(choices[name] for name in COMBINATION if name in choices)[:MAX_GROUP]
     run = _open(
         settings,
         folder,

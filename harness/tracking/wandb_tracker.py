@@ -104,6 +104,9 @@ def sampling_values(window: Window) -> dict[str, Any]:
         values[f"sampling/{key}/negatives_per_image"] = counts_of["negative"] / images
         values[f"sampling/{key}/truth_per_image"] = counts_of["truth"] / images
         values[f"sampling/{key}/objects_without_positive"] = counts_of["objects_without_positive"] / objects
+        stage, population = key.split("/")
+        negatives = window.histograms[f"{stage}/iou/{population}/negative"]
+        values[f"sampling/{key}/negatives_below_iou_0.05"] = float(negatives[0] / max(1, negatives.sum()))
     return values
 
 
