@@ -9,7 +9,7 @@ import hydra
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -39,19 +39,22 @@ def compose_and_run(config: DictConfig) -> float | None:
     from harness.job import run_job  # a job that is refused above has not paid for importing torch
 
     sources = [source.path for source in hydra_config.runtime.config_sources if source.schema == "file"]
-    outcome = run_job(config, choices=choices, overrides=list(hydra_config.overrides.task), sources=sources)
+    overrides = list(hydra_config.overrides.task)
+    outcome = run_job(config, choices=choices, overrides=overrides, sources=sources, sweeping=sweeping)
     if job_folder is not None:
         outcome.write(job_folder)
-    elif config.mode == "check" and not outcome.exit_code:
-        print("this combination can work")
     elif outcome.exit_code:
         raise SystemExit(outcome.exit_code)
+    elif config.mode == "check":
+        print("this combination can work")
     return outcome.map
 
 
 def one_line(error: Exception) -> str:
     """The message of a composition error on one line, without Hydra's advice on stack traces."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, ConfigCompositionException) and error.__cause__ is not None:
+        lines += str(error.__cause__).splitlines()[:1]  # "Error merging override" alone does not say what is wrong
     return " ".join(lines)
 
 

@@ -38,7 +38,12 @@ class Outcome:
 
 
 def run_job(
-    config: DictConfig, *, choices: Mapping[str, str], overrides: Sequence[str], sources: Sequence[str]
+    config: DictConfig,
+    *,
+    choices: Mapping[str, str],
+    overrides: Sequence[str],
+    sources: Sequence[str],
+    sweeping: bool = False,
 ) -> Outcome:
     """Runs or checks one composed configuration; does not raise for what a user can cause.
 
@@ -47,6 +52,7 @@ def run_job(
         choices: group -> option.
         overrides: the job's part of the command line, for messages.
         sources: folders of the configuration search path, where shadow samplers are looked up.
+        sweeping: one of many: its line names the overrides; a sweep that only checks says all at its end.
     """
     from harness import runner
 
@@ -56,8 +62,8 @@ def run_job(
             return Outcome(State.DONE, overrides=list(overrides))
         finished = runner.run(config, choices=choices, sources=sources)
     except runner.Stopped as stop:
-        job = f" [{' '.join(overrides)}]" if overrides else ""
-        if config.mode != "check" or not overrides:
+        job = f" [{' '.join(overrides)}]" if sweeping else ""
+        if not (sweeping and config.mode == "check"):
             log.error("harness: %s%s: %s", stop.state, job, " ".join(stop.reason.split()))
         return Outcome(stop.state, stop.reason, stop.folder, overrides=list(overrides))
     return Outcome(State.DONE, folder=str(finished.folder), map=finished.map, overrides=list(overrides))

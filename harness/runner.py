@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from harness.analysis.telemetry import SamplingTelemetry
 from harness.compatibility import IncompatibleError
 from harness.config import ConfigError, HarnessConfig, RunConfig
 from harness.data.export import to_coco
-from harness.data.loading import train_loader, val_loader
+from harness.data.loading import Batch, train_loader, val_loader
 from harness.data.records import DataError
 from harness.data.splits import Splits
 from harness.detectors.equip import equip
@@ -33,6 +33,7 @@ from harness.training.detect import detect
 from harness.training.devices import DeviceLease, choose, peak_memory_mb, set_threads
 from harness.training.interrupt import Interrupted
 from harness.training.loop import Hooks, Training, train
+from harness.training.mining import Mining, Schedule
 from harness.training.schedule import learning_rate
 from harness.training.streams import Streams
 
@@ -68,15 +69,15 @@ def run(config: DictConfig, *, choices: Mapping[str, str], sources: Sequence[str
     Raises:
         Stopped: refused, failed or interrupted; the run folder says the same.
     """
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    plain = _resolved(config)
     try:
         settings, pieces = check(config, sources)
     except Stopped as refused:
-        raise _recorded(State.REFUSED, refused.reason, plain, choices, "") from refused
+        raise _recorded(State.REFUSED, refused.reason, plain, choices) from refused
     try:
         splits: Splits = build(config.data, "data")
     except (ConfigError, DataError, OSError) as error:
-        raise _recorded(State.FAILED, str(error), plain, choices, "") from error
+        raise _recorded(State.FAILED, str(error), plain, choices) from error
 
     path = folder_of(plain, choices, splits.fingerprint)
     try:
@@ -96,6 +97,7 @@ def check(config: DictConfig, sources: Sequence[str]) -> tuple[HarnessConfig, Pi
         settings: HarnessConfig = OmegaConf.to_object(config)  # type: ignore[assignment]
         settings.check()
         pieces = build_pieces(config, sources)
+        schedule_of(pieces)
         builder = dict(config.detector)
         rpn, stages = pieces.rpn_and_others()
         if lines := refusals_for(builder.pop("_target_"), 2, pieces.root, rpn=rpn, stages=stages, **builder):
@@ -105,17 +107,36 @@ def check(config: DictConfig, sources: Sequence[str]) -> tuple[HarnessConfig, Pi
     return settings, pieces
 
 
+def schedule_of(pieces: Pieces) -> Schedule | None:
+    """When the training set is mined: what the sampler of any stage asks for.
+
+    Raises:
+        ConfigError: two stages ask for different things.
+    """
+    return Schedule.of(trio.sampler for trio in (pieces.root, *pieces.stages.values()))
+
+
 def folder_of(plain: Mapping[str, Any], choices: Mapping[str, str], fingerprint: str) -> Path:
     """``<root>/runs/<name>-<hash>``."""
     name = plain["name"] or "-".join([choices.get("detector", "detector"), choices.get("sampler", "sampler")])
     return Path(plain["run"]["root"]) / "runs" / f"{name}-s{plain['seed']}-{identity(plain, fingerprint)}"
 
 
-def _recorded(
-    state: State, reason: str, plain: Mapping[str, Any], choices: Mapping[str, str], fingerprint: str
-) -> Stopped:
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain containers.
+
+    Raises:
+        Stopped: a value that has no default was not given.
+    """
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise Stopped(State.REFUSED, f"{', '.join(missing)} must be given: {missing[0]}=...", None)
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    return plain
+
+
+def _recorded(state: State, reason: str, plain: Mapping[str, Any], choices: Mapping[str, str]) -> Stopped:
     """Leaves a run folder that says why nothing was trained, so that no combination is silently dropped."""
-    path = folder_of(plain, choices, fingerprint)
+    path = folder_of(plain, choices, fingerprint="")  # the data was not read
     try:
         with RunFolder(path) as folder:
             _describe(folder, plain, choices)
@@ -203,6 +224,13 @@ class Run:
         self.threads = set_threads(settings.threads)
         self.device = choose(settings.device, lease)
         self.telemetry = SamplingTelemetry() if config.analysis.telemetry else None
+        self.mining = Mining(
+            schedule_of(pieces),
+            splits.train,
+            folder.file("mined"),
+            iterations=settings.iterations,
+            batch_size=settings.batch_size,
+        )
         self.evaluator = build(config.evaluator, "evaluator")
         self.annotations = to_coco(splits.val)
         self.eval_seconds = 0.0
@@ -216,15 +244,6 @@ class Run:
             training.load_state_dict(checkpoint.load(self.folder.checkpoint))
             log.info("continues %s at iteration %d", self.folder.path, training.iteration)
         metrics_log = MetricsLog(self.folder.file("metrics.jsonl"), training.iteration)
-        batches = train_loader(
-            self.splits,
-            batch_size=self.settings.batch_size,
-            seed=training.streams.data,
-            iterations=self.settings.iterations,
-            start=training.iteration,
-            num_workers=self.settings.num_workers,
-            pin_memory=self.device.type == "cuda",
-        )
 
         def on_log(iteration: int, values: dict[str, float]) -> None:
             metrics_log.append({"iteration": iteration, **values})
@@ -239,7 +258,7 @@ class Run:
             self.tracker.log(iteration, scalars)
 
         try:
-            train(training, batches, self.folder.checkpoint, Hooks(on_log, on_eval, self._on_save))
+            self._train(training, Hooks(on_log, on_eval, self._on_save))
         except Interrupted as stop:
             self.folder.say(State.INTERRUPTED, str(stop), training.iteration)
             raise
@@ -254,6 +273,36 @@ class Run:
         self.folder.write_result(result)
         self.tracker.finish(result, self.splits.val, self.annotations, detections)
         return result
+
+    def _train(self, training: Training, hooks: Hooks) -> None:
+        """To the end; where a sampler mines, in rounds with the training set mined between them."""
+        for stop in self.mining.resume(training.iteration):
+            if training.iteration < stop:
+                train(training, self._batches(training), self.folder.checkpoint, hooks, until=stop)
+            self._mine(training)
+        train(training, self._batches(training), self.folder.checkpoint, hooks)
+
+    def _batches(self, training: Training) -> Iterable[Batch]:
+        return train_loader(
+            replace(self.splits, train=self.mining.dataset),
+            batch_size=self.settings.batch_size,
+            seed=training.streams.data,
+            iterations=self.settings.iterations,
+            start=training.iteration,
+            num_workers=self.settings.num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def _mine(self, training: Training) -> None:
+        """Stores what the detector wrongly finds in the training images as they are. Its time is time of training."""
+        started = time.monotonic()
+        batches = val_loader(
+            self.splits.train, batch_size=self.settings.batch_size, num_workers=self.settings.num_workers
+        )
+        # Batch by batch: of all detections of a large training set, only the confident ones fit into memory.
+        parts = (detect(training.model, [batch], self.device, self.settings.precision) for batch in batches)
+        self.mining.add(training.iteration, (row for rows in parts for row in rows))
+        training.seconds += time.monotonic() - started
 
     def _build(self) -> Training:
         streams = Streams(self.seed, self.device)
@@ -338,6 +387,7 @@ class Run:
                 peak_memory_mb=peak_memory_mb(self.device),
                 sessions=training.sessions,
             ),
+            extra=self.mining.summary(),
         )
 
 

@@ -27,10 +27,10 @@ def harness(cwd: Path, *arguments: str, timeout: float = 300) -> subprocess.Comp
     [
         (["sampler=ohme"], "Could not find 'sampler/ohme'"),
         (["samplr=ohem"], "Could not override 'samplr'"),
-        (["sampler.numm=3"], "Key 'numm' is not in struct"),
+        (["sampler.numm=3"], "Could not override 'sampler.numm'"),
         (["run.iterations=many"], "Value 'many' of type 'str' could not be converted to Integer"),
         (["seed=-1", "mode=check"], "seed=-1 is not valid"),
-        (["data=voc", "mode=train"], "data.root"),
+        (["data=voc", "mode=train"], "data.root must be given"),
     ],
 )
 def test_a_configuration_error_is_one_line(arguments: list[str], says: str, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def voc_run(tmp_path: Path, root: Path, *more: str) -> subprocess.CompletedProce
 
 def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert done.returncode != 0
-    (line,) = done.stderr.strip().splitlines()
+    (line,) = [line for line in done.stderr.strip().splitlines() if not line.startswith("drawing ")]
     for word in words:
         assert word in line
     assert "Traceback" not in done.stderr
