@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from harness.detectors.fcos_models import fcos_head
 from harness.detectors.tiny_backbone import tiny_fpn
+
+START = 2.0  # strides from the point to each side of its box, before training
 
 
 def tiny_fcos(
@@ -27,6 +30,10 @@ def tiny_fcos(
 ) -> FCOS:
     """torchvision's FCOS on the tiny pyramid.
 
+    torchvision's distances to the sides are the ReLU of a predictor that starts at zero. From scratch, at the learning
+    rate that a two-minute training needs, a side whose logit turns negative everywhere never learns again (seen: mAP .01
+    after 1,500 iterations). They start at two strides instead.
+
     Args:
         num_classes: K + 1, with the background.
         head: ``decoupled`` (FCOS's own) or ``coupled``.
@@ -42,13 +49,15 @@ def tiny_fcos(
     Raises:
         ValueError: an unknown head.
     """
+    fresh = fcos_head(head, channels, num_classes, num_convs)
+    nn.init.constant_(fresh.regression_head.bbox_reg.bias, START)  # type: ignore[union-attr, arg-type]
     return FCOS(
         tiny_fpn(channels, levels),
         num_classes,
         min_size=min_size,
         max_size=max_size,
         anchor_generator=AnchorGenerator(tuple((level,) for level in levels), ((1.0,),) * len(levels)),
-        head=fcos_head(head, channels, num_classes, num_convs),
+        head=fresh,
         score_thresh=score_thresh,
         detections_per_img=detections_per_img,
         **kwargs,

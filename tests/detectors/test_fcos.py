@@ -40,6 +40,7 @@ def test_losses_and_gradients_are_torchvisions(host: nn.Module) -> None:
     assert_same_training(host, equip(host), images(), scene("ordinary"))
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_are_torchvisions_in_doubles(host: nn.Module) -> None:
     assert_same_training_in_doubles(host, images(), scene("one without an object"))
 
@@ -92,6 +93,13 @@ def test_coupled_head_has_one_tower_and_trains_alone() -> None:
     losses = coupled.train()(images(), scene("ordinary"))
     losses["classification"].backward()
     assert coupled.head.tower[0].weight.grad.abs().sum() > 0
+
+
+def test_no_side_starts_dead(tiny: nn.Module) -> None:
+    """Behind torchvision's ReLU a side that is zero everywhere has no gradient and never learns."""
+    with torch.no_grad():
+        distances = tiny.head([torch.rand(2, 64, 12, 16), torch.rand(2, 64, 6, 8)])["bbox_regression"]
+    assert (distances > 1.0).all()
 
 
 def test_an_unknown_head_is_refused_in_one_line() -> None:

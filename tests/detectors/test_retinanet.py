@@ -40,6 +40,7 @@ def test_losses_and_gradients_are_torchvisions(host: nn.Module) -> None:
     assert_same_training(host, equip(host), images(), scene("ordinary"))
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_are_torchvisions_in_doubles(host: nn.Module) -> None:
     assert_same_training_in_doubles(host, images(), scene("one without an object"))
 
