@@ -38,44 +38,47 @@ def fit_mixture(
         max_iter: the most steps.
     """
     # The variance is a difference of squares; in float32 it would be noise for a tight cluster of losses.
-    x = torch.where(mask, values, 0).double().unsqueeze(-2)
-    member = mask.unsqueeze(-2)
-    count = member.sum(-1).clamp(min=1)
-    lowest = x.masked_fill(~member, torch.inf).amin(-1)
-    highest = x.masked_fill(~member, -torch.inf).amax(-1)
-    mean = torch.cat((lowest, highest), -1)
-    mean = torch.where(mean.isfinite(), mean, 0)
-    weight, variance = torch.full_like(mean, 0.5), torch.ones_like(mean)
-    previous = torch.full_like(lowest, -torch.inf)
-    running = torch.ones_like(previous, dtype=torch.bool)
+    x = torch.where(mask, values, 0).double()
+    member = mask.double()
+    powers = torch.stack((member, x, x * x), -2)
+    count = member.sum(-1, keepdim=True).clamp(min=1)
+    parameters = _start(x, mask)
+    likelihood = torch.full_like(count, -torch.inf)
+    running = torch.ones_like(count, dtype=torch.bool)
     for _ in range(max_iter):
-        joint = _log_joint(x, weight, mean, variance)
-        evidence = joint.logsumexp(-2, keepdim=True)
-        share = (joint - evidence).exp_().mul_(member)
-        mass = share.sum(-1) + 10 * torch.finfo(x.dtype).eps
-        new_mean = (share * x).sum(-1) / mass
-        second = (share * x * x).sum(-1)
-        if covariance_type == "tied":
-            total = mass.sum(-1, keepdim=True)
-            new_variance = ((second.sum(-1, keepdim=True) - (mass * new_mean**2).sum(-1, keepdim=True)) / total).expand(
-                mass.shape
-            )
-        else:
-            new_variance = second / mass - new_mean**2
-        weight = torch.where(running, mass / mass.sum(-1, keepdim=True), weight)
-        mean = torch.where(running, new_mean, mean)
-        variance = torch.where(running, new_variance.clamp(min=0) + reg_covar, variance)
-        likelihood = (evidence * member).sum(-1) / count
+        joint = parameters @ powers
+        moments = joint.softmax(-2) @ powers.mT
+        previous, likelihood = likelihood, (joint.logsumexp(-2) * member).sum(-1, keepdim=True) / count
+        step = _maximised(moments, reg_covar, tied=covariance_type == "tied")
+        parameters = torch.where(running.unsqueeze(-1), step, parameters)
         running = running & ~((likelihood - previous).abs() < tol)
-        previous = likelihood
-    joint = _log_joint(x, weight, mean, variance)
-    return Mixture(
-        log_likelihood=torch.where(mask, joint.logsumexp(-2), 0),
-        first=(joint[..., 0, :] >= joint[..., 1, :]) & mask,
-    )
+    joint = parameters @ powers
+    return Mixture(joint.logsumexp(-2) * member, (joint[..., 0, :] >= joint[..., 1, :]) & mask)
 
 
-def _log_joint(x: Tensor, weight: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """``(*, 2, S)`` log of weight times density."""
-    constant = weight.log() - 0.5 * (variance.log() + math.log(2 * math.pi))
-    return constant.unsqueeze(-1) - 0.5 * (x - mean.unsqueeze(-1)).square() / variance.unsqueeze(-1)
+def _start(x: Tensor, mask: Tensor) -> Tensor:
+    """``(*, 2, 3)`` parameters of the components at the lowest and the highest value, 0 where there is none."""
+    lowest = x.masked_fill(~mask, torch.inf).amin(-1)
+    highest = x.masked_fill(~mask, -torch.inf).amax(-1)
+    mean = torch.stack((lowest, highest), -1).masked_fill(~mask.any(-1, keepdim=True), 0)
+    return _parameters(torch.full_like(mean, 0.5), mean, torch.ones_like(mean))
+
+
+def _maximised(moments: Tensor, reg_covar: float, tied: bool) -> Tensor:
+    """``(*, 2, 3)`` parameters for the mass, sum and sum of squares ``(*, 2, 3)`` that each component has."""
+    mass, first, second = moments.unbind(-1)
+    mass = mass + 10 * torch.finfo(mass.dtype).eps
+    total = mass.sum(-1, keepdim=True)
+    mean = first / mass
+    if tied:
+        variance = (second.sum(-1, keepdim=True) - (mass * mean * mean).sum(-1, keepdim=True)) / total
+    else:
+        variance = second / mass - mean * mean
+    return _parameters(mass / total, mean, variance.clamp(min=0) + reg_covar)
+
+
+def _parameters(weight: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """``(*, 2, 3)``: the log of weight times density as a polynomial of the value, constant term first."""
+    precision = 1 / variance
+    constant = weight.log() + 0.5 * (precision.log() - mean * mean * precision - math.log(2 * math.pi))
+    return torch.stack(torch.broadcast_tensors(constant, mean * precision, -0.5 * precision), -1)

@@ -224,7 +224,7 @@ def _second_stride(strides: Tensor) -> Tensor:
 def _best_of_each(gt_index: Tensor, alignment: Tensor, objects: int, k: int) -> Tensor:
     """``gt_index (*, N)`` with only the ``k`` positives of highest alignment of every object."""
     own = gt_index.unsqueeze(-2) == torch.arange(objects, device=gt_index.device).unsqueeze(-1)
-    pairs = alignment.unsqueeze(-2) * own
+    pairs = torch.where(own, alignment.unsqueeze(-2), -1)
     index = highest(pairs, min(k, gt_index.shape[-1]))
     chosen = own.gather(-1, index)
     return one_object_each(index, chosen, torch.full_like(gt_index, NEGATIVE))

@@ -49,7 +49,7 @@ def _first(values: Tensor, k: int, largest: bool) -> Tensor:
 
 def _first_directly(values: Tensor, k: int, largest: bool) -> Tensor:
     """Orders by (value, index), packed into one integer: all are different, so there are no ties."""
-    bits = values.contiguous().view(torch.int32)
+    bits = (values + 0.0).contiguous().view(torch.int32)  # makes -0 a 0
     # The bits of a float order like the float, except that negative ones run backwards.
     ordered = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
     if largest:
