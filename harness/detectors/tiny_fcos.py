@@ -31,7 +31,7 @@ def tiny_fcos(
     """torchvision's FCOS on the tiny pyramid.
 
     torchvision's distances to the sides are the ReLU of a predictor that starts at zero. From scratch, at the learning
-    rate that a two-minute training needs, a side whose logit turns negative everywhere never learns again (seen: mAP .01
+    rate that a two-minute training needs, a side whose logit turns negative everywhere never learns again (mAP .01
     after 1,500 iterations). They start at two strides instead.
 
     Args:
