@@ -20,6 +20,7 @@ import argparse
 import gc
 import itertools
 import json
+import math
 import os
 import platform
 import re
@@ -128,7 +129,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def make_scene(batch: int, count: int, objects: int, device: torch.device) -> Scene:
     """Square anchors on three levels, boxes of 8 to 400 px, predictions about as good as in mid-training."""
     random = torch.Generator().manual_seed(0)
-    side = STRIDES[0] * round((count / sum((STRIDES[0] / s) ** 2 for s in STRIDES)) ** 0.5)
+    side = STRIDES[0] * math.ceil((count / sum((STRIDES[0] / s) ** 2 for s in STRIDES)) ** 0.5 - 1e-6)
     boxes, level, stride = [], [], []
     for number, step in enumerate(STRIDES):
         ticks = torch.arange(-(-side // step)) * step + step / 2
@@ -137,7 +138,7 @@ def make_scene(batch: int, count: int, objects: int, device: torch.device) -> Sc
         level.append(torch.full((len(center),), number))
         stride.append(torch.full((len(center),), float(step)))
     anchors = torch.cat(boxes)[:count]
-    count = len(anchors)
+    assert len(anchors) == count
     size = 8 * 50 ** torch.rand(batch, objects, 2, generator=random)
     corner = torch.rand(batch, objects, 2, generator=random) * side
     truth_boxes = torch.cat((corner - size / 2, corner + size / 2), -1)
