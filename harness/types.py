@@ -49,6 +49,7 @@ class GroundTruth:
     labels: Tensor  # (*, G) int64, 0..K-1
     valid: Tensor  # (*, G) bool, False where padded
     crowd: Tensor  # (*, G) bool
+    hard_negative: Tensor | None = None  # (*, G) bool: a false positive of an earlier round, no object: valid is False
 
     @property
     def matchable(self) -> Tensor:

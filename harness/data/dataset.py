@@ -1,6 +1,6 @@
 """The data set that training and evaluation read: images with torchvision's detection targets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from harness.data.records import ImageRecord
 
 Target = dict[str, Tensor]
 Sample = tuple[Tensor, Target]
+
+NO_BOXES: npt.NDArray[np.float64] = np.empty((0, 4))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +71,9 @@ class DetectionDataset(Dataset[Sample]):
     none of them degenerate; labels (n,) int64 in 1..K (0 is background); image_id (), int64; iscrowd (n,) int64, 1 for
     crowd regions and difficult objects, which are to be ignored; area (n,) float32 px^2. Tensors belong to the caller.
 
-    classes: the K class names; category_ids: the annotation file's own id of each class.
+    classes: the K class names; category_ids: the annotation file's own id of each class; background: by image id,
+    boxes (m, 4) float64 xyxy px that are known to hold no object. They stand behind the objects, with label 0, so that
+    whatever moves the objects moves them.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class DetectionDataset(Dataset[Sample]):
         images: Images,
         classes: Sequence[str],
         category_ids: Sequence[int | str] | None = None,
+        background: Mapping[int, npt.NDArray[np.float64]] | None = None,
     ) -> None:
         if len(images) != len(annotations.ids):
             raise ValueError(f"images: {len(images)} given for {len(annotations.ids)} annotated images")
@@ -85,6 +90,7 @@ class DetectionDataset(Dataset[Sample]):
         self.images = images
         self.classes = tuple(classes)
         self.category_ids = tuple(range(1, len(self.classes) + 1)) if category_ids is None else tuple(category_ids)
+        self.background = dict(background or {})
 
     def __len__(self) -> int:
         return len(self.annotations.ids)
@@ -98,13 +104,21 @@ class DetectionDataset(Dataset[Sample]):
         """The target of image `index` without reading the image."""
         notes = self.annotations
         rows = notes.rows(index)
+        extra = self.background.get(notes.ids[index], NO_BOXES)
+        boxes = np.concatenate((notes.boxes[rows], extra))
+        areas = np.concatenate((notes.areas[rows], (extra[:, 2:] - extra[:, :2]).prod(1)))
+        behind = (0, len(extra))
         return {
-            "boxes": torch.from_numpy(fit_boxes(notes.boxes[rows], *notes.sizes[index])),
-            "labels": torch.from_numpy(notes.labels[rows].copy()),
+            "boxes": torch.from_numpy(fit_boxes(boxes, *notes.sizes[index])),
+            "labels": torch.from_numpy(np.pad(notes.labels[rows], behind)),
             "image_id": torch.tensor(notes.ids[index]),
-            "iscrowd": torch.from_numpy(notes.ignore[rows].astype(np.int64)),
-            "area": torch.from_numpy(notes.areas[rows].astype(np.float32)),
+            "iscrowd": torch.from_numpy(np.pad(notes.ignore[rows].astype(np.int64), behind)),
+            "area": torch.from_numpy(areas.astype(np.float32)),
         }
+
+    def with_background(self, background: Mapping[int, npt.NDArray[np.float64]]) -> "DetectionDataset":
+        """The same images with these background boxes, instead of those that it had."""
+        return DetectionDataset(self.annotations, self.images, self.classes, self.category_ids, background)
 
 
 def fit_boxes(boxes: npt.NDArray[np.float64], width: int, height: int) -> npt.NDArray[np.float32]:

@@ -25,11 +25,15 @@ def proposal_candidates(proposals: Sequence[Tensor]) -> Candidates:
 
 
 def with_truth(candidates: Candidates, truth: GroundTruth) -> Candidates:
-    """The objects join the proposals at the end, marked ``is_truth``, as Fast R-CNN trains; crowd regions do not."""
+    """The objects join the proposals at the end, marked ``is_truth``, as Fast R-CNN trains; crowd regions do not.
+
+    Stored false positives (``truth.hard_negative``) join, too, as the ordinary proposals that they once were.
+    """
     objects = truth.matchable
+    joining = objects if truth.hard_negative is None else objects | truth.hard_negative
     return Candidates(
         boxes=torch.cat((candidates.boxes, truth.boxes.to(candidates.boxes.dtype)), 1),
-        valid=torch.cat((candidates.valid, objects), 1),
+        valid=torch.cat((candidates.valid, joining), 1),
         is_truth=torch.cat((torch.zeros_like(candidates.valid), objects), 1),
     )
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from harness.criterion import Criterion
 from harness.types import GroundTruth
@@ -86,14 +87,22 @@ def ground_truth(targets: Sequence[Mapping[str, Tensor]], dtype: torch.dtype = t
     """The padded objects of a batch of torchvision targets.
 
     Args:
-        targets: ``boxes (n, 4)`` float xyxy px, ``labels (n,)`` int64 from 1, and where known ``iscrowd (n,)``.
+        targets: ``boxes (n, 4)`` float xyxy px, ``labels (n,)`` int64 from 1, and where known ``iscrowd (n,)``. Label 0
+            is torchvision's background: such a box is a stored false positive, a hard negative and never an object.
 
     Returns:
         labels from 0, as the core counts them.
     """
-    crowd = None
+    # -1 pads: one padded tensor then tells objects, background boxes and padding apart.
+    labels = pad_sequence([target["labels"] for target in targets], batch_first=True, padding_value=-1)
+    crowd = torch.zeros_like(labels, dtype=torch.bool)
     if any("iscrowd" in target for target in targets):
-        crowd = [t["iscrowd"] if "iscrowd" in t else torch.zeros_like(t["labels"]) for t in targets]
-    return GroundTruth.pad(
-        [target["boxes"].to(dtype) for target in targets], [target["labels"] - 1 for target in targets], crowd
+        flags = [t["iscrowd"].bool() if "iscrowd" in t else torch.zeros_like(t["labels"]).bool() for t in targets]
+        crowd = pad_sequence(flags, batch_first=True)
+    return GroundTruth(
+        boxes=pad_sequence([target["boxes"].to(dtype) for target in targets], batch_first=True),
+        labels=(labels - 1).clamp(min=0),  # never negative: pieces look up the columns of all labels
+        valid=labels > 0,
+        crowd=crowd,
+        hard_negative=labels == 0,
     )

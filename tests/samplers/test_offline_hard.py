@@ -46,7 +46,7 @@ def mined(scene: Scene, seed: int, count: int = 4) -> Scene:
 
 def stored_boxes(scene: Scene, index: int) -> list[list[float]]:
     assert scene.truth.hard_negative is not None
-    return [box.tolist() for box, hard in zip(scene.truth.boxes[index], scene.truth.hard_negative[index]) if hard]
+    return scene.truth.boxes[index][scene.truth.hard_negative[index]].tolist()
 
 
 def naive(image: Image, stored: list[list[float]], num: int, pos_fraction: float, share: float) -> Weights:
@@ -59,7 +59,7 @@ def naive(image: Image, stored: list[list[float]], num: int, pos_fraction: float
     return ones(positives, chosen + first([i for i in image.negatives if i not in chosen], lot, left - len(chosen)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     scene=scenes(max_size=60),
     seed=st.integers(0, 1000),
@@ -74,17 +74,16 @@ def test_equals_its_oracle(scene: Scene, seed: int, num: int, share: float) -> N
 
 
 def test_hard_ones_are_taken_far_more_often_than_at_random() -> None:
-    scene = mined(make_scene(0, size=200, batch=4), 0)
+    scene = mined(make_scene(0, size=400, batch=4), 0, count=2)
     hard = near(scene.truth, scene.candidates, 0.5) & scene.assignment.negative & scene.candidates.valid
-    assert (hard.sum(-1) >= 2).all()
-    assert hard.sum() < 0.2 * scene.assignment.negative.sum()
+    assert 8 < hard.sum() < 0.2 * scene.assignment.negative.sum()
 
     def share_of_hard(sampler: OfflineHardSampler | RandomSampler) -> float:
         sample = scene.sampled(sampler)
         return float((sample.take(hard) & sample.negative).sum() / hard.sum())
 
-    assert share_of_hard(OfflineHardSampler(48, 0.25, hard_fraction=1.0)) == 1.0
-    assert share_of_hard(RandomSampler(48, 0.25)) < 0.8
+    assert share_of_hard(OfflineHardSampler(32, 0.25, hard_fraction=1.0)) == 1.0
+    assert share_of_hard(RandomSampler(32, 0.25)) < 0.8
 
 
 @pytest.mark.parametrize("stored", [None, "none"])
@@ -172,8 +171,8 @@ def test_it_is_no_part_of_a_combination() -> None:
     [
         ("hard_fraction", 1.5, r"in \[0, 1\]"),
         ("hard_iou_thr", 0, r"in \(0, 1\]"),
-        ("every_epochs", 0, "above 0"),
-        ("every_epochs", -1, "finite and at least 0"),
+        ("every_epochs", 0, "finite and above 0"),
+        ("every_epochs", float("inf"), "finite and above 0"),
         ("score_thr", float("nan"), r"in \[0, 1\]"),
         ("max_iou", 0, r"in \(0, 1\]"),
         ("max_per_image", 0, "a whole number of at least 1"),

@@ -51,7 +51,7 @@ class MosaicMixup:
                 others = [_other(around) for _ in range(3)]
                 sample = rescale(stitch([sample, *others]), self.scale, (height, width))
             # As in YOLOX, only an image with objects is blended in: an empty one would merely fade the sample.
-            if torch.rand(()) < self.mixup and len((second := _other(around))[1]["boxes"]):
+            if torch.rand(()) < self.mixup and (second := _other(around))[1]["labels"].any():
                 sample = blend(sample, rescale(second, self.mixup_scale, (height, width)))
         return self.finish(sample, around)
 

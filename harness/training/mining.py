@@ -1,0 +1,241 @@
+"""Rounds of training: between two of them the training set is mined for confident false positives.
+
+Sung & Poggio 1998, "Example-based learning for view-based human face detection": run the detector where the answer is
+known, add what it wrongly found to the negatives, train on. As there, what is found accumulates: no round forgets what
+an earlier one found. Every round is a file of the run folder, and what later rounds train on is read from these alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.boxes import pairwise_iof, pairwise_iou
+from harness.config import ConfigError
+from harness.data.dataset import Annotations, DetectionDataset
+from harness.records import read_json, write_json
+from harness.training.checkpoint import CheckpointError
+
+log = logging.getLogger("harness")
+
+SAME_IOU = 0.7  # two false positives that overlap this much are one, and a stored one is not stored again
+MIN_SIDE = 1.0  # px; a smaller box shows nothing, and rounding may empty it
+
+Row = dict[str, Any]  # a detection in COCO's results format
+
+
+@runtime_checkable
+class Mines(Protocol):
+    """A sampler that wants false positives stored between rounds."""
+
+    @property
+    def every_epochs(self) -> float: ...
+
+    @property
+    def score_thr(self) -> float: ...
+
+    @property
+    def max_iou(self) -> float: ...
+
+    @property
+    def max_per_image(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When the training set is mined, and what counts."""
+
+    every_epochs: float  # of training in a round, above 0
+    score_thr: float  # a detection is confident from this score on
+    max_iou: float  # and false where it overlaps every object less
+    max_per_image: int  # of a round
+
+    @classmethod
+    def of(cls, samplers: Iterable[object]) -> Schedule | None:
+        """What the samplers of all stages ask for; ``None`` where none does.
+
+        Raises:
+            ConfigError: two of them ask for different things, but the detector is mined as a whole.
+        """
+        asked = {cls(s.every_epochs, s.score_thr, s.max_iou, s.max_per_image) for s in samplers if isinstance(s, Mines)}
+        if len(asked) > 1:
+            raise ConfigError(
+                "the samplers of two stages mine differently: every_epochs, score_thr, max_iou and max_per_image must "
+                "be equal, because the detector is mined as a whole"
+            )
+        return next(iter(asked), None)
+
+
+class Mining:
+    """The rounds of one run.
+
+    Args:
+        schedule: ``None``: the training is one round, and nothing is ever mined.
+        dataset: the training images.
+        folder: where the files of the rounds are.
+        iterations: of the whole training.
+        batch_size: images of an iteration.
+    """
+
+    def __init__(
+        self, schedule: Schedule | None, dataset: DetectionDataset, folder: Path, *, iterations: int, batch_size: int
+    ) -> None:
+        self.schedule = schedule
+        self.folder = folder
+        self.found: list[list[Row]] = []  # by round
+        self._plain = dataset
+        self.stops: list[int] = []  # iterations after which the training set is mined, the end of training excluded
+        if schedule is not None:
+            every = max(1, round(schedule.every_epochs * len(dataset) / batch_size))
+            self.stops = list(range(every, iterations, every))
+            if not self.stops:
+                log.warning("nothing is mined: a round takes %d iterations, the training has %d", every, iterations)
+
+    @property
+    def dataset(self) -> DetectionDataset:
+        """The training images with all false positives found so far as background boxes."""
+        return self._plain.with_background(boxes_by_image(row for rows in self.found for row in rows))
+
+    def resume(self, iteration: int) -> list[int]:
+        """Reads the rounds that lie before ``iteration`` and returns the stops that are still to come.
+
+        A stop at ``iteration`` itself is to come: its file may not have been written before the training was stopped.
+
+        Raises:
+            CheckpointError: the file of a round that the checkpoint has trained with is missing or damaged.
+        """
+        passed = [stop for stop in self.stops if stop < iteration]
+        self.found = [self._read(number, stop) for number, stop in enumerate(passed, start=1)]
+        return self.stops[len(passed) :]
+
+    def add(self, iteration: int, detections: Iterable[Row]) -> None:
+        """Stores what is false among ``detections`` of the training images, after ``iteration`` iterations."""
+        assert self.schedule is not None
+        schedule = self.schedule
+        rows = false_positives(
+            self._plain.annotations,
+            detections,
+            score_thr=schedule.score_thr,
+            max_iou=schedule.max_iou,
+            max_per_image=schedule.max_per_image,
+            stored=[row for rows in self.found for row in rows],
+        )
+        self.found.append(rows)
+        number = len(self.found)
+        self.folder.mkdir(exist_ok=True)
+        record = {"round": number, "iteration": iteration, "parameters": asdict(schedule), "detections": rows}
+        write_json(self._file(number), record, indent=None)
+        log.info("mining round %d after %d iterations: %d new false positives", number, iteration, len(rows))
+
+    def summary(self) -> dict[str, Any]:
+        """For the run's result: the boxes that each round found; empty for a run that does not mine."""
+        return {} if self.schedule is None else {"mined_boxes": [len(rows) for rows in self.found]}
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"round_{number}.json"
+
+    def _read(self, number: int, iteration: int) -> list[Row]:
+        path = self._file(number)
+        again = "remove checkpoint.pt to start afresh"
+        try:
+            record = read_json(path)
+            if (record["round"], record["iteration"]) != (number, iteration):
+                raise CheckpointError(f"{path} is of another training; {again}")
+            rows: list[Row] = record["detections"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(f"{path}, which the checkpoint was trained with, cannot be read; {again}") from error
+        return rows
+
+
+def false_positives(
+    annotations: Annotations,
+    detections: Iterable[Row],
+    *,
+    score_thr: float,
+    max_iou: float,
+    max_per_image: int,
+    stored: Iterable[Row] = (),
+) -> list[Row]:
+    """The confident detections that are on no object, of whatever class.
+
+    Image by image, the most confident first: a detection is kept unless it overlaps one that is kept or ``stored`` with
+    an IoU of ``SAME_IOU`` or more. With a crowd region or a difficult object, the share of the detection inside it
+    counts in place of the IoU, as in COCO's evaluation: an object that nobody outlined may be there.
+
+    Args:
+        annotations: of the images.
+        detections: ``[{image_id, category_id, bbox: [x, y, w, h], score}, ...]``.
+        score_thr: the least score.
+        max_iou: an overlap with an object from this on makes a detection no false positive.
+        max_per_image: keep at most so many of an image.
+        stored: false positives that are known already.
+
+    Returns:
+        rows of ``detections``, unchanged; images in the order in which they appear there.
+    """
+    index_of = {image_id: index for index, image_id in enumerate(annotations.ids)}
+    known = boxes_by_image(stored)
+    confident: defaultdict[int, list[Row]] = defaultdict(list)
+    for row in detections:
+        if row["score"] >= score_thr:
+            confident[row["image_id"]].append(row)
+    kept: list[Row] = []
+    for image_id, rows in confident.items():
+        index = index_of[image_id]
+        ordered = sorted(rows, key=_score, reverse=True)
+        width, height = annotations.sizes[index]
+        boxes = torch.from_numpy(corners(ordered)).clamp(min=0).minimum(torch.tensor([width, height, width, height]))
+        false = _off_objects(boxes, annotations, index, max_iou) & ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(1)
+        known_boxes = torch.from_numpy(known.get(image_id, corners([])))
+        kept += [ordered[i] for i in _distinct(boxes, false, known_boxes, max_per_image)]
+    return kept
+
+
+def corners(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """``(n, 4)`` xyxy px of rows in COCO's results format."""
+    boxes = np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
+    return np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1)
+
+
+def boxes_by_image(rows: Iterable[Row]) -> Mapping[int, NDArray[np.float64]]:
+    """Image id to its boxes, ``(n, 4)`` xyxy px."""
+    by_image: defaultdict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_image[row["image_id"]].append(row)
+    return {image_id: corners(own) for image_id, own in by_image.items()}
+
+
+def _score(row: Row) -> float:
+    return float(row["score"])
+
+
+def _off_objects(boxes: torch.Tensor, annotations: Annotations, index: int, max_iou: float) -> torch.Tensor:
+    """``(n,)`` bool: which of ``boxes (n, 4)`` overlap every object of an image less than ``max_iou``."""
+    rows = annotations.rows(index)
+    objects = torch.from_numpy(annotations.boxes[rows])
+    ignored = torch.from_numpy(annotations.ignore[rows])
+    share = pairwise_iof(boxes, objects).T
+    overlap = torch.where(ignored.unsqueeze(1), share, pairwise_iou(objects, boxes))
+    return (overlap < max_iou).all(0)
+
+
+def _distinct(boxes: torch.Tensor, allowed: torch.Tensor, stored: torch.Tensor, most: int) -> list[int]:
+    """The first ``most`` allowed ones of ``boxes (n, 4)`` that are neither one before nor ``stored (m, 4)`` again."""
+    others = torch.cat((stored, boxes))
+    same = (pairwise_iou(others, boxes) >= SAME_IOU).numpy()
+    taken = np.zeros(len(others), dtype=bool)
+    taken[: len(stored)] = True
+    chosen: list[int] = []
+    for i in range(len(boxes)):
+        if len(chosen) < most and allowed[i] and not same[taken, i].any():
+            chosen.append(i)
+            taken[len(stored) + i] = True
+    return chosen
