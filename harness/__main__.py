@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
@@ -17,6 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 from harness import config as schema
 
 TRACE = "HYDRA_FULL_ERROR"
+
+# Hydra 1.4 says at every start that version_base will go and that a `_target_` can be any callable. The second is what
+# makes a user's own class an option here; the first has no form that suits 1.3 and 1.4 both.
+warnings.filterwarnings("ignore", message=r"\s*The version_base parameter is deprecated")
+warnings.filterwarnings("ignore", message=r"\s*hydra.utils.instantiate\(\) resolved _target_")
 
 
 class SweepFiles(SearchPathPlugin):

@@ -24,7 +24,7 @@ class RunConfig:
     """``run``: how a training runs, whatever it trains."""
 
     root: str = "results"  # run folders go to <root>/runs
-    iterations: int = 2000  # optimiser steps
+    iterations: int = 1500  # optimiser steps
     batch_size: int = 4
     device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
     precision: str = "fp32"  # fp32 | bf16
