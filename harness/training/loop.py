@@ -63,9 +63,11 @@ class LossWindow:
         """The open window."""
         return list(self._steps)
 
-    def load_state_dict(self, state: list[tuple[int, dict[str, Tensor]]]) -> None:
-        """Continues the open window; what was saved had been checked."""
-        self._steps = list(state)
+    def load_state_dict(self, state: list[tuple[int, dict[str, Tensor]]], device: torch.device) -> None:
+        """Continues the open window on ``device``, where its next steps will be; what was saved had been checked."""
+        self._steps = [
+            (iteration, {name: loss.to(device) for name, loss in parts.items()}) for iteration, parts in state
+        ]
         self._checked = len(state)
 
 
@@ -124,7 +126,7 @@ class Training:
         for name, part in self.saved_parts.items():
             part.load_state_dict(state["parts"][name])
         self.streams.load_state_dict(state["streams"])
-        self.window.load_state_dict(state["window"])
+        self.window.load_state_dict(state["window"], self.device)
         self.iteration = state["iteration"]
         self.seconds = state["seconds"]
         self.sessions = state["sessions"] + 1
