@@ -1,0 +1,89 @@
+"""``python -m harness.inspect``: PNG sheets of what a run would see, or has seen, and the data in words.
+
+    python -m harness.inspect sampler=ohem 'analysis.shadow=[random]'      the overrides of a run
+    python -m harness.inspect results/runs/<folder>                        a run that has a folder
+
+With a checkpoint in the run's folder the candidates are those of its weights, else those of fresh ones. The sheets go
+to ``out=FOLDER``, else into the run's folder if it is finished, else to ``<run.root>/inspect``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.config import ConfigError
+from harness.data.export import to_coco
+from harness.data.records import DataError
+from harness.data.splits import Splits
+from harness.data.statistics import describe
+from harness.inspect import sheets
+from harness.inspect.capture import selections, training_images
+from harness.inspect.setting import Setting, composed, of_folder, splits_of
+from harness.inspect.words import described
+from harness.records import State, read_json
+from harness.run_folder import RunFolder
+from harness.runner import Stopped
+from harness.training.checkpoint import CheckpointError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m harness.inspect", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("overrides", nargs="*", help="as of a run, or the folder of a run; and out=FOLDER")
+    parser.add_argument("--config-dir", help="folder of options of your own, as for a run")
+    parser.add_argument("--images", type=int, default=3, help="images on the sheets of targets and samples")
+    parser.add_argument("--score", type=float, default=0.3, help="detections below it are not drawn")
+    arguments = parser.parse_args(argv)
+    if arguments.images < 1:
+        parser.error(f"--images {arguments.images} is not valid: 1 or more")
+    out = [text.removeprefix("out=") for text in arguments.overrides if text.startswith("out=")]
+    overrides = [text for text in arguments.overrides if not text.startswith("out=")]
+    try:
+        folders = [Path(text) for text in overrides if (Path(text) / "config.yaml").is_file()]
+        setting = of_folder(folders[0]) if folders else composed(overrides, arguments.config_dir)
+        look(setting, Path(out[-1]) if out else None, arguments.images, arguments.score)
+    except (HydraException, OmegaConfBaseException, ConfigError, DataError, Stopped, CheckpointError, OSError) as error:
+        print(f"harness: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def look(setting: Setting, out: Path | None, images: int, least_score: float) -> None:
+    """Prints the data in words, writes all sheets and names them."""
+    splits = splits_of(setting)
+    for line in described(describe(splits)):
+        print(line)
+    run = setting.run_folder(splits)
+    status = RunFolder(run).status
+    finished = status is not None and status.state is State.DONE
+    folder = out or (run / "inspect" if finished else Path(setting.config.run.root) / "inspect")
+    folder.mkdir(parents=True, exist_ok=True)
+    print()
+
+    samples = training_images(splits, setting, max(images, 8))
+    print(sheets.data_sheet(samples, splits.classes, folder / "data.png"))
+    weights = run / "checkpoint.pt" if (run / "checkpoint.pt").is_file() else None
+    print(f"targets and samples through {'fresh weights' if weights is None else weights}:")
+    for stage, seen in selections(setting, splits, samples[:images], weights).items():
+        print(sheets.assignment_sheet(stage, seen, folder / f"targets_{stage}.png"))
+        print(sheets.sampling_sheet(stage, seen, folder / f"samples_{stage}.png"))
+    _errors(run, splits, folder, least_score)
+
+
+def _errors(run: Path, splits: Splits, folder: Path, least_score: float) -> None:
+    if not (run / "detections.json").is_file():
+        print(f"no sheet of errors: {run} has no detections.json")
+        return
+    detections = read_json(run / "detections.json")
+    path = folder / "errors.png"
+    print(sheets.errors_sheet(splits.val, to_coco(splits.val), detections, path, 8, least_score))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

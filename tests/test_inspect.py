@@ -1,0 +1,184 @@
+"""The sheets are written, what they show is the run's own selection, and problems are named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from harness.boxes import pairwise_iou
+from harness.data.export import to_coco
+from harness.inspect.__main__ import main
+from harness.inspect.capture import NEAR, of_object, selections, training_images
+from harness.inspect.setting import Setting, composed, of_folder, splits_of
+from harness.records import read_json
+from tests.test_tracking import detections_of
+
+
+@pytest.fixture(autouse=True)
+def one_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path_factory.getbasetemp() / "scenes"))
+
+
+def overrides(root: Path, *more: str) -> list[str]:
+    return ["run=smoke", "data.num_train=8", "data.num_val=4", f"run.root={root}", "tracker=none", *more]
+
+
+def is_legible(path: Path) -> None:
+    """A picture of some size with many colours, not an empty canvas."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert min(pixels.shape[:2]) >= 250
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 200
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*")}
+
+
+def test_sheets_of_a_run_that_has_not_been(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["analysis.shadow=[ohem,iou_balanced]", f"out={tmp_path / 'here'}", "--images", "2"]
+    assert main(overrides(tmp_path, *more)) == 0
+    expected = {f"{kind}_{stage}.png" for kind in ("targets", "samples") for stage in ("rpn", "roi")}
+    assert names(tmp_path / "here") == {*expected, "data.png"}
+    for name in names(tmp_path / "here"):
+        is_legible(tmp_path / "here" / name)
+    said = capsys.readouterr().out
+    assert "train: 8 images (0 without objects)" in said
+    assert "problems in the annotations: none" in said
+    assert "fresh weights" in said
+    assert "no sheet of errors" in said
+    assert names(tmp_path) == {"here"}, "looking leaves no run folder behind"
+
+
+def finished_run(tmp_path: Path, setting: Setting) -> Path:
+    """A run folder with a checkpoint and detections, without training."""
+    from omegaconf import OmegaConf
+
+    splits = splits_of(setting)
+    folder = setting.run_folder(splits)
+    folder.mkdir(parents=True)
+    plain = OmegaConf.to_container(setting.config, resolve=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml({**plain, "choices": setting.choices}))  # type: ignore[dict-item]
+    (folder / "status.json").write_text(json.dumps({"state": "done"}))
+    (folder / "detections.json").write_text(json.dumps(detections_of(to_coco(splits.val))))
+    return folder
+
+
+def test_sheets_of_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setting = composed(overrides(tmp_path, "sampler=iou_balanced"))
+    folder = finished_run(tmp_path, setting)
+    for arguments in ([str(folder)], overrides(tmp_path, "sampler=iou_balanced")):
+        assert main([*arguments, "--images", "1"]) == 0
+        assert names(folder / "inspect") >= {"data.png", "errors.png", "samples_roi.png"}
+        is_legible(folder / "inspect" / "errors.png")
+        for path in (folder / "inspect").iterdir():
+            path.unlink()
+    assert of_folder(folder).choices == setting.choices
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("detector", ["tiny_rcnn", "tiny_fcos"])
+def test_what_is_shown_is_what_was_selected(detector: str, tmp_path: Path) -> None:
+    setting = composed(
+        overrides(tmp_path, f"detector={detector}", "analysis.shadow=[random]", "augment@data.augment=none")
+    )
+    splits = splits_of(setting)
+    samples = training_images(splits, setting, 3)
+    seen = selections(setting, splits, samples, None)
+    root = "dense" if detector == "tiny_fcos" else "roi"
+    assert set(seen) == ({"dense"} if root == "dense" else {"rpn", "roi"})
+    for images in seen.values():
+        for one, (image, target) in zip(images, samples, strict=True):
+            np.testing.assert_allclose(one.image, image.permute(1, 2, 0) / 255, atol=0.01)
+            np.testing.assert_allclose(one.objects, target["boxes"], atol=1e-3)
+            assert one.names == [splits.classes[int(label) - 1] for label in target["labels"]]
+            iou = pairwise_iou(torch.from_numpy(one.objects), torch.from_numpy(one.boxes)).numpy()
+            np.testing.assert_allclose(one.iou, iou, atol=1e-5)
+            np.testing.assert_allclose(one.max_iou, iou.max(0), atol=1e-5)
+            for taken in one.taken.values():
+                assert len(set(taken.index)) == len(taken.index)
+                np.testing.assert_array_equal(one.gt_index[taken.index] >= 0, taken.positive)
+                assert (one.gt_index[taken.index] >= -1).all()
+            check_neighbours(one)
+    names_of = list(seen[root][0].taken)
+    assert names_of == [setting.choices["sampler"], "random (shadow)"]
+    assert seen[root][0].points == (root == "dense")
+
+
+def check_neighbours(one: Any) -> None:
+    for number, corners in enumerate(one.objects):
+        groups = of_object(one, number)
+        assert {int(i) for i in groups["positive"]} == {i for i, g in enumerate(one.gt_index) if g == number}
+        for kind, code in (("negative", -1), ("ignored", -2)):
+            near = set()
+            for i, (x1, y1, x2, y2) in enumerate(one.boxes):
+                x, y = (x1 + x2) / 2, (y1 + y2) / 2
+                inside = corners[0] <= x <= corners[2] and corners[1] <= y <= corners[3]
+                if one.gt_index[i] == code and (inside if one.points else one.iou[number, i] >= NEAR):
+                    near.add(i)
+            assert set(groups[kind].tolist()) == near
+            assert (np.diff(one.iou[number][groups[kind]]) <= 0).all()
+
+
+def coco_with_problems(root: Path) -> None:
+    """Two images; one box without area, one of an object that sticks out."""
+    (root / "images").mkdir(parents=True)
+    for number in (1, 2):
+        Image.fromarray(np.full((64, 64, 3), 90 * number, np.uint8)).save(root / "images" / f"{number}.png")
+    boxes = [[10, 10, 20, 20], [5, 5, 0, 9], [40, 40, 60, 10]]
+    for split, ids in (("train", [1]), ("val", [2])):
+        value = {
+            "images": [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 64} for i in ids],
+            "categories": [{"id": 7, "name": "cell"}],
+            "annotations": [
+                {"id": k, "image_id": ids[0], "category_id": 7, "bbox": box, "area": 1, "iscrowd": int(k == 0)}
+                for k, box in enumerate(boxes)
+            ],
+        }
+        (root / f"{split}.json").write_text(json.dumps(value))
+
+
+def test_every_problem_is_named_and_does_not_stop_the_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coco_with_problems(tmp_path / "data")
+    data = ["data=coco", f"data.root={tmp_path / 'data'}", "data.train_images=images", "data.val_images=images"]
+    data += ["data.train_annotations=train.json", "data.val_annotations=val.json", f"run.root={tmp_path}"]
+    assert main([*data, "--images", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "problems in the annotations: 4" in said
+    for split in ("train", "val"):
+        assert f"{split}.json, object 1: box has zero area" in said
+        assert f"{split}.json, object 2: box reaches 36 px over the edge" in said
+    assert "train: 1 images (0 without objects), 1 objects, 1 ignored" in said
+    is_legible(tmp_path / "inspect" / "data.png")
+    assert (tmp_path / "inspect" / "targets_roi.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["sampler=nonesuch"], "nonesuch"),
+        (["sampler.num=-1"], "num"),
+        (["data=voc", "data.root=/nowhere"], "/nowhere"),
+        (["analysis.shadow=[nonesuch]"], "there is no sampler 'nonesuch'"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_one_line(
+    arguments: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(overrides(tmp_path, *arguments) if "data=voc" not in arguments else arguments) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("harness: ")
+    assert line in error
+
+
+def test_a_run_folder_without_json_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        of_folder(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "detections.json")
