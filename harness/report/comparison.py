@@ -83,12 +83,8 @@ def _scores(table: RunTable, method: Method, metric: Metric) -> Scores:
     for row in method.done:
         value = float(table.frame[metric.column][row])
         if np.isfinite(value):
-            values.setdefault(_seed(table.settings[row]["seed"]), []).append(value)
+            values.setdefault(table.settings[row]["seed"], []).append(value)
     return {seed: float(np.mean(values[seed])) for seed in sorted(values, key=str)}
-
-
-def _seed(value: object) -> int | str:
-    return value if isinstance(value, int) else str(value)
 
 
 def _compare(

@@ -20,6 +20,7 @@ from harness.report.plots.effect import effect_plot
 from harness.report.plots.panel import NUM_COLOURS, colour, legend, panels
 from harness.report.sampling import Sampling, sampling_of
 
+_EVALUATED = ("map", "map50", "map75")
 MOST_CLASSES = 24
 SEEDS_READ = 5  # runs of a method whose histograms and curves of precision are read: 1,000 runs must not take minutes
 
@@ -68,10 +69,22 @@ def drawings_of(table: RunTable, section: Section) -> Drawings:
 
 
 def _curves(table: RunTable, rows: Sequence[Row]) -> str:
-    found = [curves_of([table.paths[run] for run in row.method.done]) for row in rows]
+    found = [
+        curves_of([table.paths[run] for run in row.method.done], [_end(table, run) for run in row.method.done])
+        for row in rows
+    ]
     names = list(dict.fromkeys(name for of in found for name in of if name != "lr"))
     names.sort(key=lambda name: not name.startswith("eval/"))  # accuracy first, then losses in their order
     return panels(charts.curve_panel(name, [of.get(name) for of in found]) for name in names)
+
+
+def _end(table: RunTable, run: int) -> dict[str, float]:
+    reached = table.settings[run].get("run.iterations")
+    if not isinstance(reached, int):
+        return {}
+    return {"iteration": reached} | {
+        f"eval/{name}": float(table.frame[name][run]) for name in _EVALUATED if name in table.frame
+    }
 
 
 def _costs(table: RunTable, section: Section, rows: Sequence[Row]) -> dict[str, list[list[tuple[float, float]]]]:
@@ -183,12 +196,14 @@ def _evaluated(
     """Recalls, precision by IoU (mean over classes), and per filled bin its lower end and (count, score, precision)."""
     metrics: dict[str, Any] = read_json(run / "result.json")["metrics"]
     drawn = metrics.get("pr_curves") or {"recall": [], "curves": []}
-    precision = {float(one["iou"]): one["precision"] for one in drawn["curves"] if one["category"] == "mean"}
-    if any(len(values) != len(drawn["recall"]) for values in precision.values()):
+    recall = list(map(float, drawn["recall"]))
+    means = [one for one in drawn["curves"] if one["category"] == "mean"]
+    precision = {float(one["iou"]): list(map(float, one["precision"])) for one in means}
+    if any(len(values) != len(recall) for values in precision.values()):
         raise ValueError("as many precisions as recalls are needed")
-    bins = (metrics.get("calibration") or {"bins": []})["bins"]
-    told = [(one["lower"], (one["count"], one["confidence"], one["precision"])) for one in bins if one["count"]]
-    return drawn["recall"], precision, told
+    bins = [one for one in (metrics.get("calibration") or {"bins": []})["bins"] if one["count"]]
+    told = [(float(b["lower"]), (float(b["count"]), float(b["confidence"]), float(b["precision"]))) for b in bins]
+    return recall, precision, told
 
 
 def _weighted(rows: Sequence[tuple[float, float, float]]) -> tuple[float, float]:

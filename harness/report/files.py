@@ -112,8 +112,8 @@ def markdown(report: Report) -> str:
         notes = [*section.notes, *judged.noise.notes, *judged.warnings]
         parts += ["\n".join(f"- Note: {note}" for note in notes)] if notes else []
         for title, table in (
-            ("What was sampled", sampling_table(report.table, section, section.rows)),
-            ("AP by class", class_table(report.table, section, section.rows)),
+            ("What was sampled", sampling_table(report.table, section.rows)),
+            ("AP by class", class_table(report.table, section.rows)),
             ("Settings in which the methods differ", settings_table(section)),
         ):
             parts += [f"### {title}", markdown_table(table)] if table is not None else []

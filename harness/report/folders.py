@@ -36,7 +36,6 @@ class RunFiles:
     path: Path
     state: State
     reason: str
-    iteration: int
     updated: str
     config: dict[str, Any]  # resolved, without its choices
     choices: dict[str, str]  # group -> option
@@ -85,10 +84,11 @@ def read_run(folder: Path) -> RunFiles:
         raise UnreadableError(f"corrupt: status.json says state {status.get('state')!r}, none of {known}") from None
     config = _config(folder)
     choices = config.pop("choices", None)
-    if not isinstance(choices, dict) or "seed" not in config:
+    if not isinstance(choices, dict) or type(config.get("seed")) is not int:
         raise UnreadableError("corrupt: config.yaml has no choices or no seed")
     if state not in SETTLED:
-        total = (config.get("run") or {}).get("iterations", "?")
+        settings = config.get("run")
+        total = settings.get("iterations", "?") if isinstance(settings, dict) else "?"
         at = f"{state} at iteration {status.get('iteration', 0)} of {total}"
         raise UnreadableError(f"incomplete: {at}, last heard of {status.get('updated') or 'never'}")
     result = _mapping(folder, "result.json") if state is State.DONE else None
@@ -98,7 +98,6 @@ def read_run(folder: Path) -> RunFiles:
         path=folder,
         state=state,
         reason=str(status.get("reason", "")),
-        iteration=int(status.get("iteration") or 0),
         updated=str(status.get("updated", "")),
         config=config,
         choices={str(group): str(option) for group, option in choices.items()},

@@ -117,7 +117,7 @@ def _facts(run: RunFiles, choices: Mapping[str, str]) -> dict[str, Any]:
         "data": choices.get("data", data.get("name", "")),
         "detector": choices.get("detector", ""),
         "seed": run.config["seed"],
-        "fingerprint": data.get("fingerprint"),
+        "fingerprint": None if data.get("fingerprint") is None else str(data["fingerprint"]),
         "iterations": settings.get("iterations"),
         "updated": run.updated,
         **_metrics(_section(result, "metrics")),

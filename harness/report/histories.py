@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,18 @@ class Curve:
     runs: int
 
 
-def curves_of(paths: Sequence[Path]) -> dict[str, Curve]:
-    """Quantity -> its curve over these runs, at the iterations that any of them logged."""
+def curves_of(paths: Sequence[Path], ends: Sequence[Mapping[str, float]] | None = None) -> dict[str, Curve]:
+    """Quantity -> its curve over these runs, at the iterations that any of them logged.
+
+    ``ends[i]`` is what the finished run i came to (with its ``iteration``): the log holds evaluations in between only.
+    """
     series: dict[str, list[dict[int, float]]] = {}
-    for path in paths:
+    for i, path in enumerate(paths):
         mine: dict[str, dict[int, float]] = {}
-        for row in _rows(path):
+        rows = _rows(path)
+        logged = {name for row in rows for name in row}
+        end = {} if ends is None else ends[i]
+        for row in [*rows, {name: value for name, value in end.items() if name in logged}]:
             for name, value in row.items():
                 if name != "iteration" and isinstance(value, (int, float)):
                     mine.setdefault(name, {})[int(row["iteration"])] = float(value)

@@ -89,8 +89,8 @@ def _section(report: Report, judged: Judged, index: int) -> str:
 def _plots(report: Report, judged: Judged, drawn: Drawings) -> str:
     section = judged.section
     key = drawn.legend if len(drawn.drawn) > 1 else ""
-    classes = class_table(report.table, section, drawn.drawn)
-    sampled = sampling_table(report.table, section, section.rows)
+    classes = class_table(report.table, drawn.drawn)
+    sampled = sampling_table(report.table, section.rows)
     return "".join(
         [
             _part("Cost", _keyed(key, drawn.cost), "Small dots are runs, large ones their mean."),

@@ -57,6 +57,9 @@ def _command(argv: Any) -> str:
 
 def _facts(environment: dict[str, Any]) -> dict[str, str]:
     facts = {name: str(environment[name]) for name in _TELLING if environment.get(name) is not None}
+    if "commit" in facts:
+        commit, plus, changes = facts["commit"].partition("+")
+        facts["commit"] = commit[:10] + plus + changes
     packages = environment.get("packages")
     if isinstance(packages, dict):
         facts |= {name: str(version) for name, version in packages.items() if version is not None}

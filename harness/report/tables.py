@@ -13,7 +13,15 @@ from harness.report.methods import MISSING
 from harness.report.words import interval_text, number, p_text, signed
 
 _COSTS = {"train s": ("train_seconds", 0), "images/s": ("images_per_second", 1), "peak MB": ("peak_memory_mb", 0)}
-STAGES_TOLD = ("positives_per_image", "negatives_per_image", "objects_without_positive", "negatives_below_iou_0.05")
+_SAMPLING = {
+    "positives_per_image": "positives / image",
+    "negatives_per_image": "negatives / image",
+    "truth_per_image": "joined boxes / image",
+    "positives_per_object": "positives / object",
+    "objects_without_positive": "objects without positive",
+    "negatives_below_iou_0.05": "negatives below IoU 0.05",
+}
+_SHARES = ("objects_without_positive", "negatives_below_iou_0.05")
 
 
 @dataclass(frozen=True)
@@ -86,30 +94,25 @@ def _best(section: Section) -> tuple[int, ...]:
     return (max(known)[1],) if len(known) > 1 else ()
 
 
-def sampling_table(table: RunTable, section: Section, rows: Sequence[Row]) -> Table | None:
+def sampling_table(table: RunTable, rows: Sequence[Row]) -> Table | None:
     """What was available and sampled in each stage, mean over seeds; None where no run recorded it."""
-    frame = table.frame
-    places: dict[str, list[str]] = {}
-    for column in map(str, frame.columns):
-        if column.startswith("sampling."):
-            stage, population, quantity = column.removeprefix("sampling.").split(".", 2)
-            places.setdefault(f"{stage}.{population}", []).append(quantity)
-    headers = ["method", "stage", "population", "positives / image", "negatives / image", "objects without positive",
-               "negatives below IoU 0.05"]  # fmt: skip
+    columns = [name for name in map(str, table.frame.columns) if name.startswith("sampling.")]
+    places = list(dict.fromkeys(".".join(name.split(".")[1:3]) for name in columns))
+    told = {key: head for key, head in _SAMPLING.items() if any(name.endswith(f".{key}") for name in columns)}
     out = []
     for row in rows:
         for place in places:
-            values = [_mean(table, row.method.done, f"sampling.{place}.{name}") for name in STAGES_TOLD]
-            if any(map(math.isfinite, values)):
-                stage, population = place.split(".")
-                shares = [Cell(_percent(value), value) for value in values[2:]]
-                out.append(
-                    [Cell(row.label), Cell(stage), Cell(population), *(_number(v, 1) for v in values[:2]), *shares]
-                )
-    return Table(headers, out) if out else None
+            values = {key: _mean(table, row.method.done, f"sampling.{place}.{key}") for key in told}
+            if any(map(math.isfinite, values.values())):
+                cells = [
+                    Cell(_percent(value), _known(value)) if key in _SHARES else _number(value, 1)
+                    for key, value in values.items()
+                ]
+                out.append([Cell(row.label), *map(Cell, place.split(".")), *cells])
+    return Table(["method", "stage", "population", *told.values()], out) if out else None
 
 
-def class_table(table: RunTable, section: Section, rows: Sequence[Row]) -> Table | None:
+def class_table(table: RunTable, rows: Sequence[Row]) -> Table | None:
     """AP of each class, mean over seeds; None where no class is known."""
     names = [str(c) for c in table.frame.columns if str(c).startswith("ap.")]
     values = {name: [_mean(table, row.method.done, name) for row in rows] for name in names}

@@ -26,6 +26,15 @@ def test_curves_are_mean_and_range_of_the_seeds(tmp_path):
     assert curve.runs == 2
 
 
+def test_a_curve_of_evaluations_ends_at_the_result(tmp_path):
+    rows = [{"iteration": 10, "loss": 1.0}, {"iteration": 10, "eval/map": 0.2}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = curves_of([tmp_path], [{"iteration": 20, "eval/map": 0.3, "eval/map50": 0.5}])
+    assert found["eval/map"].iterations.tolist() == [10, 20]
+    assert found["eval/map"].mean.tolist() == [0.2, 0.3]
+    assert "eval/map50" not in found  # never logged on the way: one dot is no curve
+
+
 def test_histograms_add_up_over_runs(tmp_path):
     runs = write_arm(tmp_path, "ohem", [0.4, 0.4])
     both, notes = sampling_of(runs)

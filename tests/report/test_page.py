@@ -1,5 +1,6 @@
 """The page stands alone, says what the numbers say, and trusts no text of a run."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -159,6 +160,33 @@ def test_runs_without_telemetry_and_logs_have_no_empty_plots(tmp_path):
     assert "Differences" in said
     assert "What was sampled" not in said
     assert "Learning curves" not in said
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("metrics", "pr_curves", "curves", 0, "precision", 0), None),
+        (("metrics", "calibration", "bins", 0, "lower"), "text"),
+        (("metrics", "calibration", "bins"), 7),
+        (("metrics", "per_class"), [{"category": "disc"}, 3]),
+        (("metrics", "tide"), [1]),
+        (("metrics", "map"), "high"),
+        (("data", "fingerprint"), [1, 2]),
+        (("cost",), None),
+        (("sampling",), {"roi/sampled": 1}),
+    ],
+)
+def test_parts_of_a_result_that_make_no_sense_do_not_stop_the_report(tmp_path, place, value):
+    write_run(tmp_path, "random", 0, heavy=False)
+    folder = write_run(tmp_path, "ohem", 0, heavy=False)
+    result = json.loads((folder / "result.json").read_text())
+    node = result
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = value
+    (folder / "result.json").write_text(json.dumps(result))
+    assert main([str(tmp_path)]) == 0
+    assert "ohem" in " ".join(_parsed(tmp_path / "report").text)
 
 
 def test_spoilt_heavy_files_are_named_and_do_not_stop_the_report(tmp_path):
