@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 
+from harness import __version__
+
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "hotcoco", "pycocotools", "wandb", "pandas")
 
 
 def describe(device: torch.device, threads: int) -> dict[str, Any]:
     """Versions, device, threads and the code's commit: what one needs to make the run again."""
     return {
-        "harness": _version("detection-harness"),
+        "harness": __version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
