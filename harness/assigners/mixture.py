@@ -37,10 +37,13 @@ def fit_mixture(
         reg_covar: added to every variance.
         max_iter: the most steps.
     """
-    # The variance is a difference of squares; in float32 it would be noise for a tight cluster of losses.
-    x = torch.where(mask, values, 0).double()
-    member = mask.double()
-    powers = torch.stack((member, x, x * x), -2)
+    # The variance is a difference of squares; in float32 it would be noise for a tight cluster of losses. Yet where
+    # scikit-learn squares the values in their own precision, so do we: beside a reg_covar of 1e-6 that rounding decides
+    # what becomes of a component with one sample.
+    values = torch.where(mask, values, 0)
+    x, member = values.double(), mask.double()
+    square = (values * values).double() if covariance_type in ("diag", "spherical") else x * x
+    powers = torch.stack((member, x, square), -2)
     count = member.sum(-1, keepdim=True).clamp(min=1)
     parameters = _start(x, mask)
     likelihood = torch.full_like(count, -torch.inf)
@@ -74,7 +77,7 @@ def _maximised(moments: Tensor, reg_covar: float, tied: bool) -> Tensor:
         variance = (second.sum(-1, keepdim=True) - (mass * mean * mean).sum(-1, keepdim=True)) / total
     else:
         variance = second / mass - mean * mean
-    return _parameters(mass / total, mean, variance.clamp(min=0) + reg_covar)
+    return _parameters(mass / total, mean, (variance + reg_covar).clamp(min=1e-3 * reg_covar))
 
 
 def _parameters(weight: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.mixture import GaussianMixture
 
 from harness.assigners.mixture import COVARIANCE_TYPES, fit_mixture
 from harness.assigners.paa import PAAAssigner
@@ -116,7 +117,6 @@ def test_a_loss_that_is_not_finite_leaves_the_mixture() -> None:
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 def test_the_mixture_is_scikit_learns(covariance_type: str) -> None:
-    mixture = pytest.importorskip("sklearn.mixture")
     shape = {"full": (2, 1, 1), "diag": (2, 1), "spherical": (2,), "tied": (1, 1)}[covariance_type]
     random = torch.Generator().manual_seed(1)
     for count in (2, 5, 20, 45):
@@ -124,7 +124,7 @@ def test_the_mixture_is_scikit_learns(covariance_type: str) -> None:
         high = 2 + torch.rand(count - count // 2 - 1, generator=random, dtype=torch.float64)
         values = torch.cat((low, high)).sort().values
         column = values.numpy().reshape(-1, 1)
-        theirs = mixture.GaussianMixture(
+        theirs = GaussianMixture(
             2,
             weights_init=[0.5, 0.5],
             means_init=[[column.min()], [column.max()]],
