@@ -48,14 +48,15 @@ class Decomposition:
 
 
 def decompose(table: RunTable, section: Section) -> list[Decomposition]:
-    """One for each OHEM arm of the section; none where there is no OHEM."""
+    """One for each OHEM arm of the section, complete ones first; none where there is no OHEM."""
     random = [row for row in section.rows if _option(table, row) == "random"]
     matched = [row for row in section.rows if _option(table, row) == "matched_random"]
-    return [
+    found = [
         _taken_apart(table, row, random, [one for one in matched if _is_of(table, one, row)])
         for row in section.rows
         if _option(table, row).startswith("ohem")
     ]
+    return sorted(found, key=lambda one: len(one.missing))
 
 
 def _taken_apart(table: RunTable, ohem: Row, random: Sequence[Row], matched: Sequence[Row]) -> Decomposition:

@@ -189,7 +189,7 @@ def _name(
 
 def _bare(choice: str) -> bool:
     """Whether an option says by itself what it is an option of."""
-    return choice in (*PIECES, "rung")
+    return choice in (*PIECES, "rung", "arm")
 
 
 def _text(value: Hashable) -> str:

@@ -82,3 +82,27 @@ def test_two_seeds_are_a_hint_at_most(tmp_path):
 def test_no_ohem_no_question(tmp_path):
     _arms(tmp_path, "random", "matched_random")
     assert _decomposed(tmp_path) == []
+
+
+def test_arms_that_a_sweep_names_are_taken_apart_as_well(tmp_path):
+    for arm, name, maps, extra in (
+        ("random", "random", RANDOM, {}),
+        ("more", "random", MATCHED, {"sampler__pos_fraction": 0.625}),
+        ("matched", "matched_random", MATCHED, {}),
+        ("paper", "ohem_paper", OHEM, {}),
+        ("half", "ohem_paper", OHEM, {"sampler__num": 32}),
+        ("in_rpn", "random", RANDOM, {"rpn__sampler": sampler("ohem")}),
+    ):
+        choices = {"arm": arm} | ({"sampler@rpn.sampler": "ohem"} if arm == "in_rpn" else {})
+        write_arm(tmp_path, name, maps, heavy=False, choices=choices, **extra)
+    report = build_report(find_folders(tmp_path), Options())
+    section = report.judged[0].section
+    assert {row.label for row in section.rows} == {"random", "more", "matched", "paper", "half", "in_rpn"}
+    assert section.baselines == ("random",)
+    assert all(row.comparison.baseline == "random" for row in section.rows if row.label != "random")
+    complete, rest = decompose(report.table, section)
+    assert (complete.ohem, complete.missing) == ("paper", ())
+    assert {part.arms for part in complete.parts} == {
+        "paper − random", "paper − matched", "matched − random", "more − random", "paper − more",
+    }  # fmt: skip
+    assert (rest.ohem, rest.missing) == ("half", ("sampler=matched_random of half",))
