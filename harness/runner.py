@@ -79,6 +79,8 @@ def run(config: DictConfig, *, choices: Mapping[str, str], sources: Sequence[str
     except (ConfigError, DataError, OSError) as error:
         raise _recorded(State.FAILED, str(error), plain, choices) from error
 
+    for problem in splits.problems:
+        log.warning("data: %s", problem)
     path = folder_of(plain, choices, splits.fingerprint)
     try:
         with RunFolder(path) as folder:

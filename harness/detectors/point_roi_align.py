@@ -47,10 +47,13 @@ class PointRoIAlign(MultiScaleRoIAlign):
         size = (boxes[..., 2:] - corner).clamp(min=1)  # a region covers one cell at least
         share = (torch.arange(bins, device=boxes.device, dtype=boxes.dtype) + 0.5) / bins
         points = corner.unsqueeze(-2) + size.unsqueeze(-2) * share.unsqueeze(-1)  # (B, N, bins, 2)
-        limit = points.new_tensor([max(width - 1, 1), max(height - 1, 1)])
-        points = points * (2 / limit) - 1
-        x = points[..., 0].unsqueeze(-2).expand(-1, -1, bins, -1)
-        y = points[..., 1].unsqueeze(-1).expand(-1, -1, -1, bins)
+        x, y = points.unbind(-1)
+        # Up to one cell outside the map a point takes the border's value, further out it is 0: a region under one cell
+        # at the edge reaches there.
+        inside_x, inside_y = (x >= -1) & (x <= width), (y >= -1) & (y <= height)
+        inside = (inside_y.unsqueeze(-1) & inside_x.unsqueeze(-2)).unsqueeze(2)  # (B, N, 1, bins, bins)
+        x = (x * (2 / max(width - 1, 1)) - 1).unsqueeze(-2).expand(-1, -1, bins, -1)
+        y = (y * (2 / max(height - 1, 1)) - 1).unsqueeze(-1).expand(-1, -1, -1, bins)
         grid = torch.stack((x, y), -1).flatten(1, 2).to(features.dtype)
         pooled = F.grid_sample(features, grid, padding_mode="border", align_corners=True)
-        return pooled.unflatten(2, (boxes.shape[1], bins)).permute(0, 2, 1, 3, 4)
+        return pooled.unflatten(2, (boxes.shape[1], bins)).permute(0, 2, 1, 3, 4) * inside
