@@ -72,6 +72,8 @@ def method_text(judged: Judged, options: Options) -> str:
     over = sum(row.comparison is not None and row.comparison.n > 1 for row in section.rows)
     family = f"{over} comparison{'s' if over != 1 else ''}"
     chosen = "as asked" if options.baseline else "chosen because none was named"
+    if not over:
+        return f"Baseline: {baselines_text(section)} ({chosen}). Differences are paired by seed."
     assumes = {
         "t": "it takes the differences between paired seeds to be normally distributed and needs 3 of them; the "
         "sign-flip test beside it assumes nothing, and needs 6",

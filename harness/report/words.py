@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from harness.analysis.statistics import BETTER, NO_DIFFERENCE_SHOWN, NOT_ENOUGH_SEEDS, WORSE
-from harness.report.comparison import Row, Section
+from harness.report.comparison import ALPHA, Row, Section
 from harness.report.decomposition import Decomposition, Part
 
 TESTS = {"t": "paired t-test", "sign_flip": "sign-flip test"}
@@ -72,9 +72,16 @@ def _more_seeds(row: Row, section: Section) -> str:
     assert one is not None
     if one.verdict == NOT_ENOUGH_SEEDS and one.seeds_needed is None:
         return " At least 3 paired seeds are wanted." if section.test == "t" else " At least 6 paired seeds are wanted."
+    alone = ""
+    if one.verdict == NO_DIFFERENCE_SHOWN and one.p <= ALPHA:
+        # Said, because an interval without 0 beside this verdict looks like a contradiction.
+        alone = (
+            " Alone it would count; among all comparisons made here a difference like this comes by chance too easily."
+        )
     if one.seeds_needed:
-        return f" If the true effect were the one seen, about {one.seeds_needed} further seeds would settle it."
-    return ""
+        seeds = f"{one.seeds_needed} further seed{'s' if one.seeds_needed > 1 else ''}"
+        return f"{alone} If the true effect were the one seen, about {seeds} would settle it."
+    return alone
 
 
 def decomposition_text(found: Decomposition) -> list[str]:

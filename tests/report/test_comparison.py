@@ -69,6 +69,18 @@ def test_verdicts_in_words(sweep):
         assert words in said
 
 
+def test_an_interval_without_0_beside_no_difference_is_explained(tmp_path):
+    write_arm(tmp_path, "random", BASE, heavy=False)
+    noise = [0.008, -0.008, 0.006, -0.006]
+    for i, name in enumerate(("ohem", "ohem_paper", "iou_balanced", "matched_random")):
+        write_arm(tmp_path, name, _shifted(0.015, noise[i:] + noise[:i]), heavy=False)
+    section = _section(tmp_path)
+    for row, said in zip(section.rows[1:], answer(section), strict=True):
+        assert row.comparison.interval[0] > 0
+        assert row.comparison.verdict == "no difference shown"
+        assert "Alone it would count; among all comparisons made here" in said
+
+
 def test_with_the_sign_flip_test_four_seeds_show_nothing(sweep):
     verdicts = {row.comparison.verdict for row in _section(sweep, test="sign_flip").rows[1:]}
     assert verdicts == {"not enough seeds"}
