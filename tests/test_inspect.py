@@ -42,7 +42,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_sheets_of_a_run_that_has_not_been(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    more = ["analysis.shadow=[ohem,iou_balanced]", f"out={tmp_path / 'here'}", "--images", "2"]
+    more = ["analysis.shadow=[ohem,iou_balanced]", f"out={tmp_path / 'here'}", "--images", "1"]
     assert main(overrides(tmp_path, *more)) == 0
     expected = {f"{kind}_{stage}.png" for kind in ("targets", "samples") for stage in ("rpn", "roi")}
     assert names(tmp_path / "here") == {*expected, "data.png"}
@@ -73,13 +73,13 @@ def finished_run(tmp_path: Path, setting: Setting) -> Path:
 def test_sheets_of_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     setting = composed(overrides(tmp_path, "sampler=iou_balanced"))
     folder = finished_run(tmp_path, setting)
-    for arguments in ([str(folder)], overrides(tmp_path, "sampler=iou_balanced")):
-        assert main([*arguments, "--images", "1"]) == 0
-        assert names(folder / "inspect") >= {"data.png", "errors.png", "samples_roi.png"}
-        is_legible(folder / "inspect" / "errors.png")
-        for path in (folder / "inspect").iterdir():
-            path.unlink()
-    assert of_folder(folder).choices == setting.choices
+    assert main([str(folder), "--images", "1"]) == 0
+    assert names(folder / "inspect") >= {"data.png", "errors.png", "samples_roi.png"}
+    is_legible(folder / "inspect" / "errors.png")
+    again = of_folder(folder)
+    assert again.choices == setting.choices
+    assert again.config == setting.config
+    assert composed(overrides(tmp_path, "sampler=iou_balanced")).run_folder(splits_of(again)) == folder
     assert "Traceback" not in capsys.readouterr().err
 
 
