@@ -59,7 +59,7 @@ class OfflineHardSampler:
         hard_fraction: float = 0.5,
         hard_iou_thr: float = 0.5,
         every_epochs: float = 1.0,
-        score_thr: float = 0.3,
+        score_thr: float = 0.2,
         max_iou: float = 0.3,
         max_per_image: int = 20,
     ) -> None:

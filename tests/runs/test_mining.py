@@ -322,7 +322,7 @@ def test_two_stages_that_mine_differently_are_refused(composed: Composed) -> Non
         run(config, choices={}, sources=[str(schema.folder("conf"))])
     assert isinstance(stop.value.__cause__, Stopped)
     same = OfflineHardSampler(8, 0.5)
-    assert Schedule.of([same, OfflineHardSampler(64, 0.25), RandomSampler(8, 0.5)]) == Schedule(1.0, 0.3, 0.3, 20)
+    assert Schedule.of([same, OfflineHardSampler(64, 0.25), RandomSampler(8, 0.5)]) == Schedule(1.0, 0.2, 0.3, 20)
     assert Schedule.of([RandomSampler(8, 0.5)]) is None
     with pytest.raises(ConfigError, match="must be equal"):
         Schedule.of([same, OfflineHardSampler(8, 0.5, max_iou=0.2)])
