@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from harness.check import matrix
 from harness.records import State, read_json
@@ -26,12 +26,26 @@ class SweepEnd(Callback):
             return
         runs = [outcome["folder"] for outcome in outcomes if outcome["state"] == State.DONE]
         if runs:
-            from harness.report.summary import print_summary  # pandas is wanted at the end only
-
-            print_summary([Path(run) for run in runs])
+            report_and_mirror([Path(run) for run in runs], folder, config)
         bad = [outcome for outcome in outcomes if outcome["state"] != State.DONE]
         print(f"{len(runs)} of {len(outcomes)} runs have a result; {os.fspath(folder)} names them", file=sys.stderr)
         for outcome in bad:
             print(f"{outcome['state']}: {outcome['folder'] or ''} {outcome['reason']}", file=sys.stderr)
         if bad:
             raise SystemExit(1)
+
+
+def report_and_mirror(runs: list[Path], folder: Path, config: DictConfig) -> None:
+    """Prints the sweep's table, writes its report to ``folder/report`` and mirrors that as an artifact."""
+    from harness.report.build import Options, build_report  # pandas is wanted at the end only
+    from harness.report.files import write_report
+    from harness.report.folders import ReportError
+    from harness.report.summary import print_summary
+    from harness.tracking import log_report
+
+    print_summary(runs)
+    try:
+        write_report(build_report(runs, Options()), folder / "report")
+    except ReportError:
+        return  # print_summary said why
+    log_report(OmegaConf.to_object(config.tracker), folder / "report", name=f"report-{folder.name}")  # type: ignore[arg-type]
