@@ -21,6 +21,8 @@ from harness.criterion import Selection
 from harness.detectors.equip import equip
 from harness.detectors.tiny_rcnn import tiny_rcnn
 
+WINDOW = 50  # steps between two readings, as run.log_every has it
+
 
 class Timed:
     """Telemetry whose own time is kept."""
@@ -85,7 +87,7 @@ def main() -> None:
     data = batch(arguments.batch_size, device)
 
     times: dict[str, list[float]] = {name: [] for name in models}
-    shares = []
+    shares, reads = [], []
     for number in range(arguments.rounds + 5):
         for name in sorted(models, reverse=bool(number % 2)):
             observer.seconds = 0.0
@@ -98,8 +100,10 @@ def main() -> None:
                 times[name].append(seconds)
                 if name == "with":
                     shares.append(observer.seconds / seconds)
-        if number % 50 == 0:
+        if number % WINDOW == 0:
+            started = time.perf_counter()
             observer.telemetry.close_window(number)
+            reads.append(time.perf_counter() - started)
     medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
     ratios = [a / b for a, b in zip(times["with"], times["without"], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
@@ -107,6 +111,8 @@ def main() -> None:
     print(f"ratio of pairs: median {middle:.4f}, quartiles {low:.4f} to {high:.4f}")
     share = statistics.quantiles(shares, n=4)
     print(f"share of a step: median {share[1]:.2%}, quartiles {share[0]:.2%} to {share[2]:.2%}")
+    read = 1e3 * statistics.median(reads)
+    print(f"reading a window: {read:.2f} ms, {read / (WINDOW * medians['with']):.2%} of its {WINDOW} steps")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from harness.analysis.bins import AVAILABLE, CANDIDATE_QUANTITIES, EDGES, KINDS, OBJECT_KINDS, SAMPLED
 from harness.boxes import area
@@ -24,6 +25,7 @@ CODES = 6
 NEGATIVE_CODE, POSITIVE_CODE, TRUTH_CODES = 1, 2, 3
 ROW_OF_KIND = {"positive": [POSITIVE_CODE], "negative": [NEGATIVE_CODE], "truth": [4, 5]}
 WIDTH = max(len(EDGES[quantity]) for quantity in CANDIDATE_QUANTITIES) + 1  # bins of the finest quantity
+SELECTIONS = 32  # that are counted before their objects and images are
 
 Histogram = np.ndarray[Any, Any]
 
@@ -42,12 +44,16 @@ class StageCounter:
         self.images = 0
         size = len(populations)
         self.counts = {
-            "candidates": torch.zeros(size, len(quantities) * CODES * WIDTH, dtype=torch.long),
+            "candidates": torch.zeros(size, len(quantities), CODES * WIDTH, dtype=torch.long),
             "per_image": torch.zeros(size, len(KINDS), len(EDGES["per_image"]) + 1, dtype=torch.long),
             "per_object": torch.zeros(size, len(OBJECT_KINDS), len(EDGES["per_object"]) + 1, dtype=torch.long),
         }
-        self._device = torch.device("cpu")
-        self._edges, self._starts = self._tables()
+        # What was counted last, a row a quantity and one more with a cell for each object of each image. It is folded
+        # into the counts every so often, because that takes as many operations as counting does.
+        self._recent = torch.zeros(size, len(quantities) + 1, 0, dtype=torch.long)
+        self._matchable: list[Tensor] = []  # (B, G) of the selections that are in there
+        self._room = (0, 0)  # images and objects an image that fit
+        self._constants(torch.device("cpu"))
 
     @classmethod
     def of(cls, selection: Selection) -> StageCounter:
@@ -58,49 +64,70 @@ class StageCounter:
 
     def add(self, selection: Selection) -> None:
         """Counts one selection of ``B`` images; waits for nothing."""
-        truth, candidates, samples = selection.truth, selection.candidates, [selection.sample]
-        samples += selection.shadows.values()
-        self._move(candidates.valid.device)
-        batch, objects = truth.labels.shape
+        candidates, valid = selection.candidates, selection.candidates.valid
+        self._move(valid.device)
+        first, objects = self._make_room(selection.truth.matchable)
+        image_cells = 2 * (objects + 2)
         # 0 ignored or padded, 1 negative, from 2 on the object: everything below is arithmetic on this number.
-        slot = torch.where(candidates.valid, selection.assignment.gt_index, IGNORED) + 2
+        slot = (selection.assignment.gt_index - IGNORED).mul_(valid)
         code = slot.clamp(max=POSITIVE_CODE)
-        image_start = torch.arange(batch, device=slot.device).unsqueeze(1) * (2 * (objects + 2))
-        place = slot + (image_start + self.counts["candidates"].shape[1])
+        starts = torch.arange(first, first + len(valid), device=valid.device).unsqueeze(1)
+        place = slot.add_(starts, alpha=image_cells)
         if candidates.is_truth is not None:
-            code = code.add(candidates.is_truth, alpha=TRUTH_CODES)
-            place = place.add(candidates.is_truth, alpha=objects + 2)
+            code.add_(candidates.is_truth, alpha=TRUTH_CODES)
+            place.add_(candidates.is_truth, alpha=objects + 2)
 
         values = torch.stack(self._values(selection)).flatten(1)
-        cells = torch.searchsorted(self._edges, values, right=True).add_((code * WIDTH).flatten()).add_(self._starts)
-        cells = torch.cat((cells.view(len(values), *slot.shape), place.unsqueeze(0)))
-        width = self.counts["candidates"].shape[1]
-        fresh = torch.zeros(
-            len(self.populations), width + batch * 2 * (objects + 2), dtype=torch.long, device=slot.device
-        )
-        fresh[0].scatter_add_(0, cells.flatten(), fresh.new_ones(()).expand(cells.numel()))
-        for row, sample in zip(fresh[1:], samples, strict=True):
-            taken = cells if sample.in_order else cells.gather(-1, sample.index.expand(len(cells), -1, -1))
-            row.scatter_add_(0, taken.flatten(), sample.used.long().expand(taken.shape).flatten())
+        cells = torch.searchsorted(self._edges, values, right=True).add_(code.flatten(), alpha=WIDTH)
+        cells = torch.cat((cells, place.view(1, -1)))
+        self._recent[0].scatter_add_(1, cells, self._one.expand(cells.shape))
+        for row, sample in zip(self._recent[1:], (selection.sample, *selection.shadows.values()), strict=True):
+            taken = cells
+            if not sample.in_order:
+                by_image = cells.view(len(cells), *valid.shape)
+                taken = by_image.gather(2, sample.index.expand(len(cells), -1, -1)).flatten(1)
+            row.scatter_add_(1, taken, sample.used.long().view(1, -1).expand(taken.shape))
+        self.images += len(valid)
 
-        self.images += batch
-        self.counts["candidates"] += fresh[:, :width]
-        self._add_per_image_and_object(fresh[:, width:].view(-1, batch, 2, objects + 2), truth.matchable)
+    def _make_room(self, matchable: Tensor) -> tuple[int, int]:
+        """The place of the first image of a selection with ``matchable (B, G)``, and the objects that fit an image."""
+        images, objects = matchable.shape
+        first = sum(len(own) for own in self._matchable)
+        if first + images > self._room[0] or objects > self._room[1]:
+            self._fold()
+            first = 0
+            self._room = max(self._room[0], images * SELECTIONS), max(self._room[1], objects)
+            width = max(CODES * WIDTH, self._room[0] * 2 * (self._room[1] + 2))
+            if width > self._recent.shape[2]:
+                self._recent = self._recent.new_zeros(*self._recent.shape[:2], width)
+        self._matchable.append(matchable)
+        return first, self._room[1]
+
+    def _fold(self) -> None:
+        """Brings what was counted last into the counts."""
+        if not self._matchable:
+            return
+        objects = self._room[1]
+        matchable = torch.cat([pad(own, (0, objects - own.shape[1])) for own in self._matchable])
+        self.counts["candidates"] += self._recent[:, :-1, : CODES * WIDTH]
+        table = self._recent[:, -1, : len(matchable) * 2 * (objects + 2)].view(-1, len(matchable), 2, objects + 2)
+        self._add_per_image_and_object(table, matchable)
+        self._recent.zero_()
+        self._matchable.clear()
 
     def _add_per_image_and_object(self, table: Tensor, matchable: Tensor) -> None:
         """``table (populations, B, found or joined, ignored + negative + G)`` counts the candidates of each."""
-        of_object = table[..., 2:]
-        positives, negatives = of_object.sum(-1), table[..., 1]
-        per_image = torch.stack((positives[..., 0], negatives[..., 0], positives[..., 1] + negatives[..., 1]), 1)
-        per_object = torch.stack((of_object[:, :, 0], of_object.sum(2)), 1)
+        found, joined = table[..., 2:].unbind(2)
+        negatives, joined_negatives = table[..., 1].unbind(2)
+        per_image = torch.stack((found.sum(-1), negatives, joined.sum(-1) + joined_negatives), 1)
+        per_object = torch.stack((found, found + joined), 1)
         self._add("per_image", per_image, torch.ones_like(per_image))
         self._add("per_object", per_object, matchable.long().expand(per_object.shape))
 
     def _add(self, quantity: str, numbers: Tensor, weight: Tensor) -> None:
         """``numbers (populations, kinds, ...)``."""
-        counter = self.counts[quantity]
         bins = torch.bucketize(numbers, self._count_edges[quantity], right=True)
-        counter.scatter_add_(2, bins.flatten(2), weight.flatten(2))
+        self.counts[quantity].scatter_add_(2, bins.flatten(2), weight.flatten(2))
 
     def _values(self, selection: Selection) -> list[Tensor]:
         """``(B, N)`` float32, in the order of the quantities."""
@@ -112,34 +139,35 @@ class StageCounter:
             values.append(losses.classification.float())
         return values
 
-    def _tables(self) -> tuple[Tensor, Tensor]:
-        """``(quantities, WIDTH - 1)`` edges, the missing ones infinite, and ``(quantities, 1)`` first cells."""
-        self._count_edges = {name: EDGES[name].to(self._device) for name in ("per_image", "per_object")}
+    def _constants(self, device: torch.device) -> None:
+        """Tensors that never change; ``_edges (quantities, WIDTH - 1)``, the missing ones infinite."""
         edges = torch.full((len(self.quantities), WIDTH - 1), torch.inf)
         for row, quantity in zip(edges, self.quantities, strict=True):
             own = EDGES[quantity]
             row[: len(own)] = own.square() if quantity == "size" else own  # areas against squares save the root
-        starts = torch.arange(len(self.quantities)).unsqueeze(1) * (CODES * WIDTH)
-        return edges.to(self._device), starts.to(self._device)
+        self._edges = edges.to(device)
+        self._count_edges = {name: EDGES[name].to(device) for name in ("per_image", "per_object")}
+        self._one = torch.ones((), dtype=torch.long, device=device)
 
     def _move(self, device: torch.device) -> None:
-        if device != self._device:
-            self._device = device
+        if device != self._one.device:
             self.counts = {name: value.to(device) for name, value in self.counts.items()}
-            self._edges, self._starts = self._tables()
+            self._recent = self._recent.to(device)
+            self._constants(device)
 
     def read(self) -> tuple[dict[str, Histogram], dict[str, dict[str, int]]]:
         """The histograms, ``"<quantity>/<population>/<kind>"``, and the counts a population; starts anew.
 
         This waits for the device.
         """
+        self._fold()
         host = {name: counter.cpu().numpy().copy() for name, counter in self.counts.items()}
         histograms, counts = {}, {}
         table = host["candidates"].reshape(len(self.populations), len(self.quantities), CODES, WIDTH)
         for number, population in enumerate(self.populations):
             for quantity, rows in zip(self.quantities, table[number], strict=True):
                 for kind in KINDS:
-                    histograms[f"{quantity}/{population}/{kind}"] = _fold(rows[ROW_OF_KIND[kind]].sum(0), quantity)
+                    histograms[f"{quantity}/{population}/{kind}"] = _cut(rows[ROW_OF_KIND[kind]].sum(0), quantity)
             for quantity, kinds in (("per_image", KINDS), ("per_object", OBJECT_KINDS)):
                 for kind, row in zip(kinds, host[quantity][number], strict=True):
                     histograms[f"{quantity}/{population}/{kind}"] = row
@@ -160,6 +188,7 @@ class StageCounter:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain containers."""
+        self._fold()
         return {
             "populations": list(self.populations),
             "quantities": list(self.quantities),
@@ -176,7 +205,7 @@ class StageCounter:
         return counter
 
 
-def _fold(row: Histogram, quantity: str) -> Histogram:
+def _cut(row: Histogram, quantity: str) -> Histogram:
     """A row of ``WIDTH`` bins cut to the quantity's own; not-a-number and infinity lie behind them all."""
     last = len(EDGES[quantity])
     return np.append(row[:last], row[last:].sum())
