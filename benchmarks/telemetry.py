@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from harness.analysis.telemetry import SamplingTelemetry
 from harness.criterion import Selection
 from harness.detectors.equip import equip
 from harness.detectors.tiny_rcnn import tiny_rcnn
+from harness.types import CandidateLosses
 
 WINDOW = 50  # steps between two readings, as run.log_every has it
 
@@ -32,10 +35,20 @@ class Timed:
         self.seconds = 0.0
 
     def __call__(self, stage: str, selection: Selection) -> None:
-        wait(selection.candidates.valid.device)
+        with self._timed(selection.candidates.valid.device):
+            self.telemetry(stage, selection)
+
+    def add_losses(self, stage: str, selection: Selection, losses: CandidateLosses) -> None:
+        """As the telemetry's own."""
+        with self._timed(losses.classification.device):
+            self.telemetry.add_losses(stage, selection, losses)
+
+    @contextmanager
+    def _timed(self, device: torch.device) -> Iterator[None]:
+        wait(device)
         started = time.perf_counter()
-        self.telemetry(stage, selection)
-        wait(selection.candidates.valid.device)
+        yield
+        wait(device)
         self.seconds += time.perf_counter() - started
 
 
@@ -82,7 +95,10 @@ def main() -> None:
     device = torch.device(arguments.device)
     plain = tiny_rcnn(num_classes=7).to(device).to(memory_format=torch.channels_last)
     observer = Timed()
-    models = {"without": equip(plain).train(), "with": equip(plain, observers=[observer]).train()}  # the same weights
+    models = {  # of the same weights
+        "without": equip(plain).train(),
+        "with": equip(plain, observers=[observer], loss_observers=[observer.add_losses]).train(),
+    }
     optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-5)
     data = batch(arguments.batch_size, device)
 

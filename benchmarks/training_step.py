@@ -90,7 +90,7 @@ def twins(model: Any, telemetry: SamplingTelemetry) -> dict[str, nn.Module]:
     return {
         "torchvision": model,
         "natural trio": equip(model),
-        "telemetry": equip(model, observers=[telemetry]),
+        "telemetry": equip(model, observers=[telemetry], loss_observers=[telemetry.add_losses]),
         "OHEM": equip(model, sampler=ohem),
     }
 

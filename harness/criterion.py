@@ -68,6 +68,12 @@ class Observer(Protocol):
     def __call__(self, stage: str, selection: Selection) -> None: ...
 
 
+class LossObserver(Protocol):
+    """Sees the losses of what a stage trains on, detached; must not change them and must not wait for the device."""
+
+    def __call__(self, stage: str, selection: Selection, losses: CandidateLosses) -> None: ...
+
+
 def uniform_noise(shape: Sequence[int], device: torch.device, generator: torch.Generator | None = None) -> Tensor:
     """Uniform numbers in [0, 1) from the sampling stream; ``generator`` may live on another device than the result."""
     source = device if generator is None else generator.device
@@ -87,6 +93,7 @@ class Criterion(nn.Module):
             from a stream of its own, so that training is bit-identical with and without them.
         shadow_generator: the stream of the shadows.
         observers: called with every selection.
+        loss_observers: called with every selection and the ``(B, S)`` losses of its slots, once they are known.
     """
 
     def __init__(
@@ -100,6 +107,7 @@ class Criterion(nn.Module):
         shadows: Mapping[str, Sampler] | None = None,
         shadow_generator: torch.Generator | None = None,
         observers: Sequence[Observer] = (),
+        loss_observers: Sequence[LossObserver] = (),
     ) -> None:
         super().__init__()
         loss.classification.prepare(head.columns)
@@ -111,6 +119,7 @@ class Criterion(nn.Module):
         self.shadows = dict(shadows or {})
         self.shadow_generator = shadow_generator
         self.observers = list(observers)
+        self.loss_observers = list(loss_observers)
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -173,6 +182,10 @@ class Criterion(nn.Module):
         classification, regression = self._slot_losses(
             outputs, selection.targets, selection.assignment, selection.sample
         )
+        if self.loss_observers:
+            known = self._weighted(outputs, selection.sample, classification, regression)
+            for observer in self.loss_observers:
+                observer(self.head.stage, selection, known)
         return {
             "classification": self.loss.reduce(classification, selection.sample) * self.loss.classification_weight,
             "regression": self.loss.reduce(regression, selection.sample) * self.loss.regression_weight,
@@ -195,17 +208,23 @@ class Criterion(nn.Module):
         try:
             targets = self._targets(truth, candidates, assignment, everything)
             classification, regression = self._slot_losses(outputs, targets, assignment, everything)
-            if self.head.classify_positives_only and outputs.objectness is not None:
-                # Here the background is learnt by the objectness: without it every negative would look equally easy.
-                logits = full_precision(outputs.objectness)
-                objectness = binary_cross_entropy_with_logits(
-                    logits, everything.positive.to(logits.dtype), reduction="none"
-                )
-                classification = classification + objectness * everything.weight
         finally:
             self.loss.train(training)
+        return self._weighted(outputs, everything, classification, regression)
+
+    @torch.no_grad()
+    def _weighted(
+        self, outputs: Outputs, sample: Sample, classification: Tensor, regression: Tensor
+    ) -> CandidateLosses:
+        """What the slots cost, with the loss's weights, detached."""
+        classification, regression = classification.detach(), regression.detach()
+        if self.head.classify_positives_only and outputs.objectness is not None:
+            # Here the background is learnt by the objectness: without it every negative would look equally easy.
+            logits = full_precision(outputs.objectness)
+            objectness = binary_cross_entropy_with_logits(logits, sample.positive.to(logits.dtype), reduction="none")
+            classification = classification + objectness * sample.weight
         return CandidateLosses(
-            classification.detach() * self.loss.classification_weight, regression.detach() * self.loss.regression_weight
+            classification * self.loss.classification_weight, regression * self.loss.regression_weight
         )
 
     def _sample(

@@ -324,6 +324,7 @@ class Run:
             shadows=self.pieces.shadows,
             shadow_generator=streams.shadow,
             observers=[] if self.telemetry is None else [self.telemetry],
+            loss_observers=[] if self.telemetry is None else [self.telemetry.add_losses],
         )
         optimizer = build(self.config.optimizer, "optimizer")([p for p in model.parameters() if p.requires_grad])
         ema = None

@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from harness.analysis.bins import AVAILABLE, CANDIDATE_QUANTITIES, EDGES, KINDS, OBJECT_KINDS, SAMPLED
 from harness.boxes import area
 from harness.criterion import Selection
-from harness.types import IGNORED
+from harness.types import IGNORED, CandidateLosses
 
 # What a candidate is: 0 ignored or padded, 1 negative, 2 positive; 3 more where it is a joined ground-truth box.
 CODES = 6
@@ -45,6 +45,8 @@ class StageCounter:
         size = len(populations)
         self.counts = {
             "candidates": torch.zeros(size, len(quantities), CODES * WIDTH, dtype=torch.long),
+            # Of what was sampled, where no candidate's is known.
+            "losses": torch.zeros(CODES * WIDTH, dtype=torch.long),
             "per_image": torch.zeros(size, len(KINDS), len(EDGES["per_image"]) + 1, dtype=torch.long),
             "per_object": torch.zeros(size, len(OBJECT_KINDS), len(EDGES["per_object"]) + 1, dtype=torch.long),
         }
@@ -88,6 +90,17 @@ class StageCounter:
                 taken = by_image.gather(2, sample.index.expand(len(cells), -1, -1)).flatten(1)
             row.scatter_add_(1, taken, sample.used.long().view(1, -1).expand(taken.shape))
         self.images += len(valid)
+
+    def add_losses(self, selection: Selection, losses: CandidateLosses) -> None:
+        """Counts the classification losses of the slots of a selection; waits for nothing."""
+        sample, is_truth = selection.sample, selection.candidates.is_truth
+        used = sample.used.long()
+        code = used + sample.positive  # 1 negative, 2 positive
+        if is_truth is not None:
+            code.add_(sample.take(is_truth), alpha=TRUTH_CODES)
+        values = losses.classification.float().flatten()
+        cells = torch.searchsorted(self._loss_edges, values, right=True).add_(code.flatten(), alpha=WIDTH)
+        self.counts["losses"].scatter_add_(0, cells, used.flatten())
 
     def _make_room(self, matchable: Tensor) -> tuple[int, int]:
         """The place of the first image of a selection with ``matchable (B, G)``, and the objects that fit an image."""
@@ -145,7 +158,7 @@ class StageCounter:
         for row, quantity in zip(edges, self.quantities, strict=True):
             own = EDGES[quantity]
             row[: len(own)] = own.square() if quantity == "size" else own  # areas against squares save the root
-        self._edges = edges.to(device)
+        self._edges, self._loss_edges = edges.to(device), EDGES["loss"].to(device)
         self._count_edges = {name: EDGES[name].to(device) for name in ("per_image", "per_object")}
         self._one = torch.ones((), dtype=torch.long, device=device)
 
@@ -168,6 +181,10 @@ class StageCounter:
             for quantity, rows in zip(self.quantities, table[number], strict=True):
                 for kind in KINDS:
                     histograms[f"{quantity}/{population}/{kind}"] = _cut(rows[ROW_OF_KIND[kind]].sum(0), quantity)
+            if population == SAMPLED and "loss" not in self.quantities:
+                for kind in KINDS:
+                    rows = host["losses"].reshape(CODES, WIDTH)[ROW_OF_KIND[kind]]
+                    histograms[f"loss/{population}/{kind}"] = _cut(rows.sum(0), "loss")
             for quantity, kinds in (("per_image", KINDS), ("per_object", OBJECT_KINDS)):
                 for kind, row in zip(kinds, host[quantity][number], strict=True):
                     histograms[f"{quantity}/{population}/{kind}"] = row

@@ -19,6 +19,7 @@ from harness.analysis.bins import COUNTS, EDGES
 from harness.analysis.stage_counter import Histogram, StageCounter
 from harness.criterion import Selection
 from harness.records import whole
+from harness.types import CandidateLosses
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,11 @@ class SamplingTelemetry:
     """Accumulates every selection; :meth:`close_window` brings one window to the host.
 
     Populations are ``available`` (positive or negative, not padded), ``sampled`` and each shadow sampler by its name.
-    Quantities are ``iou``, ``size``, ``level`` and ``loss`` (where the stage knows them) of the candidates,
-    ``per_image`` the number of candidates of an image and ``per_object`` that of positives of an object. Kinds are
-    ``positive``, ``negative`` and ``truth`` (a ground-truth box that joined the proposals is counted there and not
-    among the positives); an object's are ``positive`` and ``with_truth``.
+    Quantities are ``iou``, ``size``, ``level`` (where a stage has levels) and ``loss`` (that of the classes) of the
+    candidates, ``per_image`` the number of candidates of an image and ``per_object`` that of positives of an object.
+    Where no sampler needs the loss of every candidate, that of ``sampled`` alone is known, from :meth:`add_losses`.
+    Kinds are ``positive``, ``negative`` and ``truth`` (a ground-truth box that joined the proposals is counted there
+    and not among the positives); an object's are ``positive`` and ``with_truth``.
     """
 
     def __init__(self) -> None:
@@ -51,6 +53,12 @@ class SamplingTelemetry:
         if stage not in self._stages:
             self._stages[stage] = StageCounter.of(selection)
         self._stages[stage].add(selection)
+
+    @torch.no_grad()
+    def add_losses(self, stage: str, selection: Selection, losses: CandidateLosses) -> None:
+        """Adds the losses of what was sampled, where those of all candidates were not known; waits for nothing."""
+        if selection.losses is None:
+            self._stages[stage].add_losses(selection, losses)
 
     def close_window(self, iteration: int) -> Window:
         """Reads and clears what was accumulated since the last call: the one place that waits for the device."""

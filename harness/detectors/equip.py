@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from harness.compatibility import IncompatibleError, refusals
-from harness.criterion import Criterion, Observer, Trio
+from harness.criterion import Criterion, LossObserver, Observer, Trio
 from harness.detectors import cascade, fcos, retinanet, ssd, two_stage, yolox
 from harness.heads import Head
 from harness.losses.pair import Loss
@@ -67,6 +67,7 @@ def equip(
     shadows: Mapping[str, Sampler] | None = None,
     shadow_generator: torch.Generator | None = None,
     observers: Sequence[Observer] = (),
+    loss_observers: Sequence[LossObserver] = (),
 ) -> M:
     """A twin of ``model`` that trains with the given pieces; what is not given stays the detector's own.
 
@@ -85,6 +86,7 @@ def equip(
         shadows: samplers, by name, that choose on the root stage's candidates beside the real one and never train.
         shadow_generator: their stream.
         observers: called with (stage, selection) for every selection of every stage.
+        loss_observers: called with (stage, selection, losses of its slots), once these are known.
 
     Raises:
         TypeError: not a detector that the harness knows.
@@ -105,6 +107,7 @@ def equip(
             shadows=shadows if stage == family.ROOT else None,
             shadow_generator=shadow_generator,
             observers=observers,
+            loss_observers=loss_observers,
         )
         for stage, head in heads.items()
     }

@@ -311,6 +311,66 @@ def test_every_stage_of_a_real_detector_with_shadows(tmp_path: Path) -> None:
         assert_equal_to_loops(again, stage, recorder.seen[stage])
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_losses_of_what_was_sampled_are_counted_where_no_candidates_are_known(whole: bool) -> None:
+    telemetry, expected = SamplingTelemetry(), Counter[tuple[str, int]]()
+    for seed in range(3):
+        plain = random_selection(seed, losses=False)
+        selection = dataclasses.replace(plain, sample=plain.shadows["all"]) if whole else plain
+        sample, is_truth = selection.sample, selection.candidates.is_truth
+        assert is_truth is not None
+        values = 10 ** (torch.rand(sample.index.shape, generator=torch.Generator().manual_seed(seed)) * 8 - 5)
+        telemetry("roi", selection)
+        telemetry.add_losses("roi", selection, CandidateLosses(values, torch.zeros_like(values)))
+        for image in range(len(values)):
+            for slot in range(values.shape[1]):
+                if sample.weight[image, slot] > 0:
+                    joined = bool(is_truth[image, int(sample.index[image, slot])])
+                    kind = "truth" if joined else "positive" if sample.positive[image, slot] else "negative"
+                    expected[kind, bin_of("loss", float(values[image, slot]))] += 1
+    histograms = telemetry.close_window(1).histograms
+    found = Counter(
+        {
+            (kind, i): int(number)
+            for kind in ("positive", "negative", "truth")
+            for i, number in enumerate(histograms[f"roi/loss/sampled/{kind}"])
+        }
+    )
+    assert +found == expected
+    assert "roi/loss/available/negative" not in histograms
+    assert telemetry.close_window(2).histograms["roi/loss/sampled/negative"].sum() == 0
+
+
+def test_losses_of_all_candidates_are_not_counted_twice() -> None:
+    telemetry, selection = SamplingTelemetry(), random_selection(0)
+    telemetry("roi", selection)
+    telemetry.add_losses("roi", selection, CandidateLosses(selection.sample.weight, selection.sample.weight))
+    assert_equal_to_loops(telemetry, "roi", [selection])
+
+
+def test_losses_of_a_real_detector_are_those_that_train(tmp_path: Path) -> None:
+    splits = shapes(num_train=2, num_val=1, cache_dir=str(tmp_path))
+    telemetry, seen = SamplingTelemetry(), {}
+    model = equip(
+        tiny_rcnn(num_classes=len(splits.classes) + 1),
+        observers=[telemetry],
+        loss_observers=[
+            telemetry.add_losses,
+            lambda stage, selection, losses: seen.update({stage: (selection, losses)}),
+        ],
+    ).train()
+    batch = [splits.train[i] for i in range(2)]
+    trained = model([image / 255 for image, _ in batch], [target for _, target in batch])
+    histograms = telemetry.close_window(1).histograms
+    for stage, name in (("rpn", "loss_objectness"), ("roi", "loss_classifier")):
+        selection, losses = seen[stage]
+        assert not losses.classification.requires_grad
+        used = selection.sample.used
+        assert float(losses.classification[used].mean()) == pytest.approx(float(trained[name].detach()), rel=1e-5)
+        counted = sum(histograms[f"{stage}/loss/sampled/{kind}"] for kind in ("positive", "negative", "truth"))
+        assert counted.sum() == used.sum()
+
+
 def test_no_operation_depends_on_values() -> None:
     """Such an operation would make a GPU wait; tensors without values cannot be asked for them."""
     selection = random_selection(0)
@@ -328,6 +388,9 @@ def test_no_operation_depends_on_values() -> None:
             return value
 
         telemetry("roi", fake(selection))  # type: ignore[arg-type]
+        slots = fake(torch.ones_like(selection.sample.weight))
+        without = dataclasses.replace(fake(selection), losses=None)  # type: ignore[type-var]
+        telemetry.add_losses("roi", without, CandidateLosses(slots, slots))  # type: ignore[arg-type]
         with pytest.raises(DataDependentOutputException):
             selection.sample.weight.new_ones(()).item()
 
@@ -341,6 +404,7 @@ def trained(observed: bool, shadows: list[str], sampler: str, splits: Splits) ->
     """Weights, buffers and losses after two steps."""
     known = {"ohem": OHEMSampler(32, 0.25), "iou_balanced": IoUBalancedSampler(32, 0.25)}
     torch.manual_seed(0)
+    telemetry = SamplingTelemetry()
     model = tiny_rcnn(num_classes=7)
     model.roi_heads.box_head = head_with_state()
     model = equip(
@@ -349,7 +413,8 @@ def trained(observed: bool, shadows: list[str], sampler: str, splits: Splits) ->
         generator=torch.Generator().manual_seed(1),
         shadows={name: known[name] for name in shadows},
         shadow_generator=torch.Generator().manual_seed(2),
-        observers=[SamplingTelemetry()] if observed else [],
+        observers=[telemetry] if observed else [],
+        loss_observers=[telemetry.add_losses] if observed else [],
     ).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     totals = []
