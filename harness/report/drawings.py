@@ -16,12 +16,14 @@ from harness.report.comparison import COSTS, Row, Section
 from harness.report.frame import RunTable
 from harness.report.histories import curves_of
 from harness.report.plots import charts, iou
+from harness.report.plots.candidates import Line, candidate_panels
 from harness.report.plots.effect import effect_plot
 from harness.report.plots.panel import NUM_COLOURS, colour, legend, panels
 from harness.report.sampling import Sampling, sampling_of
 
 _EVALUATED = ("map", "map50", "map75")
 MOST_CLASSES = 24
+CANDIDATES = "Loss, size and level of the candidates, and how many an image and an object has"
 SEEDS_READ = 5  # runs of a method whose histograms and curves of precision are read: 1,000 runs must not take minutes
 
 
@@ -35,6 +37,7 @@ class Drawings:
     cost: str
     curves: str
     sampling: str
+    candidates: str
     shadows: str
     tide: str
     precision: str
@@ -60,6 +63,7 @@ def drawings_of(table: RunTable, section: Section) -> Drawings:
         cost=panels(charts.cost_panels(section, rows, _costs(table, section, rows))),
         curves=_curves(table, rows),
         sampling=_sampling(rows, found),
+        candidates=_candidates(rows, found),
         shadows=_shadows(rows, found),
         tide=panels(charts.tide_panels([_tide(table, row) for row in rows], [row.label for row in rows])),
         precision=_precision(table, rows, notes),
@@ -115,9 +119,8 @@ def _samplings(table: RunTable, rows: Sequence[Row]) -> tuple[list[Sampling | No
 
 
 def _sampling(rows: Sequence[Row], found: Sequence[Sampling | None]) -> str:
-    stages = list(dict.fromkeys(stage for one in found if one is not None for stage in one.stages))
     out = []
-    for stage in stages:
+    for stage in _stages(found):
         here = [(i, one) for i, one in enumerate(found) if one is not None and stage in one.stages]
         names = {i: rows[i].label for i, _ in here}
         out.append(f"<h4>Stage {escape(stage)}: negatives</h4>")
@@ -129,6 +132,23 @@ def _sampling(rows: Sequence[Row], found: Sequence[Sampling | None]) -> str:
             moving = [iou.over_time_panel(names[i], one, stage, "sampled") for i, one in here]
             out.append(panels([iou.easy_over_time_panel(stage, found), *moving]))
     return "".join(out)
+
+
+def _candidates(rows: Sequence[Row], found: Sequence[Sampling | None]) -> str:
+    """Loss, size, level and numbers of what each method sampled, and of what the first one could have."""
+    out = []
+    for stage in _stages(found):
+        here = [(i, one) for i, one in enumerate(found) if one is not None and stage in one.stages]
+        first, baseline = here[0]
+        offered = Line(baseline, "available", "outline dotted", f"available to {rows[first].label}")
+        taken = [Line(one, "sampled", colour(i), rows[i].label) for i, one in here]
+        drawn = panels(candidate_panels(stage, [offered, *taken]))
+        out.append(f"<h4>Stage {escape(stage)}</h4>{drawn}" if drawn else "")
+    return "".join(out)
+
+
+def _stages(found: Sequence[Sampling | None]) -> list[str]:
+    return list(dict.fromkeys(stage for one in found if one is not None for stage in one.stages))
 
 
 def _shadows(rows: Sequence[Row], found: Sequence[Sampling | None]) -> str:
@@ -148,6 +168,12 @@ def _shadows(rows: Sequence[Row], found: Sequence[Sampling | None]) -> str:
                 for panel in (iou.negative_panel, iou.positive_panel):
                     drawn = (panel(t, one, stage, p, s) for (p, t), s in zip(names, [colour(i), *styles], strict=True))
                     out.append(panels(drawn))
+                taken = [Line(one, p, s, t) for (p, t), s in zip(names, [colour(i), *styles], strict=True)]
+                inside = panels(
+                    candidate_panels(stage, [Line(one, "available", "outline dotted", "available"), *taken])
+                )
+                key = legend([(line.style, line.name) for line in taken])
+                out.append(f"<details><summary>{CANDIDATES}</summary>{key}{inside}</details>" if inside else "")
                 if len(one.iterations) > 1:
                     out.append(_band_legend() + panels(iou.over_time_panel(t, one, stage, p) for p, t in names))
     return "".join(out)

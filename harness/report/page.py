@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from harness.report.build import Judged, Report
 from harness.report.decomposition import Decomposition
-from harness.report.drawings import Drawings, drawings_of
+from harness.report.drawings import CANDIDATES, Drawings, drawings_of
 from harness.report.markup import html_table
 from harness.report.provenance import commands, facts_table
 from harness.report.summary import method_text, noise_text
@@ -32,6 +32,10 @@ _LOSS_NOTE = (
 _IOU_NOTE = (
     "Bars: what the sampler took. Line: what it could have taken. Each adds up to 1. Negatives below IoU 0.05 hardly "
     "touch an object; Libra R-CNN calls them easy."
+)
+_CANDIDATES_NOTE = (
+    "A line a method: what it sampled; dotted: what the first one could have taken. Ground-truth boxes that joined the "
+    "proposals are left out, but for the positives of an object."
 )
 _TIDE_NOTE = (
     "Each error type, and the AP (at IoU 0.5) that would be gained if it alone were repaired (TIDE). Whiskers: ± sd."
@@ -97,7 +101,10 @@ def _plots(report: Report, judged: Judged, drawn: Drawings) -> str:
             _part("Learning curves", _keyed(key, drawn.curves), _LOSS_NOTE),
             _part(
                 "What was sampled",
-                drawn.sampling and drawn.sampling + _folded("In numbers", sampled),
+                drawn.sampling
+                and drawn.sampling
+                + _opened(CANDIDATES, drawn.candidates and f"{_said(_CANDIDATES_NOTE)}{key}{drawn.candidates}")
+                + _folded("In numbers", sampled),
                 _IOU_NOTE,
             ),
             _part("Shadow samplers", drawn.shadows, "Recorded on the very same candidates; they did not train."),
@@ -135,15 +142,23 @@ def _ending(report: Report) -> str:
 
 
 def _part(title: str, content: str, note: str) -> str:
-    return f'<h3>{escape(title)}</h3><p class="note">{escape(note)}</p>{content}' if content else ""
+    return f"<h3>{escape(title)}</h3>{_said(note)}{content}" if content else ""
 
 
 def _keyed(key: str, content: str) -> str:
     return key + content if content else ""
 
 
+def _opened(title: str, inside: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{inside}</details>" if inside else ""
+
+
+def _said(note: str) -> str:
+    return f'<p class="note">{escape(note)}</p>'
+
+
 def _folded(title: str, table: Table | None) -> str:
-    return f"<details><summary>{escape(title)}</summary>{html_table(table)}</details>" if table is not None else ""
+    return _opened(title, html_table(table)) if table is not None else ""
 
 
 def _listed(title: str, table: Table | None) -> str:

@@ -1,27 +1,35 @@
-"""What the samplers took: the IoU histograms of ``sampling.npz``, summed over a method's runs."""
+"""What the samplers took: the histograms of ``sampling.npz``, summed over a method's runs."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Counts = NDArray[np.int64]
+Key = TypeVar("Key")
 EASY = 0.05  # Libra R-CNN's bound of easy negatives
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Counts by (stage, population, kind). Populations: available, sampled, and the names of shadow samplers."""
+    """Counts by stage, population and kind. Populations: available, sampled, and the names of shadow samplers."""
 
-    edges: NDArray[np.float64]  # inner edges of the IoU bins; one bin more than edges
+    edges_of: dict[str, NDArray[np.float64]]  # inner edges of a quantity's bins; one bin more than edges
     iterations: Counts  # (T,) end of each window
-    windows: dict[tuple[str, str, str], Counts]  # (T, bins), kind positive | negative | truth
+    windows: dict[tuple[str, str, str], Counts]  # IoU: (stage, population, positive | negative | truth) -> (T, bins)
+    others: dict[tuple[str, str, str, str], Counts]  # (stage, quantity, population, kind) -> (bins,), over all windows
     runs: int
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Those of the IoU."""
+        return self.edges_of["iou"]
 
     @property
     def stages(self) -> list[str]:
@@ -35,6 +43,10 @@ class Sampling:
     def total(self, stage: str, population: str, kind: str) -> Counts:
         """(bins,) over all windows."""
         return np.asarray(self.windows[stage, population, kind].sum(0))
+
+    def histogram(self, stage: str, quantity: str, population: str, kind: str) -> Counts | None:
+        """(bins,) of a quantity other than the IoU over all windows; None where it was not recorded."""
+        return self.others.get((stage, quantity, population, kind))
 
     def easy_share(self, stage: str, population: str) -> float:
         """Share of a population's negatives with IoU below 0.05; NaN without negatives."""
@@ -71,27 +83,50 @@ def sampling_of(paths: Sequence[Path]) -> tuple[Sampling | None, list[str]]:
 def _read(path: Path) -> Sampling:
     with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
         iterations = file["iterations"]
-        windows = {}
+        edges = {
+            name.removeprefix("edges/"): file[name].astype(np.float64)
+            for name in file.files
+            if name.startswith("edges/")
+        }
+        windows, others = {}, {}
         for name in file.files:
-            stage, _, rest = name.rpartition("/iou/")
-            if stage and rest.count("/") == 1:
-                population, kind = rest.split("/")
-                counts = file[name]
+            if name.count("/") != 3:
+                continue
+            stage, quantity, population, kind = name.split("/")
+            counts = file[name]
+            if quantity == "iou":
                 # A stage that was seen late has no rows for the first windows.
                 late = np.zeros((len(iterations) - len(counts), counts.shape[1]), np.int64)
                 windows[stage, population, kind] = np.concatenate([late, counts])
-        return Sampling(file["edges/iou"].astype(np.float64), iterations, windows, 1)
+            elif counts.shape[1] == len(edges[quantity]) + 1:
+                others[stage, quantity, population, kind] = counts.sum(0)
+            else:
+                raise ValueError(f"{name} has {counts.shape[1]} bins, but {len(edges[quantity])} edges")
+        if "iou" not in edges:
+            raise KeyError("edges/iou")
+        return Sampling(edges, iterations, windows, others, 1)
 
 
 def _fits(one: Sampling, other: Sampling) -> bool:
     return (
-        one.edges.shape == other.edges.shape
-        and bool(np.allclose(one.edges, other.edges))
+        one.edges_of.keys() == other.edges_of.keys()
+        and all(edges.shape == other.edges_of[name].shape for name, edges in one.edges_of.items())
+        and all(np.allclose(edges, other.edges_of[name]) for name, edges in one.edges_of.items())
         and np.array_equal(one.iterations, other.iterations)
     )
 
 
 def _sum(one: Sampling, other: Sampling) -> Sampling:
-    keys = dict.fromkeys([*one.windows, *other.windows])
-    windows = {key: sum(part.windows[key] for part in (one, other) if key in part.windows) for key in keys}
-    return Sampling(one.edges, one.iterations, {k: np.asarray(v) for k, v in windows.items()}, one.runs + other.runs)
+    return Sampling(
+        edges_of=one.edges_of,
+        iterations=one.iterations,
+        windows=_added(one.windows, other.windows),
+        others=_added(one.others, other.others),
+        runs=one.runs + other.runs,
+    )
+
+
+def _added(one: Mapping[Key, Counts], other: Mapping[Key, Counts]) -> dict[Key, Counts]:
+    """Key by key; what only one of them has stays as it is."""
+    keys = dict.fromkeys([*one, *other])
+    return {key: np.asarray(sum(part[key] for part in (one, other) if key in part)) for key in keys}
