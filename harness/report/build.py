@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.report.across import Across, across_data_sets
 from harness.report.baselines import meets, parse_conditions
 from harness.report.comparison import Section, section_of
 from harness.report.contexts import contexts_of
@@ -45,6 +46,7 @@ class Report:
     table: RunTable
     options: Options
     judged: list[Judged]
+    across: list[Across]
 
 
 def build_report(folders: Sequence[Path], options: Options) -> Report:
@@ -56,7 +58,7 @@ def build_report(folders: Sequence[Path], options: Options) -> Report:
     table = read_table(folders)
     contexts = contexts_of(table)
     if not contexts:
-        return Report(table, options, [])
+        return Report(table, options, [], [])
     judged_by = metric(options.metric, table.frame)
     conditions = None if options.baseline is None else parse_conditions(options.baseline)
     if conditions is not None:
@@ -68,7 +70,8 @@ def build_report(folders: Sequence[Path], options: Options) -> Report:
         meets(table, row.method, conditions) for section in sections for row in section.rows
     ):
         raise ReportError(f"--baseline {options.baseline}: no method has these settings in all of its runs")
-    return Report(table, options, [_judge(table, section, judged_by) for section in sections])
+    judged = [_judge(table, section, judged_by) for section in sections]
+    return Report(table, options, judged, across_data_sets(table, sections))
 
 
 def _judge(table: RunTable, section: Section, by: Metric) -> Judged:

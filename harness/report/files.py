@@ -17,6 +17,7 @@ from harness.report.summary import method_text, noise_text
 from harness.report.tables import (
     Cell,
     Table,
+    across_table,
     class_table,
     left_out_table,
     main_table,
@@ -24,11 +25,13 @@ from harness.report.tables import (
     settings_table,
     stopped_table,
 )
-from harness.report.words import answer, decomposition_text, question
+from harness.report.words import ACROSS_NOTE, across_text, answer, decomposition_text, question
 
 
 def write_report(report: Report, folder: Path, latex: bool = False) -> list[Path]:
     """``report.html``, ``report.md``, ``runs.csv``, ``summary.csv`` and on request ``report.tex``.
+
+    Where several data sets were compared also ``across.csv``.
 
     Raises:
         OSError: the folder cannot be written.
@@ -41,6 +44,8 @@ def write_report(report: Report, folder: Path, latex: bool = False) -> list[Path
         with whole(folder / name) as file:
             file.write(text)
     frames = {"runs.csv": varying_only(report.table), "summary.csv": summary_frame(report)}
+    if report.across:
+        frames["across.csv"] = across_frame(report)
     for name, frame in frames.items():
         with whole(folder / name) as file:
             frame.to_csv(file, index=False)
@@ -97,9 +102,36 @@ def summary_frame(report: Report) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def across_frame(report: Report) -> pd.DataFrame:
+    """One row a method and detector over several data sets, in full precision."""
+    return pd.DataFrame(
+        {
+            "detector": found.detector,
+            "method": row.label,
+            "baseline": row.baseline,
+            "metric": found.metric.column,
+            "data_sets": len(row.differences),
+            "pairs": row.pairs,
+            "gain_iqm": row.gain,
+            "gain_low": row.gain_interval[0],
+            "gain_high": row.gain_interval[1],
+            "probability_of_improvement": row.probability,
+            "probability_low": row.probability_interval[0],
+            "probability_high": row.probability_interval[1],
+            "ahead": row.ahead,
+        }
+        for found in report.across
+        for row in found.rows
+    )
+
+
 def markdown(report: Report) -> str:
     """Words and tables; the plots are on the page."""
     parts = ["# Report"]
+    for found in report.across:
+        told = "\n".join(f"- {line}" for line in across_text(found))
+        parts += [f"## {found.title}", told, markdown_table(across_table(found)), ACROSS_NOTE]
+        parts += [f"Note: {note}" for note in found.notes]
     for judged in report.judged:
         section = judged.section
         parts += [f"## {section.context.title}", question(section)]
@@ -107,8 +139,8 @@ def markdown(report: Report) -> str:
         parts += ["\n".join(f"- {line}" for line in said), markdown_table(main_table(section))]
         if len(section.rows) > 1 and section.baselines:
             parts.append(method_text(judged, report.options))
-        for found in judged.decomposition:
-            parts += [f"### What of {found.ohem} is hardness", "\n".join(f"- {s}" for s in decomposition_text(found))]
+        for part in judged.decomposition:
+            parts += [f"### What of {part.ohem} is hardness", "\n".join(f"- {s}" for s in decomposition_text(part))]
         notes = [*section.notes, *judged.noise.notes, *judged.warnings]
         parts += ["\n".join(f"- Note: {note}" for note in notes)] if notes else []
         for title, table in (

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
+from harness.report.across import Across
 from harness.report.build import Judged, Report
 from harness.report.decomposition import Decomposition
 from harness.report.drawings import CANDIDATES, Drawings, drawings_of
 from harness.report.markup import html_table
+from harness.report.plots.effect import improvement_plot
 from harness.report.provenance import commands, facts_table
 from harness.report.summary import method_text, noise_text
 from harness.report.tables import (
     Cell,
     Table,
+    across_table,
     class_table,
     left_out_table,
     main_table,
@@ -22,7 +25,7 @@ from harness.report.tables import (
     settings_table,
     stopped_table,
 )
-from harness.report.words import answer, decomposition_text, question
+from harness.report.words import ACROSS_NOTE, across_text, answer, decomposition_text, question
 
 _TAKEN_APART = 3
 _LOSS_NOTE = (
@@ -47,7 +50,7 @@ def page(report: Report) -> str:
     style, script = (
         files("harness.report").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
     )
-    sections = [_section(report, judged, i) for i, judged in enumerate(report.judged)]
+    sections = [*map(_together, report.across), *(_section(report, one, i) for i, one in enumerate(report.judged))]
     contents = "".join(
         f'<li><a href="#s{i}">{escape(judged.section.context.title)}</a></li>' for i, judged in enumerate(report.judged)
     )
@@ -65,6 +68,15 @@ def page(report: Report) -> str:
         f"<main>{''.join(sections)}{nothing}{_ending(report)}</main><script>{script}</script>"
     )
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def _together(found: Across) -> str:
+    said = "".join(f"<li>{escape(line)}</li>" for line in across_text(found))
+    notes = "".join(_said(f"Note: {note}") for note in found.notes)
+    return (
+        f'<section><h2>{escape(found.title)}</h2><ul class="answer">{said}</ul>{html_table(across_table(found))}'
+        f"{_said(ACROSS_NOTE)}{improvement_plot(found)}{_said('Dots: the data sets.')}{notes}</section>"
+    )
 
 
 def _section(report: Report, judged: Judged, index: int) -> str:

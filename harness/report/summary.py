@@ -6,12 +6,22 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.report.across import Across
 from harness.report.build import Judged, Options, Report, build_report
 from harness.report.folders import ReportError
 from harness.report.image_noise import LABEL
 from harness.report.markup import text_table
-from harness.report.tables import left_out_table, main_table, stopped_table
-from harness.report.words import TESTS, answer, baselines_text, decomposition_text, question, signed
+from harness.report.tables import across_table, left_out_table, main_table, stopped_table
+from harness.report.words import (
+    ACROSS_NOTE,
+    TESTS,
+    across_text,
+    answer,
+    baselines_text,
+    decomposition_text,
+    question,
+    signed,
+)
 
 _WIDE = ("p sign-flip", "images/s", "peak MB")  # a terminal has no room for them; the page has them
 _TAKEN_APART = 2
@@ -29,6 +39,7 @@ def print_summary(paths: Sequence[Path]) -> None:
 def text_of(report: Report) -> str:
     """All sections, failures and what was left out."""
     blocks = [section_text(judged, report.options) for judged in report.judged]
+    blocks += [_across_block(found) for found in report.across]
     if not report.judged:
         blocks.append("No run has a result yet.")
     for title, table in (
@@ -64,6 +75,11 @@ def section_text(judged: Judged, options: Options) -> str:
     if section.baselines and len(section.rows) > 1:
         lines.append(_wrapped(method_text(judged, options)))
     return "\n".join([*lines, *(_wrapped(f"Note: {note}") for note in notes)])
+
+
+def _across_block(found: Across) -> str:
+    said = [*across_text(found), ACROSS_NOTE, *(f"Note: {note}" for note in found.notes)]
+    return "\n".join([found.title, "", text_table(across_table(found)), "", *map(_wrapped, said)])
 
 
 def method_text(judged: Judged, options: Options) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.records import State
+from harness.report.across import Across
 from harness.report.comparison import Row, Section
 from harness.report.frame import CORE, RunTable
 from harness.report.methods import MISSING
-from harness.report.words import interval_text, number, p_text, signed
+from harness.report.words import interval_text, number, p_text, shares_text, signed
 
 _COSTS = {"train s": ("train_seconds", 0), "images/s": ("images_per_second", 1), "peak MB": ("peak_memory_mb", 0)}
 _SAMPLING = {
@@ -92,6 +93,35 @@ def _best(section: Section) -> tuple[int, ...]:
     sign = 1 if section.metric.higher_is_better else -1
     known = [(sign * row.mean, i) for i, row in enumerate(section.rows) if math.isfinite(row.mean)]
     return (max(known)[1],) if len(known) > 1 else ()
+
+
+def across_table(found: Across) -> Table:
+    """Gain and probability of improvement of each method over all data sets."""
+    name = found.metric.name
+    heads = [
+        "method",
+        "versus",
+        f"{name} gained",
+        "gained, 95 %",
+        "P(improvement)",
+        "P, 95 %",
+        "ahead on",
+        "paired seeds",
+    ]
+    body = [
+        [
+            Cell(row.label),
+            Cell(row.baseline),
+            Cell(signed(row.gain), row.gain),
+            Cell(interval_text(row.gain_interval), _known(row.gain_interval[0])),
+            Cell(f"{row.probability:.2f}", row.probability),
+            Cell(shares_text(row.probability_interval), _known(row.probability_interval[0])),
+            Cell(f"{row.ahead} of {len(row.differences)}", row.ahead),
+            _count(row.pairs),
+        ]
+        for row in found.rows
+    ]
+    return Table(heads, body)
 
 
 def sampling_table(table: RunTable, rows: Sequence[Row]) -> Table | None:

@@ -13,6 +13,14 @@ import yaml
 
 from harness.records import Cost, Result, State
 
+EDGES = {
+    "iou": np.linspace(0.05, 0.95, 19),
+    "size": 2.0 ** np.arange(1, 11),
+    "level": np.arange(1, 8) - 0.5,
+    "loss": 10 ** np.linspace(-4, 1, 21),
+    "per_image": 2 ** np.arange(18),
+    "per_object": np.array([1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128]),
+}
 CLASSES = ("disc", "square", "star")
 TARGETS = {
     "random": "harness.samplers.random.RandomSampler",
@@ -133,7 +141,8 @@ def _log(rng: np.random.Generator, end: float) -> list[dict[str, float]]:
 
 
 def _sampling(rng: np.random.Generator, chosen: str, shadows: tuple[str, ...]) -> dict[str, np.ndarray]:
-    out: dict[str, np.ndarray] = {"iterations": np.arange(50, 2001, 50), "edges/iou": np.linspace(0.05, 0.95, 19)}
+    out: dict[str, np.ndarray] = {"iterations": np.arange(50, 2001, 50)}
+    out |= {f"edges/{name}": edges for name, edges in EDGES.items()}
     for stage, pool, taken in (("rpn", 577, 60), ("roi", 140, 57)):
         for population, name in (("available", "available"), ("sampled", chosen), *((s, s) for s in shadows)):
             total = pool if population == "available" else taken
@@ -148,6 +157,16 @@ def _sampling(rng: np.random.Generator, chosen: str, shadows: tuple[str, ...]) -
             truth = np.zeros((40, 20), np.int64)
             truth[:, -1] = 850 if stage == "roi" else 0
             out[f"{stage}/iou/{population}/truth"] = truth
+            for name, edges in EDGES.items():
+                # The loss of all candidates is known where some sampler asks for it.
+                if name == "iou" or (name == "loss" and population == "available"):
+                    continue
+                for kind in ("positive", "with_truth") if name == "per_object" else ("positive", "negative", "truth"):
+                    middle = len(edges) / 2 + (kind == "positive")
+                    shape = np.exp(-((np.arange(len(edges) + 1) - middle) ** 2) / 3)
+                    out[f"{stage}/{name}/{population}/{kind}"] = rng.poisson(
+                        np.broadcast_to(50 * shape, (40, len(shape)))
+                    )
             out[f"{stage}/{population}/counts"] = np.tile([200, 850, 9, 1600, total * 200], (40, 1))
     return out
 

@@ -1,14 +1,16 @@
 """What the plots are made of: curves over seeds, shares of histograms."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from harness.report.histories import curves_of
+from harness.report.plots.candidates import Line, candidate_panels
 from harness.report.plots.iou import easy_over_time_panel, negative_panel, over_time_panel, positive_panel
 from harness.report.plots.panel import Panel, spread, ticks
-from harness.report.sampling import sampling_of
+from harness.report.sampling import Sampling, sampling_of
 from tests.report.folders import write_arm, write_run
 
 
@@ -51,6 +53,64 @@ def test_shadows_are_populations_of_their_own(tmp_path):
     found, _ = sampling_of([write_run(tmp_path, "random", 0, shadows=("ohem",))])
     assert found.populations("roi") == ["available", "sampled", "ohem"]
     assert found.easy_share("roi", "ohem") < 0.5 < found.easy_share("roi", "sampled")
+
+
+def test_other_quantities_add_up_over_windows_and_runs(tmp_path):
+    runs = write_arm(tmp_path, "ohem", [0.4, 0.4], shadows=("random",))
+    both, _ = sampling_of(runs)
+    for place in ("roi/loss/random/negative", "rpn/level/available/positive", "roi/per_object/sampled/with_truth"):
+        expected = sum(np.load(run / "sampling.npz")[place].sum(0) for run in runs)
+        assert both.histogram(*place.split("/")).tolist() == expected.tolist()
+    assert both.histogram("roi", "loss", "available", "negative") is None
+
+
+def test_histograms_with_other_bins_than_edges_are_named(tmp_path):
+    run = write_run(tmp_path, "random", 0)
+    arrays = dict(np.load(run / "sampling.npz"))
+    np.savez(run / "sampling.npz", **{**arrays, "edges/size": arrays["edges/size"][1:]})
+    found, (note,) = sampling_of([run])
+    assert found is None
+    assert run.name in note
+
+
+def _sampled(edges, counts, quantity, kind):
+    return Sampling(
+        {"iou": np.array([0.05]), quantity: np.asarray(edges, float)},
+        np.array([50]),
+        {("roi", "sampled", "negative"): np.array([[1, 1]])},
+        {("roi", quantity, "sampled", kind): np.asarray(counts)},
+        1,
+    )
+
+
+def test_a_panel_draws_shares_of_the_bins_that_hold_something():
+    one = _sampled([2, 4, 8, 16, 32], [0, 0, 30, 10, 0, 0], "size", "negative")
+    two = _sampled([2, 4, 8, 16, 32], [0, 0, 0, 1, 1, 0], "size", "negative")
+    (drawn,) = candidate_panels("roi", [Line(one, "sampled", "c0", "one"), Line(two, "sampled", "c1", "two")])
+    assert ">box size of negatives<" in drawn
+    assert [f">{value}<" in drawn for value in (2, 4, 8, 16, 32)] == [False, True, True, True, True]
+    heights = [
+        [float(point.split(" ")[1]) for point in path[1:].split("L")]
+        for path in re.findall(r'class="line c\d" d="([^"]+)"', drawn)
+    ]
+    bottom = heights[0][0]
+    for found, shares in zip(heights, ([0.75, 0.25, 0], [0, 0.5, 0.5]), strict=True):
+        steps = [bottom - y for y in found[1:-1:2]]
+        assert steps == pytest.approx(
+            [share * steps[0 if shares[0] else 1] / max(shares) for share in shares], abs=0.11
+        )
+
+
+def test_round_bounds_are_named_and_single_levels_say_nothing():
+    loss = _sampled(10 ** np.linspace(-4, 1, 21), [0, *[1] * 20, 0], "loss", "positive")
+    (drawn,) = candidate_panels("roi", [Line(loss, "sampled", "c0", "one")])
+    ticks = re.findall(r'text-anchor="middle">([^<]+)<', drawn)
+    assert ticks[:6] == ["0.0001", "0.001", "0.01", "0.1", "1", "10"]
+    level = _sampled([0.5, 1.5], [9, 0, 0], "level", "positive")
+    assert list(candidate_panels("roi", [Line(level, "sampled", "c0", "one")])) == []
+    levels = _sampled([0.5, 1.5], [9, 1, 0], "level", "positive")
+    (drawn,) = candidate_panels("roi", [Line(levels, "sampled", "c0", "one")])
+    assert re.findall(r'text-anchor="middle">([^<]+)<', drawn)[:2] == ["0", "1"]
 
 
 def test_a_stage_that_came_late_has_empty_windows_first(tmp_path):

@@ -74,7 +74,8 @@ def test_markup_is_well_formed_and_complete(page):
     checked = _parsed(page)
     assert checked.open == []
     said = " ".join(checked.text)
-    for part in ("Differences", "Cost", "Learning curves", "What was sampled", "Shadow samplers", "Errors",
+    for part in ("Differences", "Cost", "Learning curves", "What was sampled", "Shadow samplers",
+                 "Loss, size and level of the candidates", "Errors",
                  "Precision and calibration", "Classes", "Failed or refused", "Left out", "Made with"):  # fmt: skip
         assert part in said
     assert checked.tags.count("svg") > 40

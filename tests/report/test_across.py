@@ -1,0 +1,107 @@
+"""Several data sets together: what is put together, what the numbers are, and what is not compared."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.report.__main__ import main
+from harness.report.build import Options, build_report
+from harness.report.folders import find_folders
+from harness.report.words import across_text
+from tests.report.folders import write_arm
+
+FIRST, SECOND, THIRD = "a" * 32, "b" * 32, "c" * 32
+
+
+def _across(root, **options):
+    return build_report(find_folders(root), Options(**options)).across
+
+
+@pytest.fixture
+def two_sets(tmp_path):
+    """The second data set is twice as hard, and random is ahead there."""
+    write_arm(tmp_path, "random", [0.40, 0.42, 0.41], fingerprint=FIRST)
+    write_arm(tmp_path, "ohem", [0.45, 0.46, 0.44], fingerprint=FIRST)
+    write_arm(tmp_path, "random", [0.20, 0.21, 0.22], fingerprint=SECOND, data__num_train=50)
+    write_arm(tmp_path, "ohem", [0.20, 0.20, 0.21], fingerprint=SECOND, data__num_train=50)
+    return tmp_path
+
+
+def test_gain_is_the_interquartile_mean_of_paired_differences(two_sets):
+    (found,) = _across(two_sets)
+    (row,) = found.rows
+    differences = sorted([0.05, 0.04, 0.03, 0.0, -0.01, -0.01])
+    assert row.gain == pytest.approx(np.mean(differences[1:5]))
+    assert row.differences == pytest.approx((0.04, -0.02 / 3))
+    assert row.pairs == 6
+    assert row.ahead == 1
+    low, high = row.gain_interval
+    assert low < row.gain < high
+
+
+def test_probability_of_improvement_counts_all_pairs_of_seeds(two_sets):
+    (found,) = _across(two_sets)
+    (row,) = found.rows
+    # On the second: .20 and .20 tie with one of three, .21 beats one and ties with one.
+    second = (0.5 + 0.5 + 1.5) / 9
+    assert row.probabilities == pytest.approx((1, second))
+    assert row.probability == pytest.approx((1 + second) / 2)
+    low, high = row.probability_interval
+    assert 0 <= low <= row.probability <= high <= 1
+    (said,) = across_text(found)
+    assert "ahead on 1 of 2 data sets" in said
+    assert f"probability {row.probability:.2f}" in said
+
+
+def test_less_is_better_for_errors(two_sets):
+    (found,) = _across(two_sets, metric="train_seconds")
+    (row,) = found.rows
+    assert row.gain > 20  # ohem's folders say 125 s, random's 100
+    assert row.probability == 0
+    assert row.ahead == 0
+    assert "it loses more often than not" in across_text(found)[0]
+
+
+def test_two_seeds_have_no_interval(tmp_path):
+    for fingerprint, number in ((FIRST, 10), (SECOND, 20)):
+        write_arm(tmp_path, "random", [0.40, 0.42], fingerprint=fingerprint, data__num_train=number)
+        write_arm(tmp_path, "ohem", [0.45, 0.46], fingerprint=fingerprint, data__num_train=number)
+    (found,) = _across(tmp_path)
+    assert all(map(math.isnan, (*found.rows[0].gain_interval, *found.rows[0].probability_interval)))
+    assert "no interval" in across_text(found)[0]
+    assert found.rows[0].probability == 1
+
+
+def test_one_data_set_other_detectors_and_lengths_are_not_put_together(tmp_path):
+    write_arm(tmp_path, "random", [0.40, 0.42, 0.41])
+    write_arm(tmp_path, "ohem", [0.40, 0.42, 0.43])
+    write_arm(tmp_path, "random", [0.40, 0.42, 0.41], run__iterations=500)
+    write_arm(tmp_path, "ohem", [0.40, 0.42, 0.43], run__iterations=500)
+    assert _across(tmp_path) == []
+    other = {"detector": "tiny_fcos"}
+    for chosen in ("random", "ohem"):
+        write_arm(tmp_path, chosen, [0.1, 0.2, 0.3], fingerprint=SECOND, data__num_train=50, choices=other)
+    assert _across(tmp_path) == []
+
+
+def test_a_method_that_some_data_set_lacks_is_named(two_sets):
+    write_arm(two_sets, "iou_balanced", [0.45, 0.46, 0.44], fingerprint=FIRST)
+    (found,) = _across(two_sets)
+    assert [row.label for row in found.rows] == ["ohem"]
+    assert "iou_balanced" in found.notes[0]
+
+
+def test_all_files_say_it(two_sets, capsys):
+    assert main([str(two_sets)]) == 0
+    said = capsys.readouterr().out
+    folder = two_sets / "report"
+    for text in (said, (folder / "report.md").read_text(), (folder / "report.html").read_text()):
+        assert "tiny_rcnn over 2 data sets" in text
+        assert "P(improvement)" in text
+    (row,) = pd.read_csv(folder / "across.csv").to_dict("records")
+    assert row["method"] == "ohem"
+    assert row["data_sets"] == 2
+    assert row["gain_low"] < row["gain_iqm"] < row["gain_high"]
+    assert "probability that a run beats one of the baseline" in (folder / "report.html").read_text()
