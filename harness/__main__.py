@@ -1,4 +1,4 @@
-"""``python -m harness``: compose the configuration, check it, run it. Floor 7; torch is imported only to train."""
+"""``python -m harness``: compose the configuration, check it, run it. Floor 8; torch is imported only to train."""
 
 from __future__ import annotations
 

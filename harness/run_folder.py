@@ -5,13 +5,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from harness.records import Result, State, Status, read_json, write_json
+from harness.records import Result, State, Status, read_json, whole, write_json
 
 # Keys of the configuration that cannot change the result of a run; all others are its identity.
 WITHOUT_EFFECT = (
@@ -28,6 +27,7 @@ WITHOUT_EFFECT = (
     "name",
     "mode",
 )
+SPEED_ONLY = "memory_bound"  # wherever it stands: the same result in other pieces
 
 
 def identity(config: Mapping[str, Any], data_fingerprint: str) -> str:
@@ -44,8 +44,15 @@ def identity(config: Mapping[str, Any], data_fingerprint: str) -> str:
         for parent in parents:
             node = node.get(parent) or {}
         node.pop(last, None)
-    text = json.dumps([kept, data_fingerprint], sort_keys=True)
+    text = json.dumps([_without(kept, SPEED_ONLY), data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _without(value: Any, key: str) -> Any:
+    """Plain containers without a key at any depth."""
+    if isinstance(value, dict):
+        return {name: _without(inner, key) for name, inner in value.items() if name != key}
+    return [_without(inner, key) for inner in value] if isinstance(value, list) else value
 
 
 class FolderBusyError(RuntimeError):
@@ -121,12 +128,9 @@ class MetricsLog:
     """``metrics.jsonl``, one line a logged step. A resumed run cuts off what lies behind its checkpoint."""
 
     def __init__(self, path: Path, resume_at: int = 0) -> None:
-        self._path = path
-        kept = [line for line in self.rows(path) if line["iteration"] <= resume_at]
-        write_text = "".join(json.dumps(row) + "\n" for row in kept)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(write_text, encoding="utf-8")
-        os.replace(temporary, path)
+        kept = [row for row in self.rows(path) if row["iteration"] <= resume_at]
+        with whole(path) as file:
+            file.writelines(json.dumps(row) + "\n" for row in kept)
         self._file = path.open("a", encoding="utf-8")
 
     @staticmethod

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from harness.check import matrix
+from harness.check_table import matrix
 from harness.records import State, read_json
 
 
@@ -40,12 +40,14 @@ def report_and_mirror(runs: list[Path], folder: Path, config: DictConfig) -> Non
     from harness.report.build import Options, build_report  # pandas is wanted at the end only
     from harness.report.files import write_report
     from harness.report.folders import ReportError
-    from harness.report.summary import print_summary
+    from harness.report.summary import text_of
     from harness.tracking import log_report
 
-    print_summary(runs)
     try:
-        write_report(build_report(runs, Options()), folder / "report")
-    except ReportError:
-        return  # print_summary said why
+        report = build_report(runs, Options())
+    except ReportError as error:
+        print(f"no table: {error}")
+        return
+    print(text_of(report))
+    write_report(report, folder / "report")
     log_report(OmegaConf.to_object(config.tracker), folder / "report", name=f"report-{folder.name}")  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "harness"
 
 FLOORS = {
+    "limits": 0,
     "types": 0,
     "records": 0,
     "config": 0,
@@ -30,10 +31,11 @@ FLOORS = {
     "pieces": 5,
     "training": 5,
     "tracking": 5,
+    "training_run": 6,
     "runner": 6,
     "job": 7,
     "sweep": 7,
-    "check": 7,
+    "check_table": 7,
     "__main__": 8,
 }
 ASIDE = {"report", "inspect", "evaluate", "dashboard"}  # they read what runs left, or draw what a run would see
@@ -88,7 +90,7 @@ OWNERS = {
     "wandb_workspaces": {"dashboard"},
     "pandas": {"report"},
     "torchvision.models": {"detectors"},
-    "hydra": {"__main__", "sweep", "pieces", "config", "inspect", "check"},
+    "hydra": {"__main__", "sweep", "pieces", "config", "inspect"},
 }
 
 

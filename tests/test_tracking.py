@@ -295,20 +295,19 @@ def test_no_mirror_on_request(tmp_path: Path, splits: Splits) -> None:
 
 
 def test_the_report_is_an_artifact(tmp_path: Path) -> None:
-    from PIL import Image
-
     (tmp_path / "report.html").write_text("<p>report</p>")
     (tmp_path / "summary.csv").write_text("sampler,map\nohem,0.5\nrandom,0.4\n")
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "effect.png")
+    (tmp_path / "report.md").write_text("# Report\n")
     log_report(TrackerConfig(group="sweep"), tmp_path, "samplers")
     rows = read_back(tmp_path)
     (run,) = (row["run"] for row in rows if row["type"] == "run")
     assert (run["job_type"], run["run_group"], run["display_name"]) == ("report", "sweep", "samplers")
     artifacts = [row for row in rows if "artifact" in json.dumps(row["type"]) or "artifact" in json.dumps(row)[:200]]
     text = json.dumps(artifacts)
-    assert all(name in text for name in ("report.html", "summary.csv", "effect.png"))
+    assert all(name in text for name in ("report.html", "summary.csv", "report.md"))
     history = merged(rows, "history")
-    assert history["report/effect._type"] == "image-file"
+    page = sessions(tmp_path)[0] / "files" / history["report/page.path"]
+    assert page.read_text() == "<p>report</p>"
     table = json.loads((sessions(tmp_path)[0] / "files" / history["report/summary.path"]).read_text())
     assert table["columns"] == ["sampler", "map"]
     assert table["data"] == [["ohem", "0.5"], ["random", "0.4"]]

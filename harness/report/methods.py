@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from harness.report.contexts import Context, is_data
 from harness.report.folders import ReportError
 from harness.report.frame import RunTable, node_of
-from harness.run_folder import WITHOUT_EFFECT
+from harness.run_folder import SPEED_ONLY, WITHOUT_EFFECT
 
 PIECES = ("sampler", "assigner", "classification", "regression")
 # What a run was driven with, on which data and what was watched: no part of the method.
@@ -121,7 +121,7 @@ def _rank(leaf: str) -> int:
 def _aside(name: str) -> bool:
     if name in _CHOICES_ASIDE or is_data(name) or name == "run.iterations":
         return True
-    return any(name == key or name.startswith(f"{key}.") for key in _DRIVEN)
+    return name.endswith(f".{SPEED_ONLY}") or any(name == key or name.startswith(f"{key}.") for key in _DRIVEN)
 
 
 def _chosen(table: RunTable, columns: Sequence[str], group_by: Sequence[str]) -> set[str]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from pathlib import Path
 
 from harness.report.across import Across
-from harness.report.build import Judged, Options, Report, build_report
-from harness.report.folders import ReportError
+from harness.report.build import Judged, Options, Report
 from harness.report.image_noise import LABEL
 from harness.report.markup import text_table
 from harness.report.tables import across_table, left_out_table, main_table, stopped_table
@@ -26,14 +23,6 @@ from harness.report.words import (
 _WIDE = ("p sign-flip", "images/s", "peak MB")  # a terminal has no room for them; the page has them
 _TAKEN_APART = 2
 _SHOWN = 20  # lines of failures and of folders left out; the page has all
-
-
-def print_summary(paths: Sequence[Path]) -> None:
-    """Prints the table of the runs in ``paths``, one verdict a method; never raises for what lies in the folders."""
-    try:
-        print(text_of(build_report([Path(path) for path in paths], Options())))
-    except ReportError as error:
-        print(f"no table: {error}")
 
 
 def text_of(report: Report) -> str:

@@ -62,30 +62,29 @@ def open_tracker(
         _close(run, exit_code)
 
 
-def log_report(settings: TrackerConfig, folder: Path, name: str, group: str | None = None) -> None:
-    """Mirrors a report as a run of its own: its files as one artifact, ``summary.csv`` as a table, PNGs as images.
+def log_report(settings: TrackerConfig, folder: Path, name: str) -> None:
+    """Mirrors a report as a run of its own: its files as one artifact, its frames as tables, its page to be looked at.
 
     Args:
         settings: of the sweep; ``kind: none`` does nothing.
         folder: of the report; the W&B run stands beside its files, in ``wandb``.
         name: of the run and of its artifact.
-        group: of the run; ``None`` takes the settings' own.
     """
     if settings.kind == "none":
         return
     import wandb
 
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    run = _open(settings, folder, name=name, group=group or settings.group, job_type="report", tags=list(settings.tags))
+    run = _open(settings, folder, name=name, group=settings.group, job_type="report", tags=list(settings.tags))
     if run is None:
         return
     exit_code = FAILED
     try:
-        values: dict[str, Any] = {
-            f"report/{path.stem}": wandb.Image(str(path)) for path in files if path.suffix == ".png"
-        }
+        values: dict[str, Any] = {}
         for path in files:
-            if path.name in ("summary.csv", "runs.csv"):
+            if path.suffix == ".html":
+                values[f"{path.stem}/page"] = wandb.Html(os.fspath(path), inject=False)
+            elif path.suffix == ".csv":
                 with path.open(encoding="utf-8", newline="") as file:
                     rows = list(csv.reader(file))
                 values[f"report/{path.stem}"] = wandb.Table(columns=[*rows[0]], data=[*rows[1:]])

@@ -34,9 +34,9 @@ class WandbTracker:
         self._broken = False
 
     def log(self, iteration: int, values: Mapping[str, float | None]) -> None:
-        """Scalars under their names."""
+        """Scalars: ``eval/...`` under their names, ``lr`` and losses as ``train/lr`` and ``train/loss/<name>``."""
         with self._kept_from_the_run():
-            self._send(iteration, {name: value for name, value in values.items() if value is not None})
+            self._send(iteration, {scalar_key(name): value for name, value in values.items() if value is not None})
 
     def log_sampling(self, iteration: int, window: Window) -> None:
         """``sample_<quantity>/<stage>/<population>/<kind>`` histograms and ``sampling/...`` numbers an image."""
@@ -86,6 +86,13 @@ class WandbTracker:
             log.warning(
                 "the W&B mirror of this run ends here (%s: %s); its folder misses nothing", type(error).__name__, reason
             )
+
+
+def scalar_key(name: str) -> str:
+    """What a scalar of ``metrics.jsonl`` is called here."""
+    if "/" in name:
+        return name
+    return "train/lr" if name == "lr" else f"train/loss/{name.removeprefix('loss_')}"
 
 
 def sampling_values(window: Window) -> dict[str, Any]:

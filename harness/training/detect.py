@@ -31,12 +31,12 @@ def detect(model: nn.Module, batches: Iterable[Batch], device: torch.device, pre
                 outputs = model(to_device((images, []), device)[0])
             for target, output in zip(targets, outputs, strict=True):
                 boxes = output["boxes"].float().cpu()
-                corners = torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), 1).tolist()
+                xywh = torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), 1).tolist()
                 scores, labels = output["scores"].float().tolist(), output["labels"].tolist()
                 image_id = int(target["image_id"])
                 rows += [
                     {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
-                    for box, score, label in zip(corners, scores, labels, strict=True)
+                    for box, score, label in zip(xywh, scores, labels, strict=True)
                 ]
     finally:
         model.train(training)

@@ -50,7 +50,7 @@ class Mines(Protocol):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class MiningPlan:
     """When the training set is mined, and what counts."""
 
     every_epochs: float  # of training in a round, above 0
@@ -59,7 +59,7 @@ class Schedule:
     max_per_image: int  # of a round
 
     @classmethod
-    def of(cls, samplers: Iterable[object]) -> Schedule | None:
+    def of(cls, samplers: Iterable[object]) -> MiningPlan | None:
         """What the samplers of all stages ask for; ``None`` where none does.
 
         Raises:
@@ -78,7 +78,7 @@ class Mining:
     """The rounds of one run.
 
     Args:
-        schedule: ``None``: the training is one round, and nothing is ever mined.
+        plan: ``None``: the training is one round, and nothing is ever mined.
         dataset: the training images.
         folder: where the files of the rounds are.
         iterations: of the whole training.
@@ -86,15 +86,15 @@ class Mining:
     """
 
     def __init__(
-        self, schedule: Schedule | None, dataset: DetectionDataset, folder: Path, *, iterations: int, batch_size: int
+        self, plan: MiningPlan | None, dataset: DetectionDataset, folder: Path, *, iterations: int, batch_size: int
     ) -> None:
-        self.schedule = schedule
+        self.plan = plan
         self.folder = folder
         self.found: list[list[Row]] = []  # by round
         self._plain = dataset
         self.stops: list[int] = []  # iterations after which the training set is mined, the end of training excluded
-        if schedule is not None:
-            every = max(1, round(schedule.every_epochs * len(dataset) / batch_size))
+        if plan is not None:
+            every = max(1, round(plan.every_epochs * len(dataset) / batch_size))
             self.stops = list(range(every, iterations, every))
             if not self.stops:
                 log.warning("nothing is mined: a round takes %d iterations, the training has %d", every, iterations)
@@ -118,26 +118,26 @@ class Mining:
 
     def add(self, iteration: int, detections: Iterable[Row]) -> None:
         """Stores what is false among ``detections`` of the training images, after ``iteration`` iterations."""
-        assert self.schedule is not None
-        schedule = self.schedule
+        assert self.plan is not None
+        plan = self.plan
         rows = false_positives(
             self._plain.annotations,
             detections,
-            score_thr=schedule.score_thr,
-            max_iou=schedule.max_iou,
-            max_per_image=schedule.max_per_image,
+            score_thr=plan.score_thr,
+            max_iou=plan.max_iou,
+            max_per_image=plan.max_per_image,
             stored=[row for rows in self.found for row in rows],
         )
         self.found.append(rows)
         number = len(self.found)
         self.folder.mkdir(exist_ok=True)
-        record = {"round": number, "iteration": iteration, "parameters": asdict(schedule), "detections": rows}
+        record = {"round": number, "iteration": iteration, "parameters": asdict(plan), "detections": rows}
         write_json(self._file(number), record, indent=None)
         log.info("mining round %d after %d iterations: %d new false positives", number, iteration, len(rows))
 
     def summary(self) -> dict[str, Any]:
         """For the run's result: the boxes that each round found; empty for a run that does not mine."""
-        return {} if self.schedule is None else {"mined_boxes": [len(rows) for rows in self.found]}
+        return {} if self.plan is None else {"mined_boxes": [len(rows) for rows in self.found]}
 
     def _file(self, number: int) -> Path:
         return self.folder / f"round_{number}.json"

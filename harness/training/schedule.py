@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from harness.config import ScheduleConfig
 
-def factor(
-    iteration: int,
-    total: int,
-    *,
-    kind: str,
-    warmup_fraction: float,
-    final_factor: float,
-    milestones: Sequence[float],
-    gamma: float,
-) -> float:
+
+def lr_factor(iteration: int, total: int, schedule: ScheduleConfig) -> float:
     """The factor of the base rate at ``iteration`` of ``total``; the first step of a warm-up is already above 0."""
-    warmup = round(warmup_fraction * total)
+    warmup = round(schedule.warmup_fraction * total)
     if iteration < warmup:
         return (iteration + 1) / (warmup + 1)
-    if kind == "cosine":
+    if schedule.kind == "cosine":
+        final = schedule.final_factor
         progress = (iteration - warmup) / max(1, total - warmup)
-        return final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    if kind == "multistep":
-        return gamma ** sum(iteration >= share * total for share in milestones)
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    if schedule.kind == "multistep":
+        passed = sum(iteration >= share * total for share in schedule.milestones)
+        return float(schedule.gamma**passed)
     return 1.0
 
 
-def learning_rate(optimizer: Optimizer, total: int, **options: object) -> LambdaLR:
-    """torch's own scheduler around :func:`factor`."""
-    return LambdaLR(optimizer, lambda iteration: factor(iteration, total, **options))  # type: ignore[arg-type]
+def lr_scheduler(optimizer: Optimizer, total: int, schedule: ScheduleConfig) -> LambdaLR:
+    """torch's own scheduler around :func:`lr_factor`."""
+    return LambdaLR(optimizer, lambda iteration: lr_factor(iteration, total, schedule))

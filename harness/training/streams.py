@@ -9,7 +9,7 @@ import torch
 
 
 class Streams:
-    """Four streams that share nothing but the seed.
+    """Five streams that share nothing but the seed.
 
     ``weights`` seeds torch's global generator while the model is built, ``steps`` seeds it for the training steps
     (dropout), ``data`` seeds the order and the augmentation, ``sampling`` is the samplers' noise and ``shadow`` that of

@@ -6,11 +6,15 @@ import sys
 import time
 
 import pytest
+from omegaconf import OmegaConf
 
+from harness.config import TrackerConfig
 from harness.records import State
 from harness.report.__main__ import main
-from harness.report.summary import print_summary
+from harness.sweep import report_and_mirror
 from tests.report.folders import write_arm, write_run
+
+UNTRACKED = OmegaConf.structured({"tracker": TrackerConfig(kind="none")})
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,7 @@ def test_the_end_of_a_sweep_prints_its_own_runs_only(tmp_path, capsys):
     ours += write_arm(tmp_path, "ohem", [0.5, 0.51, 0.53], heavy=False)
     write_arm(tmp_path, "iou_balanced", [0.9], heavy=False)
     ours.append(write_run(tmp_path, "ohem", 7, state=State.FAILED, reason="nan", heavy=False))
-    print_summary(ours)
+    report_and_mirror(ours, tmp_path / "sweep", UNTRACKED)
     said = capsys.readouterr().out
     assert "ohem is better than random" in said
     assert "iou_balanced" not in said
@@ -70,7 +74,7 @@ def test_the_end_of_a_sweep_prints_its_own_runs_only(tmp_path, capsys):
 
 
 def test_the_end_of_a_sweep_survives_folders_that_are_gone(tmp_path, capsys):
-    print_summary([tmp_path / "gone"])
+    report_and_mirror([tmp_path / "gone"], tmp_path / "sweep", UNTRACKED)
     said = capsys.readouterr().out
     assert "No run has a result yet." in said
     assert "foreign" in said

@@ -37,7 +37,7 @@ from harness.samplers.offline_hard import OfflineHardSampler
 from harness.samplers.random import RandomSampler
 from harness.training import loop
 from harness.training.checkpoint import CheckpointError
-from harness.training.mining import Mining, Schedule, false_positives
+from harness.training.mining import Mining, MiningPlan, false_positives
 from tests.runs.conftest import Composed, Trained, outcome
 
 MINING = ("sampler=offline_hard", "sampler.score_thr=0.05", "sampler.max_per_image=6")
@@ -322,10 +322,10 @@ def test_two_stages_that_mine_differently_are_refused(composed: Composed) -> Non
         run(config, choices={}, sources=[str(schema.folder("conf"))])
     assert isinstance(stop.value.__cause__, Stopped)
     same = OfflineHardSampler(8, 0.5)
-    assert Schedule.of([same, OfflineHardSampler(64, 0.25), RandomSampler(8, 0.5)]) == Schedule(1.0, 0.2, 0.3, 20)
-    assert Schedule.of([RandomSampler(8, 0.5)]) is None
+    assert MiningPlan.of([same, OfflineHardSampler(64, 0.25), RandomSampler(8, 0.5)]) == MiningPlan(1.0, 0.2, 0.3, 20)
+    assert MiningPlan.of([RandomSampler(8, 0.5)]) is None
     with pytest.raises(ConfigError, match="must be equal"):
-        Schedule.of([same, OfflineHardSampler(8, 0.5, max_iou=0.2)])
+        MiningPlan.of([same, OfflineHardSampler(8, 0.5, max_iou=0.2)])
 
 
 def test_as_a_shadow_it_neither_mines_nor_changes_anything(trained: Trained) -> None:
@@ -379,10 +379,10 @@ class Sized:
 def test_rounds_that_the_checkpoint_knows_must_be_there(tmp_path: Path) -> None:
     dataset = DetectionDataset(annotated([], [], []), Sized(), ["a"])  # type: ignore[arg-type]
     settings: dict[str, Any] = {"iterations": 10, "batch_size": 1}
-    mining = Mining(Schedule(1.0, 0.5, 0.3, 5), dataset, tmp_path, **settings)
+    mining = Mining(MiningPlan(1.0, 0.5, 0.3, 5), dataset, tmp_path, **settings)
     assert mining.resume(0) == [3, 6, 9]
     mining.add(3, [row(11, [0, 0, 20, 20], 0.9)])
-    again = Mining(Schedule(1.0, 0.5, 0.3, 5), dataset, tmp_path, **settings)
+    again = Mining(MiningPlan(1.0, 0.5, 0.3, 5), dataset, tmp_path, **settings)
     assert again.resume(3) == [3, 6, 9]
     assert again.found == []
     assert again.resume(5) == [6, 9]

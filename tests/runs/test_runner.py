@@ -13,7 +13,7 @@ import torch
 from harness import config as schema
 from harness.records import State
 from harness.run_folder import MetricsLog, RunFolder, identity
-from harness.runner import Stopped, run
+from harness.runner import Stopped, check, run
 from tests.runs.conftest import Composed, Trained, outcome
 
 
@@ -67,9 +67,29 @@ def test_what_cannot_change_the_result_is_no_part_of_the_identity(composed: Comp
 
     base = named()
     assert named("run.num_workers=2", "tracker=offline", "run.log_every=3", "name=mine", "run.root=/elsewhere") == base
+    assert named("assigner=max_iou", "assigner.memory_bound=1000") == named("assigner=max_iou")
     for change in ("seed=1", "sampler=ohem", "run.threads=2", "optimizer.lr=0.1", "data.draw_seed=3"):
         assert named(change) != base
     assert named(data="y") != base
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("evaluator.max_dets=0", "evaluator"),
+        ("data.augment.p=2", "data.augment"),
+        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
+        ("schedule.kind=steps", "schedule.kind"),
+        ("sampler.num=0", "sampler.num"),
+        ("analysis.shadow=[nobody]", "analysis.shadow"),
+    ],
+)
+def test_whatever_needs_no_data_is_refused_without_it(override: str, says: str, composed: Composed) -> None:
+    config = composed(override)
+    with pytest.raises(Stopped) as stop:
+        check(config, [str(schema.folder("conf"))])
+    assert stop.value.state is State.REFUSED
+    assert stop.value.reason.startswith(says)
 
 
 @pytest.mark.parametrize("sampler", ["ohem", "iou_balanced", "all"])
