@@ -1,4 +1,4 @@
-"""Writes the parts of README.md that follow from the code: the tables of methods and the file tree.
+"""Writes what README.md and METHODS.md say of the code: the options, the tables of methods, the parts of the package.
 
 ``python -m tests.readme`` rewrites them in place; a test compares.
 """
@@ -9,8 +9,10 @@ import ast
 import re
 from pathlib import Path
 
+from tests.test_architecture import FLOORS
+
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "METHODS.md")
 GROUPS = {
     "assigner": "Assigners: who is positive for which object",
     "sampler": "Samplers: which of them train",
@@ -31,30 +33,47 @@ def said(path: Path) -> str:
     return " ".join(docstring.split("\n\n")[0].split()).rstrip(".")
 
 
+def options_of(group: str) -> list[Path]:
+    """The YAML files of a group of ``conf/``."""
+    return sorted((ROOT / "conf" / group).glob("*.yaml"))
+
+
+def options() -> str:
+    """One line per group of ``conf/`` with the names of its options."""
+    lines = [
+        f"- **{title.partition(':')[0]}** (`{group}=`): {', '.join(f'`{path.stem}`' for path in options_of(group))}"
+        for group, title in GROUPS.items()
+    ]
+    return "\n".join(lines)
+
+
 def methods() -> str:
-    """One table a group of ``conf/``, one line an option."""
+    """One table per group of ``conf/``, one line per option."""
     parts = []
     for group, title in GROUPS.items():
-        rows = [
-            f"| `{path.stem}` | {said(path).replace('|', '/')} |"
-            for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
-        ]
-        parts.append("\n".join([f"**{title}** (`{group}=`)", "", "| option | what it does |", "|---|---|", *rows]))
+        rows = [f"| `{path.stem}` | {said(path).replace('|', '/')} |" for path in options_of(group)]
+        parts.append("\n".join([f"## {title} (`{group}=`)", "", "| option | what it does |", "|---|---|", *rows]))
     return "\n\n".join(parts)
 
 
-def tree() -> str:
-    """One line a file of the package."""
-    files = sorted((ROOT / "harness").rglob("*.py"), key=lambda p: (p.parent, p.name))
-    lines = [f"{path.relative_to(ROOT)!s:<52} {said(path)}" for path in files if said(path)]
+def parts() -> str:
+    """One line per part of the package, from the lowest floor up; then what stands aside."""
+    package = ROOT / "harness"
+    found = {path.stem: path for path in package.glob("*.py") if path.stem != "__init__"}
+    found |= {path.parent.name: path for path in package.glob("*/__init__.py")}
+    lines = []
+    for name in sorted(found, key=lambda name: (FLOORS.get(name, len(FLOORS)), name)):
+        shown = f"harness/{name}/" if found[name].stem == "__init__" else f"harness/{name}.py"
+        told = re.sub(r"\. (Floor \d|Stands aside)\b.*", "", said(found[name]))
+        lines.append(f"{FLOORS.get(name, '-')}  {shown:<27} {told}")
     return "```text\n" + "\n".join(lines) + "\n```"
 
 
 def filled(text: str) -> str:
-    """README's text with the generated parts between their marks."""
-    for name, content in (("methods", methods()), ("tree", tree())):
+    """A page's text with what is generated between its marks."""
+    for name, write in (("options", options), ("methods", methods), ("parts", parts)):
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
-        assert re.search(pattern, text, flags=re.S), f"README.md has no marks for {name}"
+        content = write()
         text = re.sub(
             pattern, lambda found, content=content: found.group(1) + content + found.group(2), text, flags=re.S
         )  # type: ignore[misc]
@@ -62,4 +81,5 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))

@@ -7,11 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.readme import README, ROOT, filled
+import pytest
+
+from tests.readme import PAGES, ROOT, filled
+
+README = PAGES[0]
 
 
-def test_the_generated_parts_are_up_to_date() -> None:
-    text = README.read_text()
+@pytest.mark.parametrize(("page", "marks"), zip(PAGES, (("options", "parts"), ("methods",)), strict=True))
+def test_the_generated_parts_are_up_to_date(page: Path, marks: tuple[str, ...]) -> None:
+    text = page.read_text()
+    for mark in marks:
+        assert text.count(f"<!-- {mark} -->\n") == text.count(f"\n<!-- /{mark} -->") == 1
     assert filled(text) == text, "run `python -m tests.readme`"
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,14 @@ class LossWindow:
         self._checked = len(state)
 
 
+class Stateful(Protocol):
+    """What a checkpoint holds beside the training itself."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
 @dataclass
 class Training:
     """Everything that a step reads and writes."""
@@ -82,7 +90,7 @@ class Training:
     device: torch.device
     config: RunConfig
     ema: AveragedModel | None = None
-    saved_parts: dict[str, Any] = field(default_factory=dict)  # name -> object with (load_)state_dict (telemetry, ...)
+    saved_parts: dict[str, Stateful] = field(default_factory=dict)  # by name: telemetry, ...
     window: LossWindow = field(default_factory=LossWindow)
     iteration: int = 0
     seconds: float = 0.0
@@ -189,10 +197,8 @@ def train(training: Training, batches: Iterable[Batch], path: Path, hooks: Hooks
             if guard.asked:
                 save()
                 raise Interrupted(f"stopped by {guard.asked} at iteration {training.iteration}")
-            if (
-                config.eval_every
-                and training.iteration % config.eval_every == 0 < config.iterations - training.iteration
-            ):
+            on_the_way = training.iteration < config.iterations  # the end is evaluated by the run itself
+            if config.eval_every and training.iteration % config.eval_every == 0 and on_the_way:
                 hooks.on_eval(training.iteration)
             due = time.monotonic() - saved_at > 60 * config.checkpoint_minutes
             if due or (config.checkpoint_iterations and training.iteration % config.checkpoint_iterations == 0):
