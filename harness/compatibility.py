@@ -13,7 +13,8 @@ from harness.heads import Geometry, Head
 from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
 from harness.types import Activation, Assigner, Need
 
-LEVELS, STRIDES, PREDICTIONS, LOSSES = Need.LEVELS, Need.STRIDES, Need.PREDICTIONS, Need.LOSSES
+ANCHORS, LEVELS, STRIDES = Need.ANCHORS, Need.LEVELS, Need.STRIDES
+PREDICTIONS, LOSSES = Need.PREDICTIONS, Need.LOSSES
 
 # option of conf/assigner -> what it needs of the head
 ASSIGNERS: Mapping[str, frozenset[Need]] = {
@@ -30,8 +31,8 @@ ASSIGNERS: Mapping[str, frozenset[Need]] = {
     "simota_yolox": frozenset({STRIDES, PREDICTIONS}),
     "ota": frozenset({STRIDES, PREDICTIONS}),
     "dynamic_soft_label": frozenset({STRIDES, PREDICTIONS}),
-    "grid": frozenset({STRIDES}),
-    "yolo_ratio": frozenset({LEVELS, STRIDES}),
+    "grid": frozenset({ANCHORS, STRIDES}),
+    "yolo_ratio": frozenset({ANCHORS, LEVELS, STRIDES}),
     "paa": frozenset({LEVELS, LOSSES}),
 }
 
@@ -58,10 +59,6 @@ REGRESSION: Mapping[str, Space] = {
     "distribution_focal": Space.DISTRIBUTION,
 }
 
-# assigners of anchors in a grid: they compare an object with the shapes of a cell's anchors
-ANCHORS_ONLY = frozenset({"GridAssigner", "YOLORatioAssigner"})
-ANCHORS_ONLY_OPTIONS = frozenset({"grid", "yolo_ratio"})
-
 
 class IncompatibleError(ValueError):
     """Pieces that cannot work in their stage; one line each."""
@@ -85,36 +82,34 @@ def refusals(heads: Mapping[str, Head], trios: Mapping[str, Trio]) -> list[str]:
     return lines
 
 
-def _missing(head: Head, needs: Iterable[Need]) -> list[Need]:
-    """What the head cannot provide."""
-    return sorted(set(needs) & {LEVELS, STRIDES}) if not head.has_levels else []
+def _missing(head: Head, needs: frozenset[Need]) -> list[Need]:
+    """What the head cannot provide; predictions, losses, noise and quality it always can."""
+    absent = set() if head.has_levels else {LEVELS, STRIDES}
+    if head.geometry is not Geometry.ANCHORS:
+        absent.add(ANCHORS)
+    return sorted(needs & absent)
 
 
 def _assigner(head: Head, assigner: Assigner) -> list[str]:
-    name = type(assigner).__name__
-    valid = [
-        option
-        for option, needs in ASSIGNERS.items()
-        if not _missing(head, needs) and not (option in ANCHORS_ONLY_OPTIONS and head.geometry is not Geometry.ANCHORS)
-    ]
-    if missing := _missing(head, assigner.needs):
-        return [_line(head, f"{name} needs {' and '.join(missing)}, which {head.geometry} do not have", valid)]
-    if name in ANCHORS_ONLY and head.geometry is not Geometry.ANCHORS:
-        return [_line(head, f"{name} compares objects with anchor shapes, but candidates are {head.geometry}", valid)]
-    return []
+    missing = _missing(head, assigner.needs)
+    if not missing:
+        return []
+    valid = [option for option, needs in ASSIGNERS.items() if not _missing(head, needs)]
+    reason = f"{type(assigner).__name__} needs {' and '.join(missing)}, which {head.geometry} do not have"
+    return [_choose(head, reason, valid)]
 
 
 def _classification(head: Head, loss: ClassificationLoss) -> list[str]:
     name = type(loss).__name__
     if loss.activation is not head.activation:
         valid = [option for option, activation in CLASSIFICATION.items() if activation is head.activation]
-        return [_line(head, f"{name} reads {loss.activation} logits, the head gives {head.activation}", valid)]
+        return [_choose(head, f"{name} reads {loss.activation} logits, the head gives {head.activation}", valid)]
     if loss.extra_columns:
-        reason = f"{name} wants {head.columns + loss.extra_columns} logits a candidate, the head gives {head.columns}"
-        return [_line(head, reason, ["loss.classification.objectness=false"])]
+        reason = f"{name} needs a logit for 'object' beside the classes, which no head here has"
+        return [_line(head, f"{reason}; set loss.classification.objectness=false")]
     if loss.background_last and head.background is None:
         reason = f"{name} keeps the background in a column of its own, which the head does not have"
-        return [_line(head, reason, ["loss.classification.background_column=false"])]
+        return [_line(head, f"{reason}; set loss.classification.background_column=false")]
     return []
 
 
@@ -124,15 +119,19 @@ def _regression(head: Head, loss: RegressionLoss) -> list[str]:
     name = type(loss).__name__
     if head.regression_bins:
         reason = (
-            f"the head predicts a distribution over {head.regression_bins} bins a side, {name} compares {loss.space}"
+            f"the head predicts a distribution over {head.regression_bins} bins per side, {name} compares {loss.space}"
         )
     else:
-        reason = f"{name} needs a distribution over bins a side, the head predicts four numbers"
+        reason = f"{name} needs a distribution over bins per side, the head predicts four numbers"
     valid = [
         option for option, space in REGRESSION.items() if (space is Space.DISTRIBUTION) == bool(head.regression_bins)
     ]
-    return [_line(head, reason, valid)]
+    return [_choose(head, reason, valid)]
 
 
-def _line(head: Head, reason: str, valid: Iterable[str]) -> str:
-    return f"stage {head.stage}: {reason}; choose one of {', '.join(valid)}"
+def _choose(head: Head, reason: str, valid: Iterable[str]) -> str:
+    return _line(head, f"{reason}; choose one of {', '.join(valid)}")
+
+
+def _line(head: Head, text: str) -> str:
+    return f"stage {head.stage}: {text}"

@@ -1,4 +1,4 @@
-"""The facts of a detection head: all that the core must know of it, and nothing else does.
+"""Facts of a detection head: the only thing the core knows about a detector.
 
 Floor 3. A detector adapter states these facts once; the criterion and the compatibility check read them.
 """
@@ -18,8 +18,8 @@ from harness.types import Activation, Predictions, Sample
 class Geometry(StrEnum):
     """What a candidate is."""
 
-    ANCHORS = "anchors"  # several boxes a cell, of chosen sizes
-    POINTS = "points"  # one point a cell
+    ANCHORS = "anchors"  # several boxes per cell, of chosen shapes
+    POINTS = "points"  # one point per cell
     PROPOSALS = "proposals"  # boxes that an earlier stage found
 
 

@@ -27,6 +27,7 @@ class Need(StrEnum):
     LOSSES = "losses"  # CandidateLosses of every candidate, without gradient
     LEVELS = "levels"  # candidates.level and candidates.num_levels
     STRIDES = "strides"  # candidates.stride
+    ANCHORS = "anchor shapes"  # candidates are anchors, whose chosen shapes an object can be compared with
     NOISE = "noise"  # one uniform number in [0, 1) a candidate
     QUALITY = "quality"  # a soft target in [0, 1] a positive
 

@@ -34,7 +34,7 @@ class GridAssigner:
         ValueError: for a threshold outside its range; on call, if the candidates carry no strides.
     """
 
-    needs: frozenset[Need] = frozenset({Need.STRIDES})
+    needs: frozenset[Need] = frozenset({Need.ANCHORS, Need.STRIDES})
 
     def __init__(
         self,

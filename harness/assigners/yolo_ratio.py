@@ -32,7 +32,7 @@ class YOLORatioAssigner:
         ValueError: if ``anchor_t`` is not above 1; on call, if the candidates carry no strides.
     """
 
-    needs: frozenset[Need] = frozenset({Need.LEVELS, Need.STRIDES})
+    needs: frozenset[Need] = frozenset({Need.ANCHORS, Need.LEVELS, Need.STRIDES})
 
     def __init__(self, anchor_t: float = 4.0, memory_bound: int = MEMORY_BOUND) -> None:
         if not anchor_t > 1:

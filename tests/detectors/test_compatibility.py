@@ -137,7 +137,7 @@ def test_lines() -> None:
     assert second.startswith("stage roi: ATSSAssigner needs levels, which proposals do not have; choose one of ")
     assert "max_iou" in second
     assert "simota" not in second
-    assert third.startswith("stage roi: DistributionFocalLoss needs a distribution over bins a side")
+    assert third.startswith("stage roi: DistributionFocalLoss needs a distribution over bins per side")
     assert refusals(heads, {}) == []
 
 

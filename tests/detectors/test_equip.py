@@ -193,5 +193,8 @@ def test_refusals(model: Any) -> None:
         equip(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="no stage 'roi2'; its stages are rpn, roi"):
         equip(model, stages={"roi2": Trio()})
-    with pytest.raises(IncompatibleError, match=r"stage roi: SeesawLoss wants 6 logits"):
+    with pytest.raises(
+        IncompatibleError,
+        match=r"^stage roi: SeesawLoss needs a logit for 'object' beside the classes, which no head here has; set ",
+    ):
         equip(model, loss=Loss(SeesawLoss(objectness=True), SmoothL1Loss(beta=1.0)))
