@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
@@ -64,6 +65,17 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return asdict(self)
+
+
+def jsonable(value: Any) -> Any:
+    """Dataclasses and containers as JSON has them; what has no value (NaN) is null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {part.name: jsonable(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from harness.analysis.coco_metrics import CocoCurves, checked_area_ranges, coco_
 from harness.analysis.matching import overlapping_pairs
 from harness.analysis.pr_curves import PrecisionRecall, precision_recall
 from harness.analysis.tide import TideErrors, tide_errors
+from harness.records import jsonable
 
 NAN = float("nan")
 
@@ -64,11 +65,8 @@ class Accuracy:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, keys as above; what has no value (NaN) is None."""
-        plain: dict[str, Any] = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
-        plain["per_class"] = [
-            {field.name: _plain(getattr(row, field.name)) for field in fields(row)} for row in self.per_class
-        ]
-        return plain
+        plain: dict[str, Any] = jsonable(self)
+        return plain | {"pr_curves": None if self.pr_curves is None else self.pr_curves.to_dict()}
 
     def scalars(self) -> dict[str, float]:
         """The twelve numbers alone, NaN where there is no object."""
@@ -188,15 +186,3 @@ def _per_class(tables: CocoTables, curves: CocoCurves) -> tuple[ClassAccuracy, .
 def _mean(values: NDArray[np.float64]) -> float:
     present = values[values > -1]
     return float(present.mean()) if present.size else NAN
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "to_dict"):
-        return value.to_dict()
-    if isinstance(value, float):
-        return None if value != value else value
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.coco_format import CocoTables, read_tables
 from harness.analysis.matching import Pairs, greedy_match, outcome, overlapping_pairs
+from harness.records import jsonable
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,7 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what has no value (NaN) is None."""
-        plain = {key: None if value != value else value for key, value in asdict(self).items()}
-        plain["bins"] = [{k: None if v != v else v for k, v in asdict(row).items()} for row in self.bins]
+        plain: dict[str, Any] = jsonable(self)
         return plain
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from harness.analysis.match_table import MatchTable
+from harness.records import jsonable
 
 MEANING = "noise of the test set for these two trained models; it says nothing about training again with another seed"
 
@@ -27,8 +28,7 @@ class ImageBootstrap:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what has no value (NaN) is None."""
-        plain = {key: None if value != value else value for key, value in asdict(self).items()}
-        plain["interval"] = [None if value != value else value for value in self.interval]
+        plain: dict[str, Any] = jsonable(self)
         return plain
 
 

@@ -9,7 +9,7 @@ are normal. The number of seeds that would settle a comparison is for the chosen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from harness.analysis.image_bootstrap import ImageBootstrap, paired_image_bootst
 from harness.analysis.intervals import Interval, bca_interval, t_interval
 from harness.analysis.paired_tests import holm, paired_t_test, sign_flip_floor, sign_flip_test
 from harness.analysis.power import TESTS, paired_t_power, seeds_for_power, sign_flip_power
+from harness.records import jsonable
 
 __all__ = [
     "BETTER",
@@ -84,10 +85,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what has no value (NaN) is None."""
-        plain: dict[str, Any] = {key: None if value != value else value for key, value in asdict(self).items()}
-        for key in ("interval", "bootstrap_interval"):
-            plain[key] = [None if value != value else value for value in plain[key]]
-        return plain | {"seeds": list(self.seeds), "differences": list(self.differences)}
+        plain: dict[str, Any] = jsonable(self)
+        return plain
 
 
 def decide(

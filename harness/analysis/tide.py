@@ -7,7 +7,7 @@ been repaired into gets the sixth (missed). The cost of a type is the AP gained 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.analysis.coco_format import CocoTables, read_tables
 from harness.analysis.interpolation import ap_of_ranking
 from harness.analysis.matching import Pairs, greedy_match, object_ignored, outcome, overlapping_pairs
+from harness.records import jsonable
 
 LABELS = (
     "true_positive",
@@ -53,9 +54,8 @@ class TideErrors:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what has no value (NaN) is None."""
-        plain = asdict(self)
-        plain["delta_ap"] = {kind: None if gain != gain else gain for kind, gain in self.delta_ap.items()}
-        return {key: None if value != value else value for key, value in plain.items()}
+        plain: dict[str, Any] = jsonable(self)
+        return plain
 
 
 @dataclass(frozen=True)

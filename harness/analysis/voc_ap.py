@@ -7,7 +7,7 @@ detection is a false positive even when another object would do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.coco_format import CocoTables, read_tables
 from harness.analysis.matching import overlapping_pairs
+from harness.records import jsonable
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,8 @@ class VocAccuracy:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what has no value (NaN) is None."""
-        rows = [{k: None if v != v else v for k, v in asdict(row).items()} for row in self.per_class]
-        means = {k: None if v != v else v for k, v in asdict(replace(self, per_class=())).items()}
-        return means | {"per_class": rows}
+        plain: dict[str, Any] = jsonable(self)
+        return plain
 
 
 def voc_ap(

@@ -10,12 +10,13 @@ OHEM changes two things at once: which candidates train (the hard ones), and how
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.analysis.statistics import t_interval
-from harness.report.comparison import Row, Section
+from harness.analysis.statistics import BETTER, WORSE, decide, t_interval
+from harness.report.comparison import ALPHA, Row, Section
 from harness.report.frame import RunTable, Settings
 
 MIN_SEEDS = 3
@@ -30,10 +31,11 @@ class Part:
     mean: float
     interval: tuple[float, float]
     n: int
+    shown: bool = False  # of hardness and share of positives: a difference, with Holm's correction over the two
 
     @property
-    def shown(self) -> bool:
-        """Whether the interval excludes 0, on enough seeds to mean something."""
+    def excludes_zero(self) -> bool:
+        """Whether the interval of this difference alone excludes 0, on enough seeds to mean something."""
         low, high = self.interval
         return self.n >= MIN_SEEDS and (low > 0 or high < 0)
 
@@ -52,14 +54,14 @@ def decompose(table: RunTable, section: Section) -> list[Decomposition]:
     random = [row for row in section.rows if _option(table, row) == "random"]
     matched = [row for row in section.rows if _option(table, row) == "matched_random"]
     found = [
-        _taken_apart(table, row, random, [one for one in matched if _is_of(table, one, row)])
+        _taken_apart(table, row, random, [one for one in matched if _is_of(table, one, row)], section.test)
         for row in section.rows
         if _option(table, row).startswith("ohem")
     ]
     return sorted(found, key=lambda one: len(one.missing))
 
 
-def _taken_apart(table: RunTable, ohem: Row, random: Sequence[Row], matched: Sequence[Row]) -> Decomposition:
+def _taken_apart(table: RunTable, ohem: Row, random: Sequence[Row], matched: Sequence[Row], test: str) -> Decomposition:
     random = [row for row in random if _alike(table, row, ohem)]
     matched = [row for row in matched if _alike(table, row, ohem)]
     ordered = sorted(random, key=lambda row: _fraction(table, row))
@@ -76,11 +78,11 @@ def _taken_apart(table: RunTable, ohem: Row, random: Sequence[Row], matched: Seq
     if plain is not None and matched:
         control = matched[0]
         shared = _shared(ohem, control, plain)
-        parts = [
-            _part("all of it", ohem, plain, shared),
-            _part("hardness", ohem, control, shared),
-            _part("share of positives", control, plain, shared),
-        ]
+        parts = [_part("all of it", ohem, plain, shared)]
+        halves = [("hardness", ohem, control), ("share of positives", control, plain)]
+        decisions = decide([_differences(first, second, shared) for _, first, second in halves], ALPHA, test)
+        for half, decision in zip(halves, decisions, strict=True):
+            parts.append(replace(_part(*half, shared), shown=decision.verdict in (BETTER, WORSE)))
     if plain is not None:
         for row in raised:
             parts.append(_part("more positives alone", row, plain, _shared(row, plain)))
@@ -89,9 +91,13 @@ def _taken_apart(table: RunTable, ohem: Row, random: Sequence[Row], matched: Seq
 
 
 def _part(name: str, first: Row, second: Row, seeds: Sequence[int | str]) -> Part:
-    values = np.array([first.scores[seed] - second.scores[seed] for seed in seeds])
+    values = _differences(first, second, seeds)
     mean = float(values.mean()) if len(values) else float("nan")
     return Part(name, f"{first.label} − {second.label}", mean, t_interval(values), len(values))
+
+
+def _differences(first: Row, second: Row, seeds: Sequence[int | str]) -> NDArray[np.float64]:
+    return np.array([first.scores[seed] - second.scores[seed] for seed in seeds])
 
 
 def _shared(*rows: Row) -> list[int | str]:

@@ -25,7 +25,8 @@ def question(section: Section) -> str:
     if not others:
         return f"How good is {listed(section.baselines)} in {name}?"
     what = listed(others) if len(others) <= 4 else f"any of {len(others)} methods"
-    return f"Does {what} change {name} against {baselines_text(section)}, and is the difference real?"
+    verb = "Do" if 1 < len(others) <= 4 else "Does"
+    return f"{verb} {what} change {name} against {baselines_text(section)}, and is the difference real?"
 
 
 def baselines_text(section: Section) -> str:
@@ -149,7 +150,7 @@ def _part(part: Part) -> str:
     if part.n == 1:
         return f"{signed(part.mean)} (1 seed, no interval)"
     said = "" if part.n >= 3 else ", too few seeds to say more"
-    zero = "" if part.shown or said else ", which does not exclude 0"
+    zero = "" if part.excludes_zero or said else ", which does not exclude 0"
     return f"{signed(part.mean)} {interval_text(part.interval)} ({part.n} seeds{said}{zero})"
 
 
@@ -157,13 +158,16 @@ def _reading(ohem: str, whole: Part, hard: Part, share: Part) -> str:
     if whole.n < 3:
         return "With fewer than 3 seeds in all three arms this is a hint at most."
     shown = [name for name, part in (("hardness", hard), ("the share of positives", share)) if part.shown]
+    tested = "by the test of the verdicts, with Holm's correction over the two"
     if len(shown) == 2:
         same = (hard.mean > 0) == (share.mean > 0)
-        return f"Both parts are shown to be there, {'in the same direction' if same else 'against each other'}."
+        return (
+            f"Both parts are shown to be there, {'in the same direction' if same else 'against each other'}, {tested}."
+        )
     if shown:
         other = "the share of positives" if shown[0] == "hardness" else "hardness"
-        return f"Only {shown[0]} is shown to change anything; an effect of {other} is not shown."
-    return f"Neither part is shown to differ from 0, so nothing of {ohem} can be credited to either."
+        return f"Only {shown[0]} is shown to change anything; an effect of {other} is not ({tested})."
+    return f"Neither part alone is shown to differ from 0 {tested}, so nothing of {ohem} can be credited to either."
 
 
 def value_text(row: Row) -> str:

@@ -62,7 +62,7 @@ def test_verdicts_in_words(sweep):
     means = [row.mean for row in section.rows[1:]]
     assert means == sorted(means, reverse=True)
     others = "matched_random, ohem_paper, iou_balanced and ohem"
-    assert question(section) == f"Does {others} change mAP against random, and is the difference real?"
+    assert question(section) == f"Do {others} change mAP against random, and is the difference real?"
     said = " ".join(answer(section))
     for words in ("ohem_paper is better than random (+0.0800", "ohem is worse than random (−0.0500",
                   "iou_balanced shows no difference from random", "matched_random has not enough seeds"):  # fmt: skip

@@ -71,6 +71,25 @@ def test_a_control_of_another_ohem_is_no_control(tmp_path):
     assert {part.name for part in found.parts} == {"all of it", "hardness", "share of positives"}
 
 
+def test_what_is_credited_agrees_with_the_main_table(tmp_path):
+    """A part whose interval barely excludes 0 alone is not shown beside another one, as in the table of verdicts."""
+    rises = [0.02, 0.05, 0.045, 0.03, -0.001]
+    write_arm(tmp_path, "random", [0.40] * 5, heavy=False)
+    write_arm(tmp_path, "matched_random", [0.40 + rise for rise in rises], heavy=False)
+    write_arm(
+        tmp_path,
+        "ohem_paper",
+        [0.40 + rise + noise for rise, noise in zip(rises, [0.03, -0.02, 0.03, 0.01, 0.04], strict=True)],
+        heavy=False,
+    )
+    (found,) = _decomposed(tmp_path)
+    share = next(part for part in found.parts if part.name == "share of positives")
+    assert share.excludes_zero
+    assert not share.shown
+    said = " ".join(decomposition_text(found))
+    assert "Neither part alone is shown to differ from 0" in said
+
+
 def test_two_seeds_are_a_hint_at_most(tmp_path):
     for name, maps in (("random", RANDOM), ("matched_random", MATCHED), ("ohem_paper", OHEM)):
         write_arm(tmp_path, name, maps[:2], heavy=False)
