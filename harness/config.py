@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from harness import limits
+
 
 class ConfigError(ValueError):
     """A value that cannot work: one line with the key, the reason and what would be valid."""
-
-
-def _require(holds: bool, key: str, value: object, valid: str) -> None:
-    if not holds:
-        raise ConfigError(f"{key}={value!r} is not valid: {valid}")
 
 
 @dataclass
@@ -40,22 +38,21 @@ class RunConfig:
     progress: str = "auto"  # auto: a bar on a terminal, silence elsewhere | on | off
 
     def check(self) -> None:
-        """Raises ConfigError for the first value out of range."""
+        """Raises ValueError for the first value out of range."""
         for key in ("iterations", "batch_size", "log_every"):
-            _require(getattr(self, key) >= 1, f"run.{key}", getattr(self, key), "an integer of at least 1")
+            limits.count(f"run.{key}", getattr(self, key), 1)
         for key in ("threads", "eval_every", "checkpoint_iterations"):
-            value = getattr(self, key)
-            _require(value is None or value >= 1, f"run.{key}", value, "null or an integer of at least 1")
-        _require(self.precision in ("fp32", "bf16"), "run.precision", self.precision, "fp32 or bf16")
+            limits.optional(limits.count, f"run.{key}", getattr(self, key), 1)
+        limits.one_of("run.precision", self.precision, ("fp32", "bf16"))
         base, _, number = self.device.partition(":")
         known = base in ("auto", "cpu", "cuda", "mps") and (not number or (base == "cuda" and number.isdigit()))
-        _require(known, "run.device", self.device, "auto, cpu, cuda, cuda:N or mps")
-        _require(self.clip_norm is None or self.clip_norm > 0, "run.clip_norm", self.clip_norm, "null or above 0")
-        decay = self.ema_decay
-        _require(decay is None or 0 < decay < 1, "run.ema_decay", decay, "null or between 0 and 1")
-        _require(self.num_workers >= 0, "run.num_workers", self.num_workers, "0 or more")
-        _require(self.checkpoint_minutes > 0, "run.checkpoint_minutes", self.checkpoint_minutes, "above 0")
-        _require(self.progress in ("auto", "on", "off"), "run.progress", self.progress, "auto, on or off")
+        limits.require(known, "run.device", self.device, "one of auto, cpu, cuda, cuda:N, mps")
+        limits.optional(limits.above, "run.clip_norm", self.clip_norm, 0)
+        averaged = self.ema_decay is None or 0 < self.ema_decay < 1
+        limits.require(averaged, "run.ema_decay", self.ema_decay, "above 0 and below 1, or null")
+        limits.count("run.num_workers", self.num_workers, 0)
+        limits.above("run.checkpoint_minutes", self.checkpoint_minutes, 0)
+        limits.one_of("run.progress", self.progress, ("auto", "on", "off"))
 
 
 @dataclass
@@ -69,15 +66,15 @@ class ScheduleConfig:
     gamma: float = 0.1  # multistep: the factor at each milestone
 
     def check(self) -> None:
-        """Raises ConfigError for the first value out of range."""
-        kinds = ("cosine", "multistep", "constant")
-        _require(self.kind in kinds, "schedule.kind", self.kind, " or ".join(kinds))
-        _require(0 <= self.warmup_fraction < 1, "schedule.warmup_fraction", self.warmup_fraction, "in [0, 1)")
-        _require(0 <= self.final_factor <= 1, "schedule.final_factor", self.final_factor, "in [0, 1]")
-        rising = all(a < b for a, b in zip(self.milestones, self.milestones[1:], strict=False))
-        inside = all(0 < m < 1 for m in self.milestones)
-        _require(rising and inside, "schedule.milestones", list(self.milestones), "rising shares of the iterations")
-        _require(0 < self.gamma <= 1, "schedule.gamma", self.gamma, "in (0, 1]")
+        """Raises ValueError for the first value out of range."""
+        limits.one_of("schedule.kind", self.kind, ("cosine", "multistep", "constant"))
+        warmup = self.warmup_fraction
+        limits.require(0 <= warmup < 1, "schedule.warmup_fraction", warmup, "at least 0 and below 1")
+        limits.between("schedule.final_factor", self.final_factor, 0, 1)
+        shares = [0.0, *self.milestones, 1.0]
+        rising = all(a < b for a, b in pairwise(shares))
+        limits.require(rising, "schedule.milestones", self.milestones, "rising numbers above 0 and below 1")
+        limits.above("schedule.gamma", self.gamma, 0, 1)
 
 
 @dataclass
@@ -94,11 +91,11 @@ class TrackerConfig:
     images: int = 16  # validation images uploaded with their boxes
 
     def check(self) -> None:
-        """Raises ConfigError for the first value out of range."""
-        _require(self.kind in ("wandb", "none"), "tracker.kind", self.kind, "wandb or none")
-        _require(self.mode in ("offline", "online"), "tracker.mode", self.mode, "offline or online")
-        _require(self.init_timeout > 0, "tracker.init_timeout", self.init_timeout, "seconds above 0")
-        _require(self.images >= 0, "tracker.images", self.images, "0 or more")
+        """Raises ValueError for the first value out of range."""
+        limits.one_of("tracker.kind", self.kind, ("wandb", "none"))
+        limits.one_of("tracker.mode", self.mode, ("offline", "online"))
+        limits.above("tracker.init_timeout", self.init_timeout, 0)
+        limits.count("tracker.images", self.images, 0)
 
 
 @dataclass
@@ -140,10 +137,13 @@ class HarnessConfig:
 
     def check(self) -> None:
         """Raises ConfigError for the first value out of range."""
-        _require(self.mode in ("train", "check"), "mode", self.mode, "train or check")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
-        for part in (self.run, self.schedule, self.tracker, self.analysis):
-            part.check()
+        try:
+            limits.one_of("mode", self.mode, ("train", "check"))
+            limits.between("seed", self.seed, 0, 2**32 - 1)
+            for part in (self.run, self.schedule, self.tracker, self.analysis):
+                part.check()
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
 
 def register() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,30 +48,33 @@ def build_pieces(config: DictConfig, sources: Sequence[str]) -> Pieces:
 
 
 def build(node: DictConfig, key: str, **arguments: Any) -> Any:
-    """Instantiates one node.
+    """Instantiates one node, which the user knows as ``key``, and those inside it.
 
     Raises:
-        ConfigError: its constructor refused a value.
+        ConfigError: a constructor refused a value; the line begins with the full key of that value, or of the node
+            where the constructor names none.
     """
-    with one_line(key):
-        return instantiate(node, **arguments)
-
-
-@contextmanager
-def one_line(key: str) -> Iterator[None]:
-    """Turns what Hydra says about a failed constructor into the constructor's own line."""
     try:
-        yield
+        return instantiate(node, **arguments)
     except InstantiationException as error:
+        refused = key + _key_of_failure(error).removeprefix(node._get_full_key(None))
         cause = error.__cause__
         if isinstance(cause, ValueError | RuntimeError | OSError):
-            raise ConfigError(_with_key(key, str(cause))) from cause
-        first = str(error).splitlines()[0]
-        raise ConfigError(_with_key(key, first)) from error
+            raise ConfigError(_with_key(refused, str(cause))) from cause
+        raise ConfigError(_with_key(refused, str(error).splitlines()[0])) from error
+
+
+def _key_of_failure(error: InstantiationException) -> str:
+    """Where in the whole configuration the node stands that failed: Hydra says it in a line of its own."""
+    found = re.search(r"^full_key: (.+)$", str(error), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _with_key(key: str, message: str) -> str:
-    return message if message.startswith(key) else f"{key}: {message}"
+    """``sampler`` and ``num=0 must be ...`` make ``sampler.num=0 must be ...``."""
+    if message.startswith(f"{key}."):
+        return message
+    return f"{key}.{message}" if re.match(r"\w+=", message) else f"{key}: {message}"
 
 
 def _trio(node: DictConfig, stage: str = "") -> Trio:

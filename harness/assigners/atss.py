@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.assigners.nearest import nearest
 from harness.assigners.overlap import covered_by_crowd, overlaps
 from harness.assigners.padding import clean, settle
-from harness.assigners.thresholds import check_at_least, check_between
 from harness.boxes import aligned_iou
 from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
@@ -42,11 +42,9 @@ class ATSSAssigner:
     needs: frozenset[Need] = frozenset({Need.LEVELS})
 
     def __init__(self, topk: int = 9, ignore_iof_thr: float = -1, memory_bound: int = MEMORY_BOUND) -> None:
-        check_at_least("topk", topk, 1)
-        check_between("ignore_iof_thr", ignore_iof_thr, -1, 1)
-        self.topk = topk
-        self.ignore_iof_thr = ignore_iof_thr
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.topk = limits.count("topk", topk, 1)
+        self.ignore_iof_thr = limits.between("ignore_iof_thr", ignore_iof_thr, -1, 1)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""

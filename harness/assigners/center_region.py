@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
-from harness.assigners.thresholds import check_at_least, check_between
 from harness.boxes import area, pairwise_intersection
 from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
@@ -47,16 +47,12 @@ class CenterRegionAssigner:
         foreground_dominate: bool = False,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        check_at_least("pos_scale", pos_scale, 0)
-        check_at_least("neg_scale", neg_scale, 0)
-        check_between("min_pos_iof", min_pos_iof, 0, 1)
-        check_at_least("ignore_gt_scale", ignore_gt_scale, 0)
-        self.pos_scale = pos_scale
-        self.neg_scale = neg_scale
-        self.min_pos_iof = min_pos_iof
-        self.ignore_gt_scale = ignore_gt_scale
+        self.pos_scale = limits.at_least("pos_scale", pos_scale, 0)
+        self.neg_scale = limits.at_least("neg_scale", neg_scale, 0)
+        self.min_pos_iof = limits.between("min_pos_iof", min_pos_iof, 0, 1)
+        self.ignore_gt_scale = limits.at_least("ignore_gt_scale", ignore_gt_scale, 0)
         self.foreground_dominate = foreground_dominate
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""

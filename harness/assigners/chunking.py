@@ -27,13 +27,6 @@ T = TypeVar("T")
 _SHARED = frozenset({"level", "stride"})  # (N,): one for all images
 
 
-def check_memory_bound(memory_bound: int) -> int:
-    """``memory_bound`` itself; ValueError if it is not a positive number of bytes."""
-    if memory_bound <= 0:
-        raise ValueError(f"memory_bound must be a positive number of bytes, got {memory_bound}")
-    return memory_bound
-
-
 def by_images(
     assign: Callable[..., Assignment],
     truth: GroundTruth,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.costs import (
     best_iou,
     center_distances,
@@ -15,7 +16,6 @@ from harness.assigners.costs import (
 )
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions, read_strides
-from harness.assigners.thresholds import check_at_least
 from harness.assigners.top_pairs import match_dynamic_k
 from harness.boxes import pairwise_iou
 from harness.types import Assignment, Candidates, GroundTruth, Need
@@ -57,13 +57,10 @@ class DynamicSoftLabelAssigner:
         iou_weight: float = 3.0,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        check_at_least("soft_center_radius", soft_center_radius, 0)
-        check_at_least("topk", topk, 1)
-        check_at_least("iou_weight", iou_weight, 0)
-        self.soft_center_radius = soft_center_radius
-        self.topk = topk
-        self.iou_weight = iou_weight
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.soft_center_radius = limits.at_least("soft_center_radius", soft_center_radius, 0)
+        self.topk = limits.count("topk", topk, 1)
+        self.iou_weight = limits.at_least("iou_weight", iou_weight, 0)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""

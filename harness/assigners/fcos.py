@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
-from harness.assigners.thresholds import check_at_least, check_choice
 from harness.boxes import area
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
@@ -51,16 +51,14 @@ class FCOSAssigner:
         flavour: str = "torchvision",
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        if center_sampling_radius is not None:
-            check_at_least("center_sampling_radius", center_sampling_radius, 0)
-        check_choice("flavour", flavour, FLAVOURS)
+        radius = limits.optional(limits.at_least, "center_sampling_radius", center_sampling_radius, 0)
         ranges = None if regress_ranges is None else [tuple(float(bound) for bound in pair) for pair in regress_ranges]
-        if ranges is not None and any(len(pair) != 2 or pair[0] >= pair[1] for pair in ranges):
-            raise ValueError(f"regress_ranges must be pairs (low, high) with low < high, got {ranges}")
-        self.center_sampling_radius = center_sampling_radius
+        rising = ranges is None or all(len(pair) == 2 and pair[0] < pair[1] for pair in ranges)
+        limits.require(rising, "regress_ranges", regress_ranges, "pairs [low, high] with low < high, or null")
+        self.center_sampling_radius = radius
         self.regress_ranges = ranges
-        self.flavour = flavour
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.flavour = limits.one_of("flavour", flavour, FLAVOURS)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` points to a ``(*, N)`` assignment."""

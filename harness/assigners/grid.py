@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.assigners.overlap import BYTES_PER_PAIR, Claim, overlaps
 from harness.assigners.padding import clean, settle
-from harness.assigners.thresholds import check_between, negative_range
+from harness.assigners.thresholds import negative_range
 from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 
@@ -44,13 +45,11 @@ class GridAssigner:
         gt_max_assign_all: bool = True,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        check_between("pos_iou_thr", pos_iou_thr, 0, 1)
-        check_between("min_pos_iou", min_pos_iou, 0, 1)
-        self.pos_iou_thr = pos_iou_thr
+        self.pos_iou_thr = limits.between("pos_iou_thr", pos_iou_thr, 0, 1)
         self.negative_range = negative_range(neg_iou_thr, lowest=-1.0)
-        self.min_pos_iou = min_pos_iou
+        self.min_pos_iou = limits.between("min_pos_iou", min_pos_iou, 0, 1)
         self.claim = Claim.TIED if gt_max_assign_all else Claim.FIRST
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates with strides to a ``(*, N)`` assignment."""

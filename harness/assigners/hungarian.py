@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.costs import best_iou, of_labels
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions
-from harness.assigners.thresholds import check_at_least, check_between, check_choice
 from harness.boxes import pairwise_giou, pairwise_iou
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
@@ -67,28 +67,24 @@ class HungarianAssigner:
         image_size: Sequence[int] | None = None,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        check_at_least("cls_weight", cls_weight, 0)
-        check_at_least("l1_weight", l1_weight, 0)
-        check_at_least("iou_weight", iou_weight, 0)
-        if cls_weight == l1_weight == iou_weight == 0:
-            raise ValueError("one of cls_weight, l1_weight and iou_weight must be above 0, got 0 for all")
-        check_choice("cls_cost", cls_cost, CLS_COSTS)
-        check_choice("box_format", box_format, BOX_FORMATS)
-        check_choice("iou_mode", iou_mode, IOU_MODES)
-        check_between("focal_alpha", focal_alpha, 0, 1)
-        check_at_least("focal_gamma", focal_gamma, 0)
-        if image_size is not None and (len(image_size) != 2 or min(image_size) <= 0):
-            raise ValueError(f"image_size must be a positive height and width in px or null, got {image_size}")
-        self.cls_weight = cls_weight
-        self.l1_weight = l1_weight
-        self.iou_weight = iou_weight
-        self.cls_cost = cls_cost
-        self.box_format = box_format
-        self.iou_mode = iou_mode
-        self.focal_alpha = focal_alpha
-        self.focal_gamma = focal_gamma
+        self.cls_weight = limits.at_least("cls_weight", cls_weight, 0)
+        self.l1_weight = limits.at_least("l1_weight", l1_weight, 0)
+        self.iou_weight = limits.at_least("iou_weight", iou_weight, 0)
+        something_costs = cls_weight + l1_weight + iou_weight > 0
+        limits.require(something_costs, "cls_weight", cls_weight, "above 0 where l1_weight and iou_weight are 0")
+        something_costs = cls_weight + l1_weight + iou_weight > 0
+        limits.require(something_costs, "cls_weight", cls_weight, "above 0 where l1_weight and iou_weight are 0")
+        self.cls_cost = limits.one_of("cls_cost", cls_cost, CLS_COSTS)
+        self.box_format = limits.one_of("box_format", box_format, BOX_FORMATS)
+        self.iou_mode = limits.one_of("iou_mode", iou_mode, IOU_MODES)
+        self.focal_alpha = limits.between("focal_alpha", focal_alpha, 0, 1)
+        self.focal_gamma = limits.at_least("focal_gamma", focal_gamma, 0)
+        sized = image_size is None or (len(image_size) == 2 and min(image_size) > 0)
+        limits.require(sized, "image_size", image_size, "a height and a width above 0, px, or null")
+        sized = image_size is None or (len(image_size) == 2 and min(image_size) > 0)
+        limits.require(sized, "image_size", image_size, "a height and a width above 0, px, or null")
         self.image_size = None if image_size is None else tuple(image_size)
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.overlap import BYTES_PER_PAIR, Claim, covered_by_crowd, overlaps
 from harness.assigners.padding import clean, settle
-from harness.assigners.thresholds import check_between, negative_range
+from harness.assigners.thresholds import negative_range
 from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 
@@ -55,18 +56,15 @@ class MaxIoUAssigner:
         ignore_wrt_candidates: bool = True,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        check_between("pos_iou_thr", pos_iou_thr, 0, 1)
-        check_between("min_pos_iou", min_pos_iou, 0, 1)
-        check_between("ignore_iof_thr", ignore_iof_thr, -1, 1)
-        self.pos_iou_thr = pos_iou_thr
+        self.pos_iou_thr = limits.between("pos_iou_thr", pos_iou_thr, 0, 1)
         self.negative_range = negative_range(neg_iou_thr, lowest=0.0)
-        self.min_pos_iou = min_pos_iou
+        self.min_pos_iou = limits.between("min_pos_iou", min_pos_iou, 0, 1)
         self.claim = Claim.NONE
         if match_low_quality:
             self.claim = Claim.TIED if gt_max_assign_all else Claim.FIRST
-        self.ignore_iof_thr = ignore_iof_thr
+        self.ignore_iof_thr = limits.between("ignore_iof_thr", ignore_iof_thr, -1, 1)
         self.ignore_wrt_candidates = ignore_wrt_candidates
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.costs import best_iou, depth_in_boxes, depth_in_centers, log_probabilities, of_labels
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions, read_strides
-from harness.assigners.thresholds import check_at_least, check_between
 from harness.assigners.top_pairs import highest_object
 from harness.boxes import pairwise_iou
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
@@ -59,23 +59,14 @@ class OTAAssigner:
         sinkhorn_iter: int = 50,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        if center_radius <= 0:
-            raise ValueError(f"center_radius must be a positive number of strides, got {center_radius}")
-        check_at_least("top_candidates", top_candidates, 1)
-        check_at_least("reg_weight", reg_weight, 0)
-        check_between("focal_alpha", focal_alpha, 0, 1)
-        check_at_least("focal_gamma", focal_gamma, 0)
-        check_at_least("sinkhorn_iter", sinkhorn_iter, 1)
-        if sinkhorn_eps <= 0:
-            raise ValueError(f"sinkhorn_eps must be positive, got {sinkhorn_eps}")
-        self.center_radius = center_radius
-        self.top_candidates = top_candidates
-        self.reg_weight = reg_weight
-        self.focal_alpha = focal_alpha
-        self.focal_gamma = focal_gamma
-        self.sinkhorn_eps = sinkhorn_eps
-        self.sinkhorn_iter = sinkhorn_iter
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.center_radius = limits.above("center_radius", center_radius, 0)
+        self.top_candidates = limits.count("top_candidates", top_candidates, 1)
+        self.reg_weight = limits.at_least("reg_weight", reg_weight, 0)
+        self.focal_alpha = limits.between("focal_alpha", focal_alpha, 0, 1)
+        self.focal_gamma = limits.at_least("focal_gamma", focal_gamma, 0)
+        self.sinkhorn_eps = limits.above("sinkhorn_eps", sinkhorn_eps, 0)
+        self.sinkhorn_iter = limits.count("sinkhorn_iter", sinkhorn_iter, 1)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""

@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.assigners.chunking import MEMORY_BOUND
 from harness.assigners.max_iou import MaxIoUAssigner
 from harness.assigners.mixture import COVARIANCE_TYPES, fit_mixture
-from harness.assigners.thresholds import check_at_least, check_choice
 from harness.types import NEGATIVE, Assignment, CandidateLosses, Candidates, GroundTruth, Need
 
 
@@ -53,18 +53,12 @@ class PAAAssigner:
         max_iter: int = 100,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        check_at_least("topk", topk, 1)
-        check_at_least("max_iter", max_iter, 1)
-        check_at_least("tol", tol, 0)
-        if reg_covar <= 0:
-            raise ValueError(f"reg_covar must be positive, got {reg_covar}")
-        check_choice("covariance_type", covariance_type, COVARIANCE_TYPES)
         self.propose = MaxIoUAssigner(pos_iou_thr, pos_iou_thr, min_pos_iou=min_pos_iou, memory_bound=memory_bound)
-        self.topk = topk
-        self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
+        self.topk = limits.count("topk", topk, 1)
+        self.covariance_type = limits.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
+        self.tol = limits.at_least("tol", tol, 0)
+        self.reg_covar = limits.above("reg_covar", reg_covar, 0)
+        self.max_iter = limits.count("max_iter", max_iter, 1)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """The proposal: ``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""

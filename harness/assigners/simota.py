@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.costs import best_iou, depth_in_boxes, depth_in_centers, log_probabilities, of_labels
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions, read_strides
-from harness.assigners.thresholds import check_at_least, check_choice
 from harness.assigners.top_pairs import match_dynamic_k
 from harness.boxes import pairwise_iou
 from harness.types import Assignment, Candidates, GroundTruth, Need
@@ -70,18 +70,13 @@ class SimOTAAssigner:
         flavour: str = "mmdet",
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        check_choice("flavour", flavour, tuple(_FLAVOURS))
-        if center_radius is not None and center_radius <= 0:
-            raise ValueError(f"center_radius must be a positive number of strides or null, got {center_radius}")
-        check_at_least("candidate_topk", candidate_topk, 1)
-        check_at_least("iou_weight", iou_weight, 0)
-        check_at_least("cls_weight", cls_weight, 0)
-        self.flavour = _FLAVOURS[flavour]
-        self.center_radius = self.flavour.center_radius if center_radius is None else center_radius
-        self.candidate_topk = candidate_topk
-        self.iou_weight = iou_weight
-        self.cls_weight = cls_weight
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.flavour = _FLAVOURS[limits.one_of("flavour", flavour, _FLAVOURS)]
+        radius = limits.optional(limits.above, "center_radius", center_radius, 0)
+        self.center_radius = self.flavour.center_radius if radius is None else radius
+        self.candidate_topk = limits.count("candidate_topk", candidate_topk, 1)
+        self.iou_weight = limits.at_least("iou_weight", iou_weight, 0)
+        self.cls_weight = limits.at_least("cls_weight", cls_weight, 0)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.overlap import BYTES_PER_PAIR, Claim, overlaps
 from harness.assigners.padding import clean, settle
-from harness.assigners.thresholds import check_between
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 
@@ -28,9 +28,8 @@ class SSDMatcher:
     needs: frozenset[Need] = frozenset()
 
     def __init__(self, threshold: float = 0.5, memory_bound: int = MEMORY_BOUND) -> None:
-        check_between("threshold", threshold, 0, 1)
-        self.threshold = threshold
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.threshold = limits.between("threshold", threshold, 0, 1)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""

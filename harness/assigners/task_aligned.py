@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.assigners.costs import best_iou, depth_in_boxes, of_labels
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions, read_strides
-from harness.assigners.thresholds import check_at_least, check_choice
 from harness.assigners.top_pairs import highest, highest_object, highest_pair, one_object_each
 from harness.boxes import aligned_ciou, aligned_iou, pairwise_ciou, pairwise_iou
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
@@ -66,22 +66,13 @@ class TaskAlignedAssigner:
         eps: float = 1e-9,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        check_choice("flavour", flavour, FLAVOURS)
-        check_at_least("topk", topk, 1)
-        check_at_least("alpha", alpha, 0)
-        if beta <= 0:
-            raise ValueError(f"beta must be positive, got {beta}")
-        if topk2 is not None:
-            check_at_least("topk2", topk2, 1)
-        if eps <= 0:
-            raise ValueError(f"eps must be positive, got {eps}")
-        self.topk = topk
-        self.alpha = alpha
-        self.beta = beta
-        self.flavour = flavour
-        self.topk2 = topk2
-        self.eps = eps
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.topk = limits.count("topk", topk, 1)
+        self.alpha = limits.at_least("alpha", alpha, 0)
+        self.beta = limits.above("beta", beta, 0)
+        self.flavour = limits.one_of("flavour", flavour, FLAVOURS)
+        self.topk2 = limits.optional(limits.count, "topk2", topk2, 1)
+        self.eps = limits.above("eps", eps, 0)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.overlap import BYTES_PER_PAIR, Claim, overlaps
 from harness.assigners.padding import clean, settle
-from harness.assigners.thresholds import check_between
 from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 
@@ -39,14 +39,12 @@ class TorchvisionMatcher:
         allow_low_quality_matches: bool = False,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        if not isinstance(low_threshold, (int, float)):
-            raise ValueError(f"low_threshold must be a number, got {low_threshold}; only max_iou takes a pair")
-        check_between("high_threshold", high_threshold, 0, 1)
-        check_between("low_threshold", low_threshold, 0, high_threshold)
-        self.high_threshold = high_threshold
-        self.low_threshold = low_threshold
+        a_number = isinstance(low_threshold, (int, float))
+        limits.require(a_number, "low_threshold", low_threshold, "a number; only max_iou takes a pair")
+        self.high_threshold = limits.between("high_threshold", high_threshold, 0, 1)
+        self.low_threshold = limits.between("low_threshold", low_threshold, 0, high_threshold)
         self.claim = Claim.TIED if allow_low_quality_matches else Claim.NONE
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.nearest import nearest
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
-from harness.assigners.thresholds import check_at_least, check_between
 from harness.boxes import aligned_iou
 from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
@@ -54,13 +54,10 @@ class UniformAssigner:
         match_times: int = 4,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        check_between("pos_ignore_thr", pos_ignore_thr, 0, 1)
-        check_between("neg_ignore_thr", neg_ignore_thr, 0, 1)
-        check_at_least("match_times", match_times, 1)
-        self.pos_ignore_thr = pos_ignore_thr
-        self.neg_ignore_thr = neg_ignore_thr
-        self.match_times = match_times
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.pos_ignore_thr = limits.between("pos_ignore_thr", pos_ignore_thr, 0, 1)
+        self.neg_ignore_thr = limits.between("neg_ignore_thr", neg_ignore_thr, 0, 1)
+        self.match_times = limits.count("match_times", match_times, 1)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates with predictions to a ``(*, N)`` assignment."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects, check_memory_bound
+from harness import limits
+from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
@@ -35,10 +36,8 @@ class YOLORatioAssigner:
     needs: frozenset[Need] = frozenset({Need.ANCHORS, Need.LEVELS, Need.STRIDES})
 
     def __init__(self, anchor_t: float = 4.0, memory_bound: int = MEMORY_BOUND) -> None:
-        if not anchor_t > 1:
-            raise ValueError(f"anchor_t must be above 1, got {anchor_t}")
-        self.anchor_t = anchor_t
-        self.memory_bound = check_memory_bound(memory_bound)
+        self.anchor_t = limits.above("anchor_t", anchor_t, 1)
+        self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` anchors, around the centres of their cells, to a ``(*, N)`` assignment."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.boxes import clip_boxes
 
 
@@ -26,9 +27,8 @@ class DeltaCoder:
     def __init__(
         self, weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0), clip: float = math.log(1000.0 / 16)
     ) -> None:
-        if len(weights) != 4 or not all(weights):
-            raise ValueError(f"DeltaCoder: weights={tuple(weights)} must be four numbers other than 0")
-        self.weights = weights
+        four = len(weights) == 4 and all(weights)
+        self.weights = limits.require(four, "weights", weights, "four numbers other than 0")
         self.clip = clip
 
     def encode(self, boxes: Tensor, candidates: Tensor) -> Tensor:
@@ -81,12 +81,10 @@ class StandardizedDeltaCoder:
         ctr_clamp: float = 32,
         wh_ratio_clip: float = 0.016,
     ) -> None:
-        if len(target_means) != 4:
-            raise ValueError(f"StandardizedDeltaCoder: target_means={tuple(target_means)} must be four numbers")
-        if len(target_stds) != 4 or not all(std > 0 for std in target_stds):
-            raise ValueError(f"StandardizedDeltaCoder: target_stds={tuple(target_stds)} must be four numbers above 0")
-        if not 0 < wh_ratio_clip < 1:
-            raise ValueError(f"StandardizedDeltaCoder: wh_ratio_clip={wh_ratio_clip} must lie between 0 and 1")
+        limits.require(len(target_means) == 4, "target_means", target_means, "four numbers")
+        deviations = len(target_stds) == 4 and all(std > 0 for std in target_stds)
+        limits.require(deviations, "target_stds", target_stds, "four numbers above 0")
+        limits.require(0 < wh_ratio_clip < 1, "wh_ratio_clip", wh_ratio_clip, "above 0 and below 1")
         self.means = tuple(target_means)
         self.stds = tuple(target_stds)
         self.clip_border = clip_border

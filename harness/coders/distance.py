@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.boxes import clip_boxes
 
 
@@ -48,10 +49,8 @@ class DistancePointCoder:
     """
 
     def __init__(self, clip_border: bool = True, max_dis: float | None = None, eps: float = 0.1) -> None:
-        if max_dis is not None and not max_dis > eps:
-            raise ValueError(f"DistancePointCoder: max_dis={max_dis} must be above eps={eps}")
         self.clip_border = clip_border
-        self.max_dis = max_dis
+        self.max_dis = limits.require(max_dis is None or max_dis > eps, "max_dis", max_dis, f"above eps={eps}, or null")
         self.eps = eps
 
     def encode(self, boxes: Tensor, candidates: Tensor) -> Tensor:
@@ -81,8 +80,8 @@ class TBLRCoder:
 
     def __init__(self, normalizer: float | Sequence[float] = 4.0, clip_border: bool = True) -> None:
         sides = tuple(normalizer) if isinstance(normalizer, Sequence) else (normalizer,) * 4
-        if len(sides) != 4 or not all(sides):
-            raise ValueError(f"TBLRCoder: normalizer={normalizer} must be one number or four, none of them 0")
+        four = len(sides) == 4 and all(sides)
+        limits.require(four, "normalizer", normalizer, "one number or four, none of them 0")
         self.sides = sides
         self.clip_border = clip_border
 

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from torch import Tensor
 
+from harness import limits
 from harness.data.dataset import fit_boxes
 from harness.data.images import BadImage, probe_image, read_image
 from harness.data.records import AnnotationProblem, Box, DataError, ImageRecord, ObjectRecord, Parsed, list_problems
@@ -76,11 +77,9 @@ def check_split(parsed: Parsed, classes: Sequence[str], memory: Memory) -> Check
 
 
 def refuse_bad_settings(on_bad: str, cache_bytes: int) -> None:
-    """Raise DataError unless `on_bad` is a policy and `cache_bytes` a size."""
-    if on_bad not in get_args(OnBad):
-        raise DataError(f"on_bad: {on_bad!r} is not valid; valid: {', '.join(get_args(OnBad))}")
-    if cache_bytes < 0:
-        raise DataError(f"cache_bytes: {cache_bytes} is not valid; valid: 0 (keep nothing) or more")
+    """Raise ValueError unless `on_bad` is a policy and `cache_bytes` a size."""
+    limits.one_of("on_bad", on_bad, get_args(OnBad))
+    limits.at_least("cache_bytes", cache_bytes, 0)
 
 
 def apply_policy(problems: Sequence[AnnotationProblem], on_bad: OnBad) -> None:

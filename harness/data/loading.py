@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from harness import limits
 from harness.data.augment.protocol import Augment, Surroundings
 from harness.data.dataset import DetectionDataset, Sample, Target
 from harness.data.splits import Splits
@@ -36,12 +37,11 @@ class TrainOrder(Sampler[list[Place]]):
     """
 
     def __init__(self, num_images: int, batch_size: int, seed: int, start: int, stop: int) -> None:
-        for name, value in (("num_images", num_images), ("batch_size", batch_size), ("stop", stop)):
-            if value < 1:
-                raise ValueError(f"{name}: {value} is not valid; valid: 1 or more")
-        if not 0 <= start <= stop:
-            raise ValueError(f"start: {start} is not valid; valid: 0 to stop = {stop}")
-        self.num_images, self.batch_size, self.seed, self.start, self.stop = num_images, batch_size, seed, start, stop
+        self.num_images = limits.count("num_images", num_images, 1)
+        self.batch_size = limits.count("batch_size", batch_size, 1)
+        self.seed = seed
+        self.stop = limits.count("stop", stop, 1)
+        self.start = limits.between("start", start, 0, stop)
         self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
@@ -129,14 +129,12 @@ def val_loader(
     dataset: DetectionDataset, *, batch_size: int, num_workers: int = 0, pin_memory: bool = False
 ) -> DataLoader[Any]:
     """All images of a split once, in their order: (list of uint8 images, list of targets)."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size} is not valid; valid: 1 or more")
+    limits.count("batch_size", batch_size, 1)
     return DataLoader(dataset, batch_size=batch_size, shuffle=False, **_options(num_workers, pin_memory))
 
 
 def _options(num_workers: int, pin_memory: bool) -> dict[str, Any]:
-    if num_workers < 0:
-        raise ValueError(f"num_workers: {num_workers} is not valid; valid: 0 (load in the training process) or more")
+    limits.count("num_workers", num_workers, 0)
     # A loader draws a seed each time it is iterated: from the global generator unless it has one of its own.
     return {
         "collate_fn": collate,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness import limits
 from harness.data import figures, scenes
 from harness.data.augment.protocol import Augment
 from harness.data.dataset import Annotations, DetectionDataset
@@ -47,20 +48,22 @@ def shapes(
     at random; draw_seed: another one, other scenes; cache_dir: folder for the drawn scenes, None takes $HARNESS_CACHE
     or $XDG_CACHE_HOME/harness or ~/.cache/harness.
 
-    Raises DataError: a value out of its range, a cache that cannot be written.
+    Raises ValueError: a value out of its range; DataError: a cache that cannot be written.
     """
     recipe = scenes.SceneRecipe(
-        image_size=int(_at_least("image_size", image_size, 32)),
-        objects=_counts("objects", objects),
-        lookalikes=_counts("lookalikes", lookalikes),
-        size=_radii(size, image_size),
-        crowding=_share("crowding", crowding),
-        imbalance=float(_at_least("imbalance", imbalance, 0)),
+        image_size=limits.count("image_size", image_size, 32),
+        objects=_fewest_and_most("objects", objects),
+        lookalikes=_fewest_and_most("lookalikes", lookalikes),
+        size=limits.interval("size", size, 2, image_size / 2),
+        crowding=float(limits.between("crowding", crowding, 0, 1)),
+        imbalance=float(limits.at_least("imbalance", imbalance, 0)),
     )
-    _share("label_noise", label_noise)
+    limits.between("label_noise", label_noise, 0, 1)
+    limits.count("num_train", num_train, 1)
+    limits.count("num_val", num_val, 1)
     cache = cache_folder(cache_dir)
-    train = _split(cache, "train", int(_at_least("num_train", num_train, 1)), recipe, draw_seed)
-    val = _split(cache, "val", int(_at_least("num_val", num_val, 1)), recipe, draw_seed)
+    train = _split(cache, "train", num_train, recipe, draw_seed)
+    val = _split(cache, "val", num_val, recipe, draw_seed)
     if label_noise:
         noisy = replace(train.annotations, labels=_noisy(train.annotations.labels, label_noise, draw_seed))
         train = DetectionDataset(noisy, train.images, train.classes)
@@ -167,25 +170,7 @@ def _noisy(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
     return np.where(stream.random(len(labels)) < share, redrawn, labels)
 
 
-def _at_least(name: str, value: float, low: float) -> float:
-    if not value >= low:
-        raise DataError(f"{name}: {value} is not valid; valid: {low} or more")
-    return value
-
-
-def _share(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise DataError(f"{name}: {value} is not valid; valid: 0 to 1")
-    return float(value)
-
-
-def _counts(name: str, value: Sequence[int]) -> tuple[int, int]:
-    if len(value) != 2 or not 0 <= value[0] <= value[1] or any(int(v) != v for v in value):
-        raise DataError(f"{name}: {list(value)} is not valid; valid: [fewest, most], 0 or more")
+def _fewest_and_most(name: str, value: Sequence[int]) -> tuple[int, int]:
+    whole = len(value) == 2 and 0 <= value[0] <= value[1] and all(int(number) == number for number in value)
+    limits.require(whole, name, value, "[fewest, most], whole numbers of at least 0")
     return int(value[0]), int(value[1])
-
-
-def _radii(value: Sequence[float], image_size: int) -> tuple[float, float]:
-    if len(value) != 2 or not 2 <= value[0] <= value[1] <= image_size / 2:
-        raise DataError(f"size: {list(value)} is not valid; valid: [smallest, largest] radius, 2 to {image_size / 2:g}")
-    return float(value[0]), float(value[1])

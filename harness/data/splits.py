@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from harness import limits
 from harness.data.augment.protocol import Augment
 from harness.data.checks import Checked, Memory, OnBad, apply_policy, check_split, refuse_bad_settings
 from harness.data.dataset import DetectionDataset, columns
@@ -37,8 +38,7 @@ def split_by_ratio(items: Sequence[Item], val_ratio: float, seed: int) -> tuple[
 
     Both parts get at least one item if there are two or more.
     """
-    if not 0 < val_ratio < 1:
-        raise DataError(f"val_ratio: {val_ratio} is not valid; valid: above 0 and below 1")
+    limits.require(0 < val_ratio < 1, "val_ratio", val_ratio, "above 0 and below 1, or null")
     count = min(max(round(val_ratio * len(items)), 1), len(items) - 1)
     chosen = set(random.Random(seed).sample(range(len(items)), max(count, 0)))
     train = [item for position, item in enumerate(items) if position not in chosen]

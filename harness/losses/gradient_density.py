@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from harness import limits
+
 
 class GradientDensity(nn.Module):
     """Harmonising weights from a histogram of gradient norms (Li 2019, section 3.3).
@@ -25,12 +27,8 @@ class GradientDensity(nn.Module):
 
     def __init__(self, bins: int, momentum: float) -> None:
         super().__init__()
-        if not bins >= 1:
-            raise ValueError(f"GradientDensity: bins={bins} must be at least 1")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"GradientDensity: momentum={momentum} must lie in [0, 1)")
-        self.bins = bins
-        self.momentum = momentum
+        self.bins = limits.count("bins", bins, 1)
+        self.momentum = limits.require(0 <= momentum < 1, "momentum", momentum, "at least 0 and below 1")
         self.register_buffer("edges", torch.arange(1, bins) / bins, persistent=False)
         self.register_buffer("density", torch.zeros(bins), persistent=momentum > 0)
 
@@ -40,7 +38,7 @@ class GradientDensity(nn.Module):
         Args:
             norm: gradient norms in [0, 1].
             valid: bool, which of them exist.
-            total: scalar, what the weights of a uniform histogram of one bin would be times its density.
+            total: scalar; the weights sum to about this.
         """
         index = torch.bucketize(norm, self.edges.to(norm.dtype), right=True)
         # Integers: counting by ones stops at 2^24 in float32, which 200,000 anchors x 91 classes pass.

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from torch import Tensor, nn
 
+from harness import limits
 from harness.losses.interface import ClassificationLoss, RegressionLoss
 from harness.types import Sample
 
@@ -42,19 +43,11 @@ class Loss(nn.Module):
         regression_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if normalizer not in list(Normalizer):
-            raise ValueError(f"loss.normalizer={normalizer!r} is unknown; choose one of {', '.join(Normalizer)}")
-        for name, value in (
-            ("classification_weight", classification_weight),
-            ("regression_weight", regression_weight),
-        ):
-            if not value >= 0:
-                raise ValueError(f"loss.{name}={value} must be at least 0")
         self.classification = classification
         self.regression = regression
-        self.normalizer = Normalizer(normalizer)
-        self.classification_weight = classification_weight
-        self.regression_weight = regression_weight
+        self.normalizer = Normalizer(limits.one_of("normalizer", normalizer, Normalizer))
+        self.classification_weight = limits.at_least("classification_weight", classification_weight, 0)
+        self.regression_weight = limits.at_least("regression_weight", regression_weight, 0)
 
     def reduce(self, loss: Tensor, sample: Sample) -> Tensor:
         """The scalar of per-slot losses ``(B, S)``: their sum over the normaliser."""

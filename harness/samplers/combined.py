@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from harness import limits
 from harness.samplers.quota import Quota
 from harness.samplers.ranker import NegativeRanker, Pool, PositiveRanker, sample_by_rank
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Sample
@@ -37,12 +38,12 @@ class CombinedSampler:
     ) -> None:
         for name, part, ranker in (("pos", pos, PositiveRanker), ("neg", neg, NegativeRanker)):
             # NMS suppresses across positives and negatives: it has no meaning for one of both alone.
-            if not isinstance(part, ranker) or getattr(part, "nms_thr", None) is not None:
-                raise ValueError(
-                    f"sampler.{name}={type(part).__name__} does not rank within a quota; choose random, ohem with "
-                    "nms_thr null, iou_balanced or instance_balanced"
-                )
-        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+            ranks = isinstance(part, ranker) and getattr(part, "nms_thr", None) is None
+            valid = (
+                "a sampler that ranks within a quota: random, ohem with nms_thr null, iou_balanced, instance_balanced"
+            )
+            limits.require(ranks, name, type(part).__name__, valid)
+        self.quota = Quota(num, pos_fraction, neg_pos_ub)
         self.add_gt_as_proposals = add_gt_as_proposals
         self.pos, self.neg = pos, neg
         self.needs = pos.needs | neg.needs

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.samplers.hardness import RankBy, hardness
-from harness.samplers.quota import require_between
 from harness.samplers.ranker import Pool
 from harness.samplers.ranking import among, highest, keep_in_order, order_code
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
@@ -32,8 +32,7 @@ class HardNegativeSampler:
     add_gt_as_proposals = False
 
     def __init__(self, neg_pos_ratio: float = 3.0) -> None:
-        require_between("neg_pos_ratio", neg_pos_ratio, 0)
-        self.neg_pos_ratio = neg_pos_ratio
+        self.neg_pos_ratio = limits.at_least("neg_pos_ratio", neg_pos_ratio, 0)
 
     def __call__(
         self,

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from torch import Tensor
 
+from harness import limits
 from harness.samplers.ranker import Pool
 
 
@@ -22,9 +23,7 @@ def parse_rank_by(value: str) -> RankBy:
     Raises:
         ValueError: there is none.
     """
-    if value not in list(RankBy):
-        raise ValueError(f"sampler.rank_by={value!r} is unknown; choose one of {', '.join(RankBy)}")
-    return RankBy(value)
+    return RankBy(limits.one_of("rank_by", value, RankBy))
 
 
 def hardness(pool: Pool, rank_by: RankBy) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from harness.samplers.quota import Quota, require_between, require_count
+from harness import limits
+from harness.samplers.quota import Quota
 from harness.samplers.ranker import Pool, sample_by_rank
 from harness.samplers.ranking import among, highest, order_code, second_noise
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
@@ -48,13 +49,14 @@ class IoUBalancedSampler:
         neg_pos_ub: float = -1,
         add_gt_as_proposals: bool = True,
     ) -> None:
-        if floor_thr != -1 and not 0 <= floor_thr < 1:
-            raise ValueError(f"sampler.floor_thr={floor_thr} must be in [0, 1), or -1 for no floor")
-        require_between("floor_fraction", floor_fraction, 0, 1)
-        require_count("num_bins", num_bins, 1)
-        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        self.quota = Quota(num, pos_fraction, neg_pos_ub)
         self.add_gt_as_proposals = add_gt_as_proposals
-        self.floor_thr, self.floor_fraction, self.num_bins = floor_thr, floor_fraction, num_bins
+        told_apart = floor_thr == -1 or 0 <= floor_thr < 1
+        self.floor_thr = limits.require(
+            told_apart, "floor_thr", floor_thr, "at least 0 and below 1, or -1 for no floor"
+        )
+        self.floor_fraction = limits.between("floor_fraction", floor_fraction, 0, 1)
+        self.num_bins = limits.count("num_bins", num_bins, 1)
 
     def rank_positives(self, pool: Pool, expected: int) -> Tensor:
         """By noise."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from harness import limits
 from harness.samplers.ranker import Pool
 from harness.samplers.ranking import among, fill_slots, highest, keep_in_order, largest, order_code, second_noise
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample, Sampler
@@ -24,8 +25,7 @@ class MatchedRandomSampler:
     """
 
     def __init__(self, of: Sampler) -> None:
-        if not isinstance(of, Sampler):
-            raise ValueError(f"sampler.of={type(of).__name__} must be a sampler")
+        limits.require(isinstance(of, Sampler), "of", type(of).__name__, "a sampler")
         self.of = of
         self.needs = of.needs | {Need.NOISE}
         self.add_gt_as_proposals = of.add_gt_as_proposals

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.boxes import area, pairwise_iou
-from harness.samplers.quota import Quota, require_between, require_count
+from harness.samplers.quota import Quota
 from harness.samplers.random import RandomSampler
 from harness.samplers.ranker import Pool, sample_by_rank
 from harness.samplers.ranking import among, highest, order_code, second_noise
@@ -63,19 +63,14 @@ class OfflineHardSampler:
         max_iou: float = 0.3,
         max_per_image: int = 20,
     ) -> None:
-        require_between("hard_fraction", hard_fraction, 0, 1)
-        require_between("score_thr", score_thr, 0, 1)
-        for name, value in (("hard_iou_thr", hard_iou_thr), ("max_iou", max_iou)):
-            if not 0 < value <= 1:
-                raise ValueError(f"sampler.{name}={value} must be in (0, 1]")
-        if not 0 < every_epochs < math.inf:
-            raise ValueError(f"sampler.every_epochs={every_epochs} must be finite and above 0")
-        require_count("max_per_image", max_per_image, 1)
-        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        self.quota = Quota(num, pos_fraction, neg_pos_ub)
         self.add_gt_as_proposals = add_gt_as_proposals
-        self.hard_fraction, self.hard_iou_thr = hard_fraction, hard_iou_thr
-        self.every_epochs, self.score_thr = every_epochs, score_thr
-        self.max_iou, self.max_per_image = max_iou, max_per_image
+        self.hard_fraction = limits.between("hard_fraction", hard_fraction, 0, 1)
+        self.hard_iou_thr = limits.above("hard_iou_thr", hard_iou_thr, 0, 1)
+        self.every_epochs = limits.above("every_epochs", every_epochs, 0)
+        self.score_thr = limits.between("score_thr", score_thr, 0, 1)
+        self.max_iou = limits.above("max_iou", max_iou, 0, 1)
+        self.max_per_image = limits.count("max_per_image", max_per_image, 1)
         self._positives = RandomSampler(num, pos_fraction)
         self._negatives = HardFirst(hard_fraction, hard_iou_thr)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.samplers.hardness import hardness, parse_rank_by
-from harness.samplers.quota import Quota, require_between
+from harness.samplers.quota import Quota
 from harness.samplers.ranker import Pool, sample_by_rank
 from harness.samplers.ranking import among, largest, order_code
 from harness.samplers.suppression import suppress
@@ -56,11 +57,10 @@ class OHEMSampler:
         rank_by: str = "cls",
         separate_quotas: bool = True,
     ) -> None:
-        if nms_thr is not None:
-            require_between("nms_thr", nms_thr, 0, 1)
-        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        self.quota = Quota(num, pos_fraction, neg_pos_ub)
         self.add_gt_as_proposals = add_gt_as_proposals
-        self.nms_thr, self.nms_per_label = nms_thr, nms_per_label
+        self.nms_thr = limits.optional(limits.between, "nms_thr", nms_thr, 0, 1)
+        self.nms_per_label = nms_per_label
         self.rank_by = parse_rank_by(rank_by)
         self.separate_quotas = separate_quotas
 

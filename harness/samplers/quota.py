@@ -4,31 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
-
-def require_count(name: str, value: object, least: int) -> None:
-    """Refuses ``value`` unless it is a whole number of at least ``least``.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"sampler.{name}={value} must be a whole number of at least {least}")
-
-
-def require_between(name: str, value: float, low: float, high: float = math.inf) -> None:
-    """Refuses ``value`` unless it lies in ``[low, high]``; a NaN lies nowhere.
-
-    Raises:
-        ValueError: it does not.
-    """
-    if not low <= value <= high or math.isinf(value):
-        valid = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"finite and at least {low:g}"
-        raise ValueError(f"sampler.{name}={value} must be {valid}")
+from harness import limits
 
 
 @dataclass(frozen=True)
@@ -43,7 +23,6 @@ class Quota:
             stage that trains on nothing is a mistake.
         pos_fraction: largest share of positives, in [0, 1].
         neg_pos_ub: at most ``int(neg_pos_ub * max(1, positives))`` negatives, >= 0; -1 for no such bound.
-        add_gt_as_proposals: asks an RoI stage to let the ground-truth boxes join the proposals.
 
     Raises:
         ValueError: a value is out of its range.
@@ -52,13 +31,12 @@ class Quota:
     num: int
     pos_fraction: float
     neg_pos_ub: float = -1
-    add_gt_as_proposals: bool = True
 
     def __post_init__(self) -> None:
-        require_count("num", self.num, 1)
-        require_between("pos_fraction", self.pos_fraction, 0, 1)
-        if self.neg_pos_ub != -1 and not 0 <= self.neg_pos_ub < math.inf:
-            raise ValueError(f"sampler.neg_pos_ub={self.neg_pos_ub} must be at least 0, or -1 for no bound")
+        limits.count("num", self.num, 1)
+        limits.between("pos_fraction", self.pos_fraction, 0, 1)
+        bounded = self.neg_pos_ub == -1 or 0 <= self.neg_pos_ub < math.inf
+        limits.require(bounded, "neg_pos_ub", self.neg_pos_ub, "at least 0, or -1 for no bound")
 
     @property
     def num_pos(self) -> int:

@@ -27,7 +27,7 @@ class RandomSampler:
     needs = frozenset({Need.NOISE})
 
     def __init__(self, num: int, pos_fraction: float, neg_pos_ub: float = -1, add_gt_as_proposals: bool = True) -> None:
-        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        self.quota = Quota(num, pos_fraction, neg_pos_ub)
         self.add_gt_as_proposals = add_gt_as_proposals
 
     def rank_positives(self, pool: Pool, expected: int) -> Tensor:

@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.samplers.hardness import RankBy, hardness
-from harness.samplers.quota import Quota, require_between, require_count
+from harness.samplers.quota import Quota
 from harness.samplers.ranker import Pool, sample_by_rank
 from harness.samplers.ranking import among, highest, largest, order_code, rank_within
 from harness.samplers.suppression import match_leaders
@@ -59,13 +60,13 @@ class ScoreHLRSampler:
         iou_thr: float = 0.5,
         nms_pre: int = 2000,
     ) -> None:
-        require_between("k", k, 0)
-        for name, value in (("bias", bias), ("score_thr", score_thr), ("iou_thr", iou_thr)):
-            require_between(name, value, 0, 1)
-        require_count("nms_pre", nms_pre, 1)
-        self.quota = Quota(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        self.quota = Quota(num, pos_fraction, neg_pos_ub)
         self.add_gt_as_proposals = add_gt_as_proposals
-        self.k, self.bias, self.score_thr, self.iou_thr, self.nms_pre = k, bias, score_thr, iou_thr, nms_pre
+        self.k = limits.at_least("k", k, 0)
+        self.bias = limits.between("bias", bias, 0, 1)
+        self.score_thr = limits.between("score_thr", score_thr, 0, 1)
+        self.iou_thr = limits.between("iou_thr", iou_thr, 0, 1)
+        self.nms_pre = limits.count("nms_pre", nms_pre, 1)
 
     def rank_positives(self, pool: Pool, expected: int) -> Tensor:
         """By noise."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.samplers.hardness import hardness, parse_rank_by
-from harness.samplers.quota import require_between
 from harness.samplers.ranker import Pool
 from harness.samplers.ranking import among, highest, keep_in_order, order_code
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
@@ -31,10 +31,7 @@ class TopKLossSampler:
     add_gt_as_proposals = False
 
     def __init__(self, fraction: float = 0.7, rank_by: str = "cls") -> None:
-        require_between("fraction", fraction, 0, 1)
-        if fraction == 0:
-            raise ValueError("sampler.fraction=0 keeps nothing; it must be in (0, 1]")
-        self.fraction = fraction
+        self.fraction = limits.above("fraction", fraction, 0, 1)
         self.rank_by = parse_rank_by(rank_by)
 
     def __call__(

@@ -74,7 +74,7 @@ def test_a_single_competitor_reaches_its_own_mean() -> None:
 
 
 def test_refuses() -> None:
-    with pytest.raises(ValueError, match="topk must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="topk=0 must be a whole number of at least 1"):
         ATSSAssigner(topk=0)
-    with pytest.raises(ValueError, match="ignore_iof_thr must be in"):
+    with pytest.raises(ValueError, match="ignore_iof_thr=2 must be between -1 and 1"):
         ATSSAssigner(ignore_iof_thr=2)

@@ -93,7 +93,7 @@ def test_many_objects() -> None:
 
 
 def test_refuses() -> None:
-    with pytest.raises(ValueError, match="pos_scale must be at least 0"):
+    with pytest.raises(ValueError, match=r"pos_scale=-0.1 must be at least 0"):
         CenterRegionAssigner(pos_scale=-0.1)
-    with pytest.raises(ValueError, match="min_pos_iof must be in"):
+    with pytest.raises(ValueError, match="min_pos_iof=3 must be between 0 and 1"):
         CenterRegionAssigner(min_pos_iof=3)

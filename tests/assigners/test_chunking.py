@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects, check_memory_bound
+from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.assigners.max_iou import MaxIoUAssigner
 from harness.types import Assignment, Candidates, GroundTruth
 
@@ -93,5 +93,5 @@ def test_the_bound_is_kept() -> None:
 
 
 def test_refuses() -> None:
-    with pytest.raises(ValueError, match="memory_bound must be a positive number of bytes, got -1"):
-        check_memory_bound(-1)
+    with pytest.raises(ValueError, match=r"^memory_bound=-1 must be above 0$"):
+        MaxIoUAssigner(0.7, 0.3, memory_bound=-1)

@@ -75,7 +75,7 @@ def test_many_objects() -> None:
 
 
 def test_refuses() -> None:
-    with pytest.raises(ValueError, match="pos_iou_thr must be in"):
+    with pytest.raises(ValueError, match="pos_iou_thr=-1 must be between 0 and 1"):
         GridAssigner(pos_iou_thr=-1)
     truth, candidates = scene(0)
     with pytest.raises(ValueError, match="grid needs the strides"):

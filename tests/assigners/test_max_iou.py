@@ -168,12 +168,18 @@ def test_integer_threshold_is_the_float() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"pos_iou_thr": 1.5, "neg_iou_thr": 0.3}, "pos_iou_thr must be in"),
-        ({"pos_iou_thr": 0.5, "neg_iou_thr": -0.1}, "neg_iou_thr must be in"),
-        ({"pos_iou_thr": 0.5, "neg_iou_thr": (0.4, 0.1)}, "neg_iou_thr must be a number or a pair"),
-        ({"pos_iou_thr": 0.5, "neg_iou_thr": (0.1, 0.2, 0.3)}, "neg_iou_thr must be a number or a pair"),
-        ({"pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "min_pos_iou": float("nan")}, "min_pos_iou must be in"),
-        ({"pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "memory_bound": 0}, "memory_bound must be a positive"),
+        ({"pos_iou_thr": 1.5, "neg_iou_thr": 0.3}, "pos_iou_thr=1.5 must be between 0 and 1"),
+        ({"pos_iou_thr": 0.5, "neg_iou_thr": -0.1}, "neg_iou_thr=-0.1 must be between 0 and 1"),
+        ({"pos_iou_thr": 0.5, "neg_iou_thr": (0.4, 0.1)}, r"neg_iou_thr=\(0.4, 0.1\) must be a number or a pair"),
+        (
+            {"pos_iou_thr": 0.5, "neg_iou_thr": (0.1, 0.2, 0.3)},
+            r"neg_iou_thr=\(0.1, 0.2, 0.3\) must be a number or a pair",
+        ),
+        (
+            {"pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "min_pos_iou": float("nan")},
+            "min_pos_iou=nan must be between 0 and 1",
+        ),
+        ({"pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "memory_bound": 0}, "memory_bound=0 must be above 0"),
     ],
 )
 def test_max_iou_refuses(arguments: dict, named: str) -> None:
@@ -182,9 +188,9 @@ def test_max_iou_refuses(arguments: dict, named: str) -> None:
 
 
 def test_torchvision_refuses() -> None:
-    with pytest.raises(ValueError, match="low_threshold must be in"):
+    with pytest.raises(ValueError, match=r"low_threshold=0.7 must be between 0 and 0.3"):
         TorchvisionMatcher(0.3, 0.7)
     with pytest.raises(ValueError, match="only max_iou takes a pair"):
         TorchvisionMatcher(0.5, (0.1, 0.4))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="threshold must be in"):
+    with pytest.raises(ValueError, match="threshold=2 must be between 0 and 1"):
         SSDMatcher(2)

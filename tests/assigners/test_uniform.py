@@ -76,7 +76,7 @@ def test_a_prediction_that_is_not_finite_matches_nothing() -> None:
 
 
 def test_refuses() -> None:
-    with pytest.raises(ValueError, match="match_times must be at least 1"):
+    with pytest.raises(ValueError, match="match_times=0 must be a whole number of at least 1"):
         UniformAssigner(match_times=0)
     truth, candidates = scene(0)
     with pytest.raises(ValueError, match="uniform matches predicted boxes"):

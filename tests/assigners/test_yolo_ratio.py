@@ -77,7 +77,7 @@ def test_many_objects() -> None:
 
 
 def test_refuses() -> None:
-    with pytest.raises(ValueError, match="anchor_t must be above 1"):
+    with pytest.raises(ValueError, match="anchor_t=1 must be above 1"):
         YOLORatioAssigner(anchor_t=1)
     truth, candidates = scene(0)
     with pytest.raises(ValueError, match="yolo_ratio needs the strides"):

@@ -233,14 +233,17 @@ def test_place_crops_and_pads() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Flip(p=1.5), "p: 1.5 is not valid; valid: 0 to 1"),
-        (lambda: MultiScale(scale=(2.0, 1.0)), r"scale: \[2.0, 1.0\] is not valid; valid: \[smallest, largest\]"),
-        (lambda: MultiScale(scale=(0.0, 1.0)), r"scale: \[0.0, 1.0\] is not valid"),
-        (lambda: MultiScale(flip=-1), "flip: -1 is not valid"),
-        (lambda: Photometric(hue=(-0.7, 0.1)), r"hue: \[-0.7, 0.1\] is not valid"),
-        (lambda: Photometric(contrast=(0.5,)), r"contrast: \[0.5\] is not valid"),
-        (lambda: MosaicMixup(mosaic=2), "mosaic: 2 is not valid"),
-        (lambda: MosaicMixup(off_last_epochs=-1), "off_last_epochs: -1 is not valid; valid: 0 or more"),
+        (lambda: Flip(p=1.5), "^p=1.5 must be between 0 and 1"),
+        (
+            lambda: MultiScale(scale=(2.0, 1.0)),
+            r"^scale=\(2.0, 1.0\) must be \[smallest, largest\] between 0.05 and 10",
+        ),
+        (lambda: MultiScale(scale=(0.0, 1.0)), r"^scale=\(0.0, 1.0\) must be"),
+        (lambda: MultiScale(flip=-1), "^flip=-1 must be"),
+        (lambda: Photometric(hue=(-0.7, 0.1)), r"^hue=\(-0.7, 0.1\) must be"),
+        (lambda: Photometric(contrast=(0.5,)), r"^contrast=\(0.5,\) must be"),
+        (lambda: MosaicMixup(mosaic=2), "^mosaic=2 must be"),
+        (lambda: MosaicMixup(off_last_epochs=-1), "^off_last_epochs=-1 must be at least 0"),
     ],
 )
 def test_bad_values(make: Any, message: str) -> None:

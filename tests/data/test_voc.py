@@ -114,13 +114,13 @@ def test_what_is_missing_is_named_in_one_line(write_voc: WriteVoc, tmp_path: Pat
     with pytest.raises(DataError, match=r"split 'empty' is empty: .*empty.txt") as caught:
         voc(str(root), train_split="empty")
     one_line(caught)
-    with pytest.raises(DataError, match=r"val_ratio: 1.5 is not valid; valid: above 0 and below 1"):
+    with pytest.raises(ValueError, match=r"^val_ratio=1.5 must be above 0 and below 1, or null$"):
         voc(str(root), val_ratio=1.5)
     with pytest.raises(DataError, match=r"train_split and val_split: both are needed"):
         voc(str(root), train_split=None)
-    with pytest.raises(DataError, match=r"on_bad: 'ignore' is not valid; valid: error, drop"):
+    with pytest.raises(ValueError, match=r"^on_bad='ignore' must be one of error, drop$"):
         voc(str(root), on_bad="ignore")  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=r"cache_bytes: -1 is not valid"):
+    with pytest.raises(ValueError, match=r"^cache_bytes=-1 must be at least 0$"):
         voc(str(root), cache_bytes=-1)
 
 

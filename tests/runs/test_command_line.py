@@ -29,7 +29,7 @@ def harness(cwd: Path, *arguments: str, timeout: float = 300) -> subprocess.Comp
         (["samplr=ohem"], "Could not override 'samplr'"),
         (["sampler.numm=3"], "Could not override 'sampler.numm'"),
         (["run.iterations=many"], "Value 'many' of type 'str' could not be converted to Integer"),
-        (["seed=-1", "mode=check"], "seed=-1 is not valid"),
+        (["seed=-1", "mode=check"], "seed=-1 must be between 0 and 4294967295"),
         (["data=voc", "mode=train"], "data.root must be given"),
     ],
 )

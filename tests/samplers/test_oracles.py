@@ -90,7 +90,7 @@ def test_combined_takes_any_two_rankings(scene: Scene) -> None:
 @pytest.mark.parametrize("name", ["all", "hard_negative", "matched_random", "ohem_paper"])
 def test_combined_refuses_what_does_not_rank(part: str, name: str) -> None:
     parts = {"pos": RandomSampler(8, 0.5), "neg": RandomSampler(8, 0.5), part: from_yaml(name)}
-    with pytest.raises(ValueError, match=rf"sampler\.{part}=\w+ does not rank within a quota; choose random"):
+    with pytest.raises(ValueError, match=rf"^{part}='\w+' must be a sampler that ranks within a quota: random"):
         CombinedSampler(8, 0.5, **parts)
 
 

@@ -2,9 +2,9 @@
 
 from torchvision.transforms import v2
 
+from harness import limits
 from harness.data.augment.boxes import apply
 from harness.data.augment.protocol import Surroundings
-from harness.data.augment.ranges import probability
 from harness.data.dataset import Sample
 
 
@@ -12,7 +12,7 @@ class Flip:
     """Mirror left and right with probability `p`: the standard augmentation of COCO detectors."""
 
     def __init__(self, p: float = 0.5) -> None:
-        self.flip = v2.RandomHorizontalFlip(probability("p", p))
+        self.flip = v2.RandomHorizontalFlip(limits.between("p", p, 0, 1))
 
     def __call__(self, sample: Sample, around: Surroundings) -> Sample:
         return apply(self.flip, sample)

@@ -7,11 +7,11 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
+from harness import limits
 from harness.data.augment.boxes import as_boxes, merge, tidy
 from harness.data.augment.multi_scale import place, rescale, uniform
 from harness.data.augment.photometric import Photometric
 from harness.data.augment.protocol import Surroundings
-from harness.data.augment.ranges import interval, probability
 from harness.data.dataset import Sample, Target
 
 
@@ -36,12 +36,10 @@ class MosaicMixup:
         off_last_epochs: float = 1.0,
         flip: float = 0.5,
     ) -> None:
-        self.mosaic, self.mixup = probability("mosaic", mosaic), probability("mixup", mixup)
-        self.scale = interval("scale", scale, 0.05, 10)
-        self.mixup_scale = interval("mixup_scale", mixup_scale, 0.05, 10)
-        if off_last_epochs < 0:
-            raise ValueError(f"off_last_epochs: {off_last_epochs} is not valid; valid: 0 or more")
-        self.off_last_epochs = off_last_epochs
+        self.mosaic, self.mixup = limits.between("mosaic", mosaic, 0, 1), limits.between("mixup", mixup, 0, 1)
+        self.scale = limits.interval("scale", scale, 0.05, 10)
+        self.mixup_scale = limits.interval("mixup_scale", mixup_scale, 0.05, 10)
+        self.off_last_epochs = limits.at_least("off_last_epochs", off_last_epochs, 0)
         self.finish = Photometric(flip=flip)
 
     def __call__(self, sample: Sample, around: Surroundings) -> Sample:

@@ -8,10 +8,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
+from harness import limits
 from harness.data.augment.boxes import as_boxes, tidy
 from harness.data.augment.flip import Flip
 from harness.data.augment.protocol import Surroundings
-from harness.data.augment.ranges import interval, probability
 from harness.data.dataset import Sample
 
 GREY = 114  # of 255: the padding that the field uses, near the mean of natural images
@@ -27,8 +27,8 @@ class MultiScale:
     """
 
     def __init__(self, scale: Sequence[float] = (0.5, 1.6), flip: float = 0.5) -> None:
-        self.scale = interval("scale", scale, 0.05, 10)
-        self.flip = Flip(probability("flip", flip))
+        self.scale = limits.interval("scale", scale, 0.05, 10)
+        self.flip = Flip(limits.between("flip", flip, 0, 1))
 
     def __call__(self, sample: Sample, around: Surroundings) -> Sample:
         height, width = sample[0].shape[-2:]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from torchvision.transforms import v2
 
+from harness import limits
 from harness.data.augment.boxes import apply
 from harness.data.augment.protocol import Surroundings
-from harness.data.augment.ranges import interval, probability
 from harness.data.dataset import Sample
 
 
@@ -27,13 +27,13 @@ class Photometric:
         flip: float = 0.5,
     ) -> None:
         distort = v2.RandomPhotometricDistort(
-            brightness=interval("brightness", brightness, 0, 10),
-            contrast=interval("contrast", contrast, 0, 10),
-            saturation=interval("saturation", saturation, 0, 10),
-            hue=interval("hue", hue, -0.5, 0.5),
-            p=probability("p", p),
+            brightness=limits.interval("brightness", brightness, 0, 10),
+            contrast=limits.interval("contrast", contrast, 0, 10),
+            saturation=limits.interval("saturation", saturation, 0, 10),
+            hue=limits.interval("hue", hue, -0.5, 0.5),
+            p=limits.between("p", p, 0, 1),
         )
-        self.transform = v2.Compose([distort, v2.RandomHorizontalFlip(probability("flip", flip))])
+        self.transform = v2.Compose([distort, v2.RandomHorizontalFlip(limits.between("flip", flip, 0, 1))])
 
     def __call__(self, sample: Sample, around: Surroundings) -> Sample:
         return apply(self.transform, sample)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.losses.columns import target_column
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation
@@ -31,9 +32,7 @@ class APLoss(ClassificationLoss):
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()
-        if not delta > 0:
-            raise ValueError(f"APLoss: delta={delta} must be above 0")
-        self.delta = delta
+        self.delta = limits.above("delta", delta, 0)
 
     def elementwise(
         self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None

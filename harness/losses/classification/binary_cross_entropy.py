@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation, Need
@@ -32,10 +33,8 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
         self, soft: bool = False, class_weight: Sequence[float] | None = None, ignore_index: int | None = None
     ) -> None:
         super().__init__()
-        if class_weight is not None and not all(value >= 0 for value in class_weight):
-            raise ValueError(
-                f"BinaryCrossEntropyLoss: class_weight={list(class_weight)} must hold numbers of at least 0"
-            )
+        weighs = class_weight is None or all(value >= 0 for value in class_weight)
+        limits.require(weighs, "class_weight", class_weight, "numbers of at least 0, or null")
         weights = None if class_weight is None else torch.tensor([float(value) for value in class_weight])
         self.register_buffer("class_weight", weights, persistent=False)
         self.soft = soft

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness import limits
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation
 
@@ -32,14 +33,12 @@ class CrossEntropyLoss(ClassificationLoss):
         self, class_weight: Sequence[float] | None = None, ignore_index: int = -100, label_smoothing: float = 0.0
     ) -> None:
         super().__init__()
-        if class_weight is not None and not all(value >= 0 for value in class_weight):
-            raise ValueError(f"CrossEntropyLoss: class_weight={list(class_weight)} must hold numbers of at least 0")
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"CrossEntropyLoss: label_smoothing={label_smoothing} must lie in [0, 1]")
+        weighs = class_weight is None or all(value >= 0 for value in class_weight)
+        limits.require(weighs, "class_weight", class_weight, "numbers of at least 0, or null")
         weights = None if class_weight is None else torch.tensor([float(value) for value in class_weight])
         self.register_buffer("class_weight", weights, persistent=False)
         self.ignore_index = ignore_index
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = limits.between("label_smoothing", label_smoothing, 0, 1)
 
     def elementwise(
         self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None

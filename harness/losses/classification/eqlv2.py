@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness import limits
 from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation
@@ -20,14 +21,14 @@ class EQLv2Loss(ClassificationLoss):
     State: the accumulated gradients, which enter from the next call on.
 
     Args:
-        mu: ratio at which a class's negatives have half their weight.
-        gamma: steepness of that sigmoid.
+        mu: ratio at which a class's negatives have half their weight, >= 0.
+        gamma: steepness of that sigmoid, >= 0.
         alpha: how much the positives of a weakened class gain, >= 0.
         background_column: false for a sigmoid head without a background column (one-stage).
         columns: of the logits, where the loss is used without a criterion; see :meth:`prepare`.
 
     Raises:
-        ValueError: ``alpha`` below 0.
+        ValueError: a parameter below 0.
     """
 
     activation: ClassVar[Activation] = Activation.SIGMOID
@@ -44,11 +45,9 @@ class EQLv2Loss(ClassificationLoss):
         columns: int | None = None,
     ) -> None:
         super().__init__()
-        if not alpha >= 0:
-            raise ValueError(f"EQLv2Loss: alpha={alpha} must be at least 0")
-        self.mu = mu
-        self.gamma = gamma
-        self.alpha = alpha
+        self.mu = limits.at_least("mu", mu, 0)
+        self.gamma = limits.at_least("gamma", gamma, 0)
+        self.alpha = limits.at_least("alpha", alpha, 0)
         self.background_last = background_column
         self.columns: int | None = None
         if columns is not None:

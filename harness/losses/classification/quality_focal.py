@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation, Need
@@ -29,9 +30,7 @@ class QualityFocalLoss(ClassificationLoss):
 
     def __init__(self, beta: float = 2.0) -> None:
         super().__init__()
-        if not (beta == 0 or beta >= 1):
-            raise ValueError(f"QualityFocalLoss: beta={beta} must be 0 or at least 1")
-        self.beta = beta
+        self.beta = limits.require(beta == 0 or beta >= 1, "beta", beta, "0 or at least 1")
 
     def elementwise(
         self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None

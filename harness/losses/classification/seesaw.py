@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness import limits
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation
 
@@ -43,14 +44,9 @@ class SeesawLoss(ClassificationLoss):
         self, p: float = 0.8, q: float = 2.0, eps: float = 1e-2, objectness: bool = True, columns: int | None = None
     ) -> None:
         super().__init__()
-        for name, value in (("p", p), ("q", q)):
-            if not value >= 0:
-                raise ValueError(f"SeesawLoss: {name}={value} must be at least 0")
-        if not eps > 0:
-            raise ValueError(f"SeesawLoss: eps={eps} must be above 0")
-        self.p = p
-        self.q = q
-        self.eps = eps
+        self.p = limits.at_least("p", p, 0)
+        self.q = limits.at_least("q", q, 0)
+        self.eps = limits.above("eps", eps, 0)
         self.objectness = objectness
         self.background_last = not objectness
         self.extra_columns = int(objectness)

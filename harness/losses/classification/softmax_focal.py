@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness import limits
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation
 
@@ -31,12 +32,9 @@ class SoftmaxFocalLoss(ClassificationLoss):
 
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
         super().__init__()
-        if not (0 <= alpha <= 1 or alpha == -1):
-            raise ValueError(f"SoftmaxFocalLoss: alpha={alpha} must lie in [0, 1], or be -1 for no balance")
-        if not gamma >= 0:
-            raise ValueError(f"SoftmaxFocalLoss: gamma={gamma} must be at least 0")
-        self.alpha = alpha
-        self.gamma = gamma
+        balances = alpha == -1 or 0 <= alpha <= 1
+        self.alpha = limits.require(balances, "alpha", alpha, "between 0 and 1, or -1 for no balance")
+        self.gamma = limits.at_least("gamma", gamma, 0)
 
     def elementwise(
         self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None

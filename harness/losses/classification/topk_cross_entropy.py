@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.losses.classification.cross_entropy import CrossEntropyLoss
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation
@@ -31,9 +32,7 @@ class TopKCrossEntropyLoss(ClassificationLoss):
 
     def __init__(self, fraction: float = 0.7, class_weight: Sequence[float] | None = None) -> None:
         super().__init__()
-        if not 0 < fraction <= 1:
-            raise ValueError(f"TopKCrossEntropyLoss: fraction={fraction} must lie in (0, 1]")
-        self.fraction = fraction
+        self.fraction = limits.above("fraction", fraction, 0, 1)
         self.cross_entropy = CrossEntropyLoss(class_weight)
 
     def elementwise(

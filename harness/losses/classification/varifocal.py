@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation, Need
@@ -31,12 +32,8 @@ class VarifocalLoss(ClassificationLoss):
 
     def __init__(self, alpha: float = 0.75, gamma: float = 2.0, iou_weighted: bool = True) -> None:
         super().__init__()
-        if not alpha >= 0:
-            raise ValueError(f"VarifocalLoss: alpha={alpha} must be at least 0")
-        if not (gamma == 0 or gamma >= 1):
-            raise ValueError(f"VarifocalLoss: gamma={gamma} must be 0 or at least 1")
-        self.alpha = alpha
-        self.gamma = gamma
+        self.alpha = limits.at_least("alpha", alpha, 0)
+        self.gamma = limits.require(gamma == 0 or gamma >= 1, "gamma", gamma, "0 or at least 1")
         self.iou_weighted = iou_weighted
 
     def elementwise(

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.losses.interface import RegressionLoss, Space
 
 
@@ -27,12 +28,9 @@ class BalancedL1Loss(RegressionLoss):
 
     def __init__(self, alpha: float = 0.5, gamma: float = 1.5, beta: float = 1.0) -> None:
         super().__init__()
-        for name, value in (("alpha", alpha), ("gamma", gamma), ("beta", beta)):
-            if not value > 0:
-                raise ValueError(f"BalancedL1Loss: {name}={value} must be above 0")
-        self.alpha = alpha
-        self.gamma = gamma
-        self.beta = beta
+        self.alpha = limits.above("alpha", alpha, 0)
+        self.gamma = limits.above("gamma", gamma, 0)
+        self.beta = limits.above("beta", beta, 0)
         self.b = math.expm1(gamma / alpha)  # makes the two gradients meet: alpha log(b + 1) = gamma
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:

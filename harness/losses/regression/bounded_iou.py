@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness import limits
 from harness.losses.interface import RegressionLoss, Space
 
 
@@ -26,11 +27,8 @@ class BoundedIoULoss(RegressionLoss):
 
     def __init__(self, beta: float = 0.2, eps: float = 1e-3) -> None:
         super().__init__()
-        for name, value in (("beta", beta), ("eps", eps)):
-            if not value > 0:
-                raise ValueError(f"BoundedIoULoss: {name}={value} must be above 0")
-        self.beta = beta
-        self.eps = eps
+        self.beta = limits.above("beta", beta, 0)
+        self.eps = limits.above("eps", eps, 0)
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S, 4)``: x, y, width, height."""

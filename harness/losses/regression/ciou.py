@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from harness import limits
 from harness.boxes import aligned_ciou
 from harness.losses.interface import RegressionLoss, Space
 
@@ -26,12 +27,8 @@ class CIoULoss(RegressionLoss):
 
     def __init__(self, eps: float = 1e-6, gate: float | None = 0.5) -> None:
         super().__init__()
-        if not eps > 0:
-            raise ValueError(f"CIoULoss: eps={eps} must be above 0")
-        if gate is not None and not 0 <= gate <= 1:
-            raise ValueError(f"CIoULoss: gate={gate} must lie in [0, 1], or be null")
-        self.eps = eps
-        self.gate = gate
+        self.eps = limits.above("eps", eps, 0)
+        self.gate = limits.optional(limits.between, "gate", gate, 0, 1)
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S)``."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from harness import limits
 from harness.boxes import aligned_diou
 from harness.losses.interface import RegressionLoss, Space
 
@@ -26,9 +27,7 @@ class DIoULoss(RegressionLoss):
 
     def __init__(self, eps: float = 1e-6) -> None:
         super().__init__()
-        if not eps > 0:
-            raise ValueError(f"DIoULoss: eps={eps} must be above 0")
-        self.eps = eps
+        self.eps = limits.above("eps", eps, 0)
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S)``."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.boxes import area
 from harness.losses.interface import RegressionLoss, Space
 
@@ -30,11 +31,8 @@ class EIoULoss(RegressionLoss):
 
     def __init__(self, smooth_point: float = 0.1, eps: float = 1e-6) -> None:
         super().__init__()
-        for name, value in (("smooth_point", smooth_point), ("eps", eps)):
-            if not value > 0:
-                raise ValueError(f"EIoULoss: {name}={value} must be above 0")
-        self.smooth_point = smooth_point
-        self.eps = eps
+        self.smooth_point = limits.above("smooth_point", smooth_point, 0)
+        self.eps = limits.above("eps", eps, 0)
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S)``."""

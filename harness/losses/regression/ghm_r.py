@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.losses.gradient_density import GradientDensity
 from harness.losses.interface import RegressionLoss, Space
 
@@ -30,9 +31,7 @@ class GHMRLoss(RegressionLoss):
 
     def __init__(self, mu: float = 0.02, bins: int = 10, momentum: float = 0.0) -> None:
         super().__init__()
-        if not mu > 0:
-            raise ValueError(f"GHMRLoss: mu={mu} must be above 0")
-        self.mu = mu
+        self.mu = limits.above("mu", mu, 0)
         self.density = GradientDensity(bins, momentum)
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from harness import limits
 from harness.boxes import aligned_iou
 from harness.losses.interface import RegressionLoss, Space
 
@@ -25,12 +26,8 @@ class IoULoss(RegressionLoss):
 
     def __init__(self, mode: str = "log", eps: float = 1e-6) -> None:
         super().__init__()
-        if mode not in ("log", "linear", "square"):
-            raise ValueError(f"IoULoss: mode={mode!r} is unknown; choose one of log, linear, square")
-        if not eps > 0:
-            raise ValueError(f"IoULoss: eps={eps} must be above 0")
-        self.mode = mode
-        self.eps = eps
+        self.mode = limits.one_of("mode", mode, ("log", "linear", "square"))
+        self.eps = limits.above("eps", eps, 0)
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S)``."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from harness import limits
 from harness.boxes import aligned_iou, enclosing_sides
 from harness.losses.interface import RegressionLoss, Space
 
@@ -30,10 +31,8 @@ class SIoULoss(RegressionLoss):
 
     def __init__(self, neg_gamma: bool = True, eps: float = 1e-6) -> None:
         super().__init__()
-        if not eps > 0:
-            raise ValueError(f"SIoULoss: eps={eps} must be above 0")
         self.neg_gamma = neg_gamma
-        self.eps = eps
+        self.eps = limits.above("eps", eps, 0)
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S)``."""

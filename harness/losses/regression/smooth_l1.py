@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness import limits
 from harness.losses.interface import RegressionLoss, Space
 
 
@@ -24,9 +25,7 @@ class SmoothL1Loss(RegressionLoss):
 
     def __init__(self, beta: float = 1.0) -> None:
         super().__init__()
-        if not beta >= 0:
-            raise ValueError(f"SmoothL1Loss: beta={beta} must be at least 0")
-        self.beta = beta
+        self.beta = limits.at_least("beta", beta, 0)
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S, 4)``."""
