@@ -25,7 +25,7 @@ import torchvision
 from torch import Tensor, nn
 
 from harness.analysis.telemetry import SamplingTelemetry
-from harness.detectors import equip, rcnn
+from harness.detectors import equip, rcnn_models
 from harness.detectors.tiny_rcnn import tiny_rcnn
 from harness.samplers.ohem import OHEMSampler
 
@@ -79,7 +79,7 @@ def detector(options: argparse.Namespace) -> Any:
     """The model, untrained."""
     if options.model == "tiny_rcnn":
         return tiny_rcnn(CLASSES, min_size=options.size, max_size=2 * options.size)
-    builder: Callable[..., nn.Module] = getattr(rcnn, options.model)
+    builder: Callable[..., nn.Module] = getattr(rcnn_models, options.model)
     return builder(CLASSES, min_size=options.size, max_size=2 * options.size)
 
 

@@ -15,7 +15,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from harness.assigners.torchvision import TorchvisionMatcher
 from harness.criterion import Criterion, Selection, Trio
-from harness.detectors import two_stage
+from harness.detectors import rcnn
 from harness.detectors.box_branch import proposal_candidates, with_truth
 from harness.detectors.cascade_heads import STAGES, CascadeRoIHeads
 from harness.detectors.equipped import Equipped, ground_truth, mixed, replace_module
@@ -29,7 +29,7 @@ from harness.losses.regression.smooth_l1 import SmoothL1Loss
 from harness.samplers.random import RandomSampler
 from harness.types import Candidates, GroundTruth
 
-ROOT = two_stage.ROOT
+ROOT = rcnn.ROOT
 
 
 class CascadeRCNN(GeneralizedRCNN):
@@ -113,7 +113,7 @@ def heads(model: CascadeRCNN) -> dict[str, Head]:
 def natural(model: CascadeRCNN) -> dict[str, Trio]:
     """The paper's thresholds; torchvision's quotas and losses."""
     rpn, roi = cast(RegionProposalNetwork, model.rpn), cast(CascadeRoIHeads, model.roi_heads)
-    return {"rpn": two_stage.rpn_trio(rpn), **{name: _trio(roi, name) for name in STAGES}}
+    return {"rpn": rcnn.rpn_trio(rpn), **{name: _trio(roi, name) for name in STAGES}}
 
 
 def _trio(roi: CascadeRoIHeads, name: str) -> Trio:
@@ -123,7 +123,7 @@ def _trio(roi: CascadeRoIHeads, name: str) -> Trio:
         RandomSampler(num=roi.batch_size_per_image, pos_fraction=roi.positive_fraction),
         Loss(
             CrossEntropyLoss(),
-            SmoothL1Loss(beta=two_stage.BETA),
+            SmoothL1Loss(beta=rcnn.BETA),
             Normalizer.SAMPLED,
             classification_weight=stage.loss_weight,
             regression_weight=stage.loss_weight,
@@ -131,7 +131,7 @@ def _trio(roi: CascadeRoIHeads, name: str) -> Trio:
     )
 
 
-fit = two_stage.fit
+fit = rcnn.fit
 
 
 def adapt(model: CascadeRCNN, criteria: Mapping[str, Criterion]) -> CascadeRCNN:

@@ -10,7 +10,7 @@ from torch import nn
 
 from harness.compatibility import IncompatibleError, refusals
 from harness.criterion import Criterion, LossObserver, Observer, Trio
-from harness.detectors import cascade, fcos, retinanet, ssd, two_stage, yolox
+from harness.detectors import cascade, fcos, rcnn, retinanet, ssd, yolox
 from harness.heads import Head
 from harness.losses.pair import Loss
 from harness.types import Assigner, Sampler
@@ -38,7 +38,7 @@ class Family(Protocol):
 
 
 FAMILIES: tuple[Family, ...] = tuple(
-    cast(Family, module) for module in (cascade, two_stage, retinanet, fcos, ssd, yolox)
+    cast(Family, module) for module in (cascade, rcnn, retinanet, fcos, ssd, yolox)
 )  # subclasses before their bases
 
 

@@ -1,90 +1,94 @@
-"""torchvision's Faster, Mask and Keypoint R-CNN by name."""
+"""Faster, Mask and Keypoint R-CNN: an RPN and an RoI head, each with a trio."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import cast
 
-from torch import Tensor
-from torchvision.models import detection
-from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor
-from torchvision.models.detection.keypoint_rcnn import KeypointRCNN
-from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNPredictor
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
 
-from harness.detectors.pretrained import build
+from harness.assigners.torchvision import TorchvisionMatcher
+from harness.criterion import Criterion, Trio
+from harness.detectors.equipped import Equipped, mixed, replace_module
+from harness.detectors.rcnn_facts import class_columns, roi_head, rpn_head
+from harness.detectors.roi import EquippedRoIHeads
+from harness.detectors.rpn import EquippedRPN
+from harness.heads import Head
+from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
+from harness.losses.classification.cross_entropy import CrossEntropyLoss
+from harness.losses.pair import Loss, Normalizer
+from harness.losses.regression.smooth_l1 import SmoothL1Loss
+from harness.samplers.random import RandomSampler
 
-
-class RCNNPredictor:
-    """The box predictor and, where there is one, the mask predictor."""
-
-    def classes(self, state: Mapping[str, Tensor]) -> int:
-        return state["roi_heads.box_predictor.cls_score.weight"].shape[0]
-
-    def replace(self, model: Any, num_classes: int) -> None:
-        roi = model.roi_heads
-        roi.box_predictor = FastRCNNPredictor(roi.box_predictor.cls_score.in_features, num_classes)
-        if roi.has_mask():
-            convolution = roi.mask_predictor.conv5_mask
-            roi.mask_predictor = MaskRCNNPredictor(convolution.in_channels, convolution.out_channels, num_classes)
-
-
-def fasterrcnn_resnet50_fpn(
-    num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
-) -> FasterRCNN:
-    """Faster R-CNN (Ren et al. 2015) with FPN (Lin et al. 2017); arguments as of ``pretrained.build``."""
-    return _build(detection.fasterrcnn_resnet50_fpn, num_classes, weights, weights_backbone, options)
+HOST = GeneralizedRCNN
+ROOT = "roi"
+BETA = 1 / 9  # of torchvision's smooth L1, in both stages
 
 
-def fasterrcnn_resnet50_fpn_v2(
-    num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
-) -> FasterRCNN:
-    """The same with the improved recipe of Li et al. 2021 (BatchNorm, a convolutional box head)."""
-    return _build(detection.fasterrcnn_resnet50_fpn_v2, num_classes, weights, weights_backbone, options)
+class EquippedRCNN(Equipped, GeneralizedRCNN):
+    """A :class:`GeneralizedRCNN` whose RPN and RoI head train by criteria."""
 
 
-def fasterrcnn_mobilenet_v3_large_fpn(
-    num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
-) -> FasterRCNN:
-    """The same on MobileNetV3-Large."""
-    return _build(detection.fasterrcnn_mobilenet_v3_large_fpn, num_classes, weights, weights_backbone, options)
+def heads(model: GeneralizedRCNN) -> dict[str, Head]:
+    """The facts of the RPN and the RoI head of ``model``."""
+    roi = cast(RoIHeads, model.roi_heads)
+    return {"rpn": rpn_head(), "roi": roi_head("roi", class_columns(roi.box_predictor), tuple(roi.box_coder.weights))}
 
 
-def fasterrcnn_mobilenet_v3_large_320_fpn(
-    num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
-) -> FasterRCNN:
-    """The same for images of 320 px and fewer proposals."""
-    return _build(detection.fasterrcnn_mobilenet_v3_large_320_fpn, num_classes, weights, weights_backbone, options)
+def natural(model: GeneralizedRCNN) -> dict[str, Trio]:
+    """torchvision's trios, with the thresholds and quotas that ``model`` was built with."""
+    rpn, roi = cast(RegionProposalNetwork, model.rpn), cast(RoIHeads, model.roi_heads)
+    return {
+        "rpn": rpn_trio(rpn),
+        "roi": Trio(
+            matcher(roi.proposal_matcher),
+            quota(roi.fg_bg_sampler),
+            Loss(CrossEntropyLoss(), SmoothL1Loss(beta=BETA), Normalizer.SAMPLED),
+        ),
+    }
 
 
-def maskrcnn_resnet50_fpn(
-    num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
-) -> MaskRCNN:
-    """Mask R-CNN (He et al. 2017); targets have ``masks (n, H, W)`` uint8."""
-    return _build(detection.maskrcnn_resnet50_fpn, num_classes, weights, weights_backbone, options)
-
-
-def maskrcnn_resnet50_fpn_v2(
-    num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
-) -> MaskRCNN:
-    """Mask R-CNN with the improved recipe of Li et al. 2021."""
-    return _build(detection.maskrcnn_resnet50_fpn_v2, num_classes, weights, weights_backbone, options)
-
-
-def keypointrcnn_resnet50_fpn(
-    num_classes: int = 2, weights: str | None = None, weights_backbone: str | None = None, **options: Any
-) -> KeypointRCNN:
-    """Keypoint R-CNN (He et al. 2017, section 5); targets have ``keypoints (n, num_keypoints, 3)`` float."""
-    return _build(detection.keypointrcnn_resnet50_fpn, num_classes, weights, weights_backbone, options)
-
-
-def _build(
-    host: Any, num_classes: int, weights: str | None, weights_backbone: str | None, options: dict[str, Any]
-) -> Any:
-    return build(
-        host,
-        RCNNPredictor(),
-        num_classes=num_classes,
-        weights=weights,
-        weights_backbone=weights_backbone,
-        **options,
+def rpn_trio(rpn: RegionProposalNetwork) -> Trio:
+    """torchvision's trio of an RPN."""
+    return Trio(
+        matcher(rpn.proposal_matcher),
+        quota(rpn.fg_bg_sampler),
+        Loss(BinaryCrossEntropyLoss(), SmoothL1Loss(beta=BETA), Normalizer.SAMPLED),
     )
+
+
+def matcher(host: object) -> TorchvisionMatcher:
+    """Our matcher with the thresholds of torchvision's."""
+    return TorchvisionMatcher(
+        high_threshold=host.high_threshold,  # type: ignore[attr-defined]
+        low_threshold=host.low_threshold,  # type: ignore[attr-defined]
+        allow_low_quality_matches=host.allow_low_quality_matches,  # type: ignore[attr-defined]
+    )
+
+
+def quota(host: object) -> RandomSampler:
+    """Our random sampler with the quotas of torchvision's."""
+    return RandomSampler(num=host.batch_size_per_image, pos_fraction=host.positive_fraction)  # type: ignore[attr-defined]
+
+
+def fit(head: Head, loss: Loss) -> Head:
+    """An RoI head's inference follows the loss: with a sigmoid one, scores are sigmoids.
+
+    Column 0 then means nothing, unless the loss keeps the background in a column of its own (EQLv2).
+    """
+    classification = loss.classification
+    if head.stage == "rpn" or classification.activation is head.activation:
+        return head
+    background = head.background if classification.background_last else None
+    return replace(head, activation=classification.activation, background=background)
+
+
+def adapt(model: GeneralizedRCNN, criteria: Mapping[str, Criterion]) -> GeneralizedRCNN:
+    """The twin of ``model`` over the same modules, but for its RPN and RoI head, which are twins, too."""
+    twin = mixed(model, EquippedRCNN, criteria=dict(criteria))
+    replace_module(twin, "rpn", mixed(model.rpn, EquippedRPN, criterion=criteria["rpn"]))
+    replace_module(twin, "roi_heads", mixed(model.roi_heads, EquippedRoIHeads, criterion=criteria["roi"]))
+    return twin

@@ -10,7 +10,7 @@ import torch
 from harness.criterion import Trio
 from harness.detectors import equip
 from harness.detectors.cascade_heads import STAGES
-from harness.detectors.cascade_rcnn import cascade_rcnn_resnet50_fpn, tiny_cascade
+from harness.detectors.cascade_models import cascade_rcnn_resnet50_fpn, tiny_cascade
 from harness.detectors.facts import heads_for
 from harness.losses.classification.focal import FocalLoss
 from harness.losses.pair import Loss
@@ -136,7 +136,7 @@ def test_training_without_equip_is_refused(model: Any) -> None:
 
 
 def test_on_resnet50() -> None:
-    heads = heads_for("harness.detectors.cascade_rcnn.cascade_rcnn_resnet50_fpn", 21)
+    heads = heads_for("harness.detectors.cascade_models.cascade_rcnn_resnet50_fpn", 21)
     assert list(heads) == ["rpn", "roi", "roi2", "roi3"]
     assert not heads["roi2"].class_specific
     with torch.device("meta"):

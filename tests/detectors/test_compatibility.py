@@ -142,7 +142,7 @@ def test_lines() -> None:
 
 
 def test_facts_by_name() -> None:
-    target = "harness.detectors.rcnn.fasterrcnn_resnet50_fpn"
+    target = "harness.detectors.rcnn_models.fasterrcnn_resnet50_fpn"
     heads = heads_for(target, 21, weights="DEFAULT")  # the weights are not wanted: nothing is downloaded
     assert heads["roi"].columns == 21
     assert heads["rpn"].columns == 1
@@ -152,4 +152,4 @@ def test_facts_by_name() -> None:
     ]
     assert len(refusals_for(target, 21, Trio(assigner=piece("assigner", "atss")))) == 1
     with pytest.raises(ImportError, match="does not exist"):
-        heads_for("harness.detectors.rcnn.nothing", 21)
+        heads_for("harness.detectors.rcnn_models.nothing", 21)

@@ -12,7 +12,7 @@ from torchvision.models import detection
 from torchvision.models._api import WeightsEnum
 from torchvision.ops import FrozenBatchNorm2d
 
-from harness.detectors import rcnn
+from harness.detectors import rcnn_models
 from harness.detectors.pretrained import DetectorError
 
 PREDICTOR = "roi_heads.box_predictor.cls_score.weight"
@@ -27,13 +27,13 @@ def state() -> dict[str, torch.Tensor]:
 
 def test_named_weights_of_another_number_of_classes(monkeypatch: Any, state: dict[str, torch.Tensor]) -> None:
     monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *_, **__: dict(state))
-    model = rcnn.fasterrcnn_mobilenet_v3_large_320_fpn(7, weights="DEFAULT")
+    model = rcnn_models.fasterrcnn_mobilenet_v3_large_320_fpn(7, weights="DEFAULT")
     assert model.roi_heads.box_predictor.cls_score.out_features == 7
     own = model.state_dict()
     assert torch.equal(own["rpn.head.cls_logits.weight"], state["rpn.head.cls_logits.weight"])
     frozen = [module for module in model.backbone.modules() if isinstance(module, FrozenBatchNorm2d)]
     assert frozen
-    same = rcnn.fasterrcnn_mobilenet_v3_large_320_fpn(91, weights="COCO_V1").state_dict()
+    same = rcnn_models.fasterrcnn_mobilenet_v3_large_320_fpn(91, weights="COCO_V1").state_dict()
     assert torch.equal(same[PREDICTOR], state[PREDICTOR])
 
 
@@ -42,7 +42,7 @@ def test_named_weights_of_another_number_of_classes(monkeypatch: Any, state: dic
 def test_a_checkpoint(tmp_path: Path, state: dict[str, torch.Tensor], classes: int, wrapped: bool) -> None:
     path = tmp_path / "checkpoint.pt"
     torch.save({"model": state} if wrapped else state, path)
-    model = rcnn.fasterrcnn_mobilenet_v3_large_320_fpn(classes, weights=str(path))
+    model = rcnn_models.fasterrcnn_mobilenet_v3_large_320_fpn(classes, weights=str(path))
     own = model.state_dict()
     assert own[PREDICTOR].shape[0] == classes
     equal = [
@@ -54,7 +54,7 @@ def test_a_checkpoint(tmp_path: Path, state: dict[str, torch.Tensor], classes: i
 def test_a_checkpoint_with_frozen_statistics(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     path = tmp_path / "checkpoint.pt"
     torch.save({name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}, path)
-    model = rcnn.fasterrcnn_mobilenet_v3_large_320_fpn(91, weights=str(path))
+    model = rcnn_models.fasterrcnn_mobilenet_v3_large_320_fpn(91, weights=str(path))
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
 
 
@@ -62,7 +62,7 @@ def test_the_mask_predictor_is_replaced(monkeypatch: Any) -> None:
     trained = detection.maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
     trained = {name: value for name, value in trained.items() if not name.endswith("num_batches_tracked")}
     monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *_, **__: trained)
-    model = rcnn.maskrcnn_resnet50_fpn(3, weights="COCO_V1")
+    model = rcnn_models.maskrcnn_resnet50_fpn(3, weights="COCO_V1")
     assert model.roi_heads.mask_predictor.mask_fcn_logits.out_channels == 3
     assert model.roi_heads.box_predictor.cls_score.out_features == 3
 
@@ -74,7 +74,7 @@ def test_no_network(monkeypatch: Any) -> None:
     monkeypatch.setattr(WeightsEnum, "get_state_dict", refuse)
     for options in ({"weights": "DEFAULT"}, {"weights_backbone": "DEFAULT"}):
         with pytest.raises(DetectorError, match="pretrained weights DEFAULT could not be downloaded") as caught:
-            rcnn.fasterrcnn_mobilenet_v3_large_320_fpn(7, **options)
+            rcnn_models.fasterrcnn_mobilenet_v3_large_320_fpn(7, **options)
         assert "\n" not in str(caught.value)
 
 
@@ -82,16 +82,16 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"detector\.weights='COCO' is neither a file nor one of null, COCO_V1, DEFAULT"
     ):
-        rcnn.fasterrcnn_mobilenet_v3_large_320_fpn(7, weights="COCO")
+        rcnn_models.fasterrcnn_mobilenet_v3_large_320_fpn(7, weights="COCO")
     with pytest.raises(ValueError, match=r"detector\.weights_backbone='NOTHING' does not exist"):
-        rcnn.fasterrcnn_mobilenet_v3_large_320_fpn(7, weights_backbone="NOTHING")
+        rcnn_models.fasterrcnn_mobilenet_v3_large_320_fpn(7, weights_backbone="NOTHING")
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"no checkpoint")
     with pytest.raises(DetectorError, match="not a checkpoint of fasterrcnn_mobilenet_v3_large_320_fpn"):
-        rcnn.fasterrcnn_mobilenet_v3_large_320_fpn(7, weights=str(broken))
+        rcnn_models.fasterrcnn_mobilenet_v3_large_320_fpn(7, weights=str(broken))
     other = tmp_path / "other.pt"
     torch.save({PREDICTOR: torch.zeros(7, 1024)}, other)
     with pytest.raises(DetectorError, match="does not fit fasterrcnn_mobilenet_v3_large_320_fpn"):
-        rcnn.fasterrcnn_mobilenet_v3_large_320_fpn(7, weights=str(other))
+        rcnn_models.fasterrcnn_mobilenet_v3_large_320_fpn(7, weights=str(other))
     with pytest.raises(ValueError, match="goes with named weights"):
-        rcnn.fasterrcnn_mobilenet_v3_large_320_fpn(7, weights=str(other), trainable_backbone_layers=2)
+        rcnn_models.fasterrcnn_mobilenet_v3_large_320_fpn(7, weights=str(other), trainable_backbone_layers=2)

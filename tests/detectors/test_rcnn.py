@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.detectors import equip, rcnn
+from harness.detectors import equip, rcnn_models
 from harness.detectors.tiny_rcnn import tiny_rcnn
 from tests.detectors.rcnn_parity import Recorder, assert_same, replayed, scenes, step
 
@@ -17,13 +17,13 @@ SCENES = list(scenes(64, CLASSES))
 HOSTS: dict[str, Callable[..., Any]] = {
     builder.__name__: builder
     for builder in (
-        rcnn.fasterrcnn_resnet50_fpn,
-        rcnn.fasterrcnn_resnet50_fpn_v2,
-        rcnn.fasterrcnn_mobilenet_v3_large_fpn,
-        rcnn.fasterrcnn_mobilenet_v3_large_320_fpn,
-        rcnn.maskrcnn_resnet50_fpn,
-        rcnn.maskrcnn_resnet50_fpn_v2,
-        rcnn.keypointrcnn_resnet50_fpn,
+        rcnn_models.fasterrcnn_resnet50_fpn,
+        rcnn_models.fasterrcnn_resnet50_fpn_v2,
+        rcnn_models.fasterrcnn_mobilenet_v3_large_fpn,
+        rcnn_models.fasterrcnn_mobilenet_v3_large_320_fpn,
+        rcnn_models.maskrcnn_resnet50_fpn,
+        rcnn_models.maskrcnn_resnet50_fpn_v2,
+        rcnn_models.keypointrcnn_resnet50_fpn,
     )
 }
 

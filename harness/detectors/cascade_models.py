@@ -10,7 +10,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 
 from harness.detectors.cascade import CascadeRCNN
 from harness.detectors.cascade_heads import STAGES, CascadeRoIHeads, ClassAgnosticPredictor
-from harness.detectors.rcnn import fasterrcnn_resnet50_fpn
+from harness.detectors.rcnn_models import fasterrcnn_resnet50_fpn
 from harness.detectors.tiny_rcnn import tiny_rcnn
 
 
