@@ -131,7 +131,7 @@ def _trio(roi: CascadeRoIHeads, name: str) -> Trio:
     )
 
 
-fit = rcnn.fit
+head_under = rcnn.head_under
 
 
 def adapt(model: CascadeRCNN, criteria: Mapping[str, Criterion]) -> CascadeRCNN:

@@ -11,12 +11,18 @@ from torch import Tensor, nn
 from harness.criterion import Criterion, Selection
 from harness.detectors.equipped import ground_truth, mixed, replace_module
 from harness.detectors.pyramid import PyramidGenerator
-from harness.heads import Outputs
+from harness.heads import Head, Outputs
+from harness.losses.pair import Loss
 from harness.types import Candidates
 
 M = TypeVar("M", bound=nn.Module)
 
 STAGE = "dense"
+
+
+def unchanged_head(head: Head, loss: Loss) -> Head:
+    """A dense head as it is read under ``loss``: its inference takes the same activation, whatever the loss."""
+    return head
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ def dense_losses(
     return DenseLosses(losses["classification"], losses["regression"], selection, taken)
 
 
-def equipped(model: M, adapter: type[nn.Module], criteria: Mapping[str, Criterion]) -> M:
+def dense_twin(model: M, adapter: type[nn.Module], criteria: Mapping[str, Criterion]) -> M:
     """The twin of a dense detector: ``adapter`` mixed in, and an anchor generator that tells its levels."""
     twin = mixed(model, adapter, criteria=dict(criteria))
     replace_module(twin, "anchor_generator", mixed(cast(nn.Module, model.anchor_generator), PyramidGenerator))

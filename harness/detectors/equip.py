@@ -30,7 +30,7 @@ class Family(Protocol):
     def natural(self, model: Any) -> dict[str, Trio]:
         """The trios whose losses are the host's own."""
 
-    def fit(self, head: Head, loss: Loss) -> Head:
+    def head_under(self, head: Head, loss: Loss) -> Head:
         """The head as it is read under ``loss``: another activation, where the family's inference follows it."""
 
     def adapt(self, model: Any, criteria: Mapping[str, Criterion]) -> Any:
@@ -135,7 +135,7 @@ def planned(
             raise ValueError(f"{type(model).__name__} has no stage {stage!r}; its stages are {', '.join(trios)}")
         trios[stage] = _over(trio, trios[stage])
     return {
-        stage: family.fit(head, cast(Loss, trios[stage].loss)) for stage, head in family.heads(model).items()
+        stage: family.head_under(head, cast(Loss, trios[stage].loss)) for stage, head in family.heads(model).items()
     }, trios
 
 

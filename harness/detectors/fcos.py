@@ -13,7 +13,7 @@ from torchvision.models.detection import FCOS
 from harness.assigners.fcos import FCOSAssigner
 from harness.coders import LinearCoder
 from harness.criterion import Criterion, Trio
-from harness.detectors.dense import STAGE, DenseLosses, dense_losses, equipped
+from harness.detectors.dense import STAGE, DenseLosses, dense_losses, dense_twin, unchanged_head
 from harness.detectors.equipped import Equipped
 from harness.detectors.pyramid import PyramidAnchors
 from harness.heads import Geometry, Head, Outputs, full_precision
@@ -25,6 +25,7 @@ from harness.types import Activation
 
 HOST = FCOS
 ROOT = STAGE
+head_under = unchanged_head
 
 
 def heads(model: FCOS) -> dict[str, Head]:
@@ -50,14 +51,9 @@ def natural(model: FCOS) -> dict[str, Trio]:
     return {STAGE: Trio(FCOSAssigner(model.center_sampling_radius), AllSampler(), loss)}
 
 
-def fit(head: Head, loss: Loss) -> Head:
-    """Unchanged: inference takes the sigmoid, whatever the loss."""
-    return head
-
-
 def adapt(model: FCOS, criteria: Mapping[str, Criterion]) -> FCOS:
     """The twin of ``model`` that trains with ``criteria``."""
-    return equipped(model, EquippedFCOS, criteria)
+    return dense_twin(model, EquippedFCOS, criteria)
 
 
 class EquippedFCOS(Equipped, FCOS):

@@ -10,8 +10,8 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
-from harness.assigners.torchvision import TorchvisionMatcher
 from harness.criterion import Criterion, Trio
+from harness.detectors.counterparts import assigner_like, sampler_like
 from harness.detectors.equipped import Equipped, mixed, replace_module
 from harness.detectors.rcnn_facts import class_columns, roi_head, rpn_head
 from harness.detectors.roi import EquippedRoIHeads
@@ -21,7 +21,6 @@ from harness.losses.classification.binary_cross_entropy import BinaryCrossEntrop
 from harness.losses.classification.cross_entropy import CrossEntropyLoss
 from harness.losses.pair import Loss, Normalizer
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
-from harness.samplers.random import RandomSampler
 
 HOST = GeneralizedRCNN
 ROOT = "roi"
@@ -44,8 +43,8 @@ def natural(model: GeneralizedRCNN) -> dict[str, Trio]:
     return {
         "rpn": rpn_trio(rpn),
         "roi": Trio(
-            matcher(roi.proposal_matcher),
-            quota(roi.fg_bg_sampler),
+            assigner_like(roi.proposal_matcher),
+            sampler_like(roi.fg_bg_sampler),
             Loss(CrossEntropyLoss(), SmoothL1Loss(beta=BETA), Normalizer.SAMPLED),
         ),
     }
@@ -54,27 +53,13 @@ def natural(model: GeneralizedRCNN) -> dict[str, Trio]:
 def rpn_trio(rpn: RegionProposalNetwork) -> Trio:
     """torchvision's trio of an RPN."""
     return Trio(
-        matcher(rpn.proposal_matcher),
-        quota(rpn.fg_bg_sampler),
+        assigner_like(rpn.proposal_matcher),
+        sampler_like(rpn.fg_bg_sampler),
         Loss(BinaryCrossEntropyLoss(), SmoothL1Loss(beta=BETA), Normalizer.SAMPLED),
     )
 
 
-def matcher(host: object) -> TorchvisionMatcher:
-    """Our matcher with the thresholds of torchvision's."""
-    return TorchvisionMatcher(
-        high_threshold=host.high_threshold,  # type: ignore[attr-defined]
-        low_threshold=host.low_threshold,  # type: ignore[attr-defined]
-        allow_low_quality_matches=host.allow_low_quality_matches,  # type: ignore[attr-defined]
-    )
-
-
-def quota(host: object) -> RandomSampler:
-    """Our random sampler with the quotas of torchvision's."""
-    return RandomSampler(num=host.batch_size_per_image, pos_fraction=host.positive_fraction)  # type: ignore[attr-defined]
-
-
-def fit(head: Head, loss: Loss) -> Head:
+def head_under(head: Head, loss: Loss) -> Head:
     """An RoI head's inference follows the loss: with a sigmoid one, scores are sigmoids.
 
     Column 0 then means nothing, unless the loss keeps the background in a column of its own (EQLv2).

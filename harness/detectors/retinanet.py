@@ -8,10 +8,10 @@ from typing import cast
 from torch import Tensor
 from torchvision.models.detection import RetinaNet
 
-from harness.assigners.torchvision import TorchvisionMatcher
 from harness.coders import DeltaCoder
 from harness.criterion import Criterion, Trio
-from harness.detectors.dense import STAGE, dense_losses, equipped
+from harness.detectors.counterparts import assigner_like
+from harness.detectors.dense import STAGE, dense_losses, dense_twin, unchanged_head
 from harness.detectors.equipped import Equipped
 from harness.detectors.pyramid import PyramidAnchors
 from harness.heads import Geometry, Head, Outputs
@@ -26,6 +26,7 @@ from harness.types import Activation
 
 HOST = RetinaNet
 ROOT = STAGE
+head_under = unchanged_head
 
 
 def heads(model: RetinaNet) -> dict[str, Head]:
@@ -47,12 +48,8 @@ def heads(model: RetinaNet) -> dict[str, Head]:
 
 def natural(model: RetinaNet) -> dict[str, Trio]:
     """torchvision's own trio, with the thresholds and the box loss that this model was built with."""
-    matcher = model.proposal_matcher
     loss = Loss(FocalLoss(), _box_loss(model.head.regression_head._loss_type), normalizer="image_positives")
-    assigner = TorchvisionMatcher(
-        matcher.high_threshold, matcher.low_threshold, allow_low_quality_matches=matcher.allow_low_quality_matches
-    )
-    return {STAGE: Trio(assigner, AllSampler(), loss)}
+    return {STAGE: Trio(assigner_like(model.proposal_matcher), AllSampler(), loss)}
 
 
 def _box_loss(kind: str) -> RegressionLoss:
@@ -68,14 +65,9 @@ def _box_loss(kind: str) -> RegressionLoss:
             raise ValueError(f"RetinaNet's box loss {kind!r} has no counterpart here; give equip a loss")
 
 
-def fit(head: Head, loss: Loss) -> Head:
-    """Unchanged: inference takes the sigmoid, whatever the loss."""
-    return head
-
-
 def adapt(model: RetinaNet, criteria: Mapping[str, Criterion]) -> RetinaNet:
     """The twin of ``model`` that trains with ``criteria``."""
-    return equipped(model, EquippedRetinaNet, criteria)
+    return dense_twin(model, EquippedRetinaNet, criteria)
 
 
 class EquippedRetinaNet(Equipped, RetinaNet):

@@ -11,7 +11,7 @@ from torchvision.models.detection.ssd import SSD
 from harness.assigners.ssd import SSDMatcher
 from harness.coders import DeltaCoder
 from harness.criterion import Criterion, Trio
-from harness.detectors.dense import STAGE, dense_losses, equipped
+from harness.detectors.dense import STAGE, dense_losses, dense_twin, unchanged_head
 from harness.detectors.equipped import Equipped
 from harness.detectors.pyramid import PyramidAnchors
 from harness.heads import Geometry, Head, Outputs
@@ -23,6 +23,7 @@ from harness.types import Activation
 
 HOST = SSD
 ROOT = STAGE
+head_under = unchanged_head
 
 
 def heads(model: SSD) -> dict[str, Head]:
@@ -53,14 +54,9 @@ def natural(model: SSD) -> dict[str, Trio]:
     return {STAGE: Trio(assigner, HardNegativeSampler(model.neg_to_pos_ratio), loss)}
 
 
-def fit(head: Head, loss: Loss) -> Head:
-    """Unchanged: inference takes the softmax, whatever the loss."""
-    return head
-
-
 def adapt(model: SSD, criteria: Mapping[str, Criterion]) -> SSD:
     """The twin of ``model`` that trains with ``criteria``."""
-    return equipped(model, EquippedSSD, criteria)
+    return dense_twin(model, EquippedSSD, criteria)
 
 
 class EquippedSSD(Equipped, SSD):

@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from harness.assigners.simota import SimOTAAssigner
 from harness.criterion import Criterion, Trio
-from harness.detectors.dense import STAGE, dense_losses, equipped
+from harness.detectors.dense import STAGE, dense_losses, dense_twin, unchanged_head
 from harness.detectors.equipped import Equipped
 from harness.detectors.pyramid import PyramidAnchors
 from harness.detectors.yolox_net import YOLOX
@@ -23,6 +23,7 @@ from harness.types import Activation
 
 HOST = YOLOX
 ROOT = STAGE
+head_under = unchanged_head
 
 
 def heads(model: YOLOX) -> dict[str, Head]:
@@ -51,14 +52,9 @@ def natural(model: YOLOX) -> dict[str, Trio]:
     return {STAGE: Trio(SimOTAAssigner(flavour="yolox"), AllSampler(), loss)}
 
 
-def fit(head: Head, loss: Loss) -> Head:
-    """Unchanged: inference takes the sigmoid, whatever the loss."""
-    return head
-
-
 def adapt(model: YOLOX, criteria: Mapping[str, Criterion]) -> YOLOX:
     """The twin of ``model`` that trains with ``criteria``."""
-    return equipped(model, EquippedYOLOX, criteria)
+    return dense_twin(model, EquippedYOLOX, criteria)
 
 
 class EquippedYOLOX(Equipped, YOLOX):
