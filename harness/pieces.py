@@ -7,15 +7,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from harness.config import ConfigError
-from harness.criterion import Trio
+from harness.criterion import LossObserver, Observer, Trio
+from harness.detectors.equip import equip
+from harness.training.streams import Streams
 from harness.types import Sampler
+
+M = TypeVar("M", bound=nn.Module)
 
 STAGE_NODES = ("rpn", "roi2", "roi3")  # each holds a trio of its own beside the root's
 
@@ -28,9 +34,27 @@ class Pieces:
     stages: dict[str, Trio]
     shadows: dict[str, Sampler]
 
-    def rpn_and_others(self) -> tuple[Trio | None, dict[str, Trio]]:
-        """The RPN's trio and those of further stages, as ``equip`` takes them."""
-        return self.stages.get("rpn"), {name: trio for name, trio in self.stages.items() if name != "rpn"}
+    def equip(
+        self,
+        detector: M,
+        streams: Streams,
+        *,
+        observers: Sequence[Observer] = (),
+        loss_observers: Sequence[LossObserver] = (),
+    ) -> M:
+        """The twin of ``detector`` that trains with these pieces, their noise out of ``streams``."""
+        return equip(
+            detector,
+            self.root.assigner,
+            self.root.sampler,
+            self.root.loss,
+            stages=self.stages,
+            generator=streams.sampling,
+            shadows=self.shadows,
+            shadow_generator=streams.shadow,
+            observers=observers,
+            loss_observers=loss_observers,
+        )
 
 
 def build_pieces(config: DictConfig, sources: Sequence[str]) -> Pieces:
@@ -45,6 +69,17 @@ def build_pieces(config: DictConfig, sources: Sequence[str]) -> Pieces:
     """
     stages = {name: _trio(config[name], name) for name in STAGE_NODES if config.get(name) is not None}
     return Pieces(_trio(config), stages, _shadows(config, sources))
+
+
+def build_detector(config: DictConfig, classes: Sequence[str], streams: Streams) -> nn.Module:
+    """The plain detector with fresh weights of ``streams``, for the foreground ``classes``.
+
+    Raises:
+        ConfigError: its builder refused a value.
+    """
+    torch.manual_seed(streams.weights)
+    detector: nn.Module = build(config.detector, "detector", num_classes=len(classes) + 1)
+    return detector
 
 
 def build(node: DictConfig, key: str, **arguments: Any) -> Any:

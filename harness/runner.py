@@ -93,8 +93,7 @@ def check(config: DictConfig, sources: Sequence[str]) -> tuple[HarnessConfig, Pi
         if config.data.get("augment") is not None:
             build(config.data.augment, "data.augment")
         builder = dict(config.detector)
-        rpn, stages = pieces.rpn_and_others()
-        if lines := refusals_for(builder.pop("_target_"), 2, pieces.root, rpn=rpn, stages=stages, **builder):
+        if lines := refusals_for(builder.pop("_target_"), pieces.root, pieces.stages, **builder):
             raise IncompatibleError("\n".join(lines))
     except (ConfigError, IncompatibleError, ImportError) as error:
         raise Stopped(State.REFUSED, str(error), None) from error

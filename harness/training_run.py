@@ -18,9 +18,8 @@ from harness.config import HarnessConfig
 from harness.data.export import to_coco
 from harness.data.loading import Batch, train_loader, val_loader
 from harness.data.splits import Splits
-from harness.detectors.equip import equip
 from harness.environment import describe
-from harness.pieces import Pieces, build
+from harness.pieces import Pieces, build, build_detector
 from harness.records import Cost, Result, State, write_json
 from harness.run_folder import MetricsLog, RunFolder
 from harness.tracking import Tracker
@@ -153,21 +152,12 @@ class TrainingRun:
 
     def _build(self) -> Training:
         streams = Streams(self.seed, self.device)
-        torch.manual_seed(streams.weights)
-        plain = build(self.config.detector, "detector", num_classes=len(self.splits.classes) + 1).to(self.device)
+        plain = build_detector(self.config, self.splits.classes, streams).to(self.device)
         if self.settings.channels_last:
             plain = plain.to(memory_format=torch.channels_last)
-        rpn, stages = self.pieces.rpn_and_others()
-        model = equip(
+        model = self.pieces.equip(
             plain,
-            self.pieces.root.assigner,
-            self.pieces.root.sampler,
-            self.pieces.root.loss,
-            rpn=rpn,
-            stages=stages,
-            generator=streams.sampling,
-            shadows=self.pieces.shadows,
-            shadow_generator=streams.shadow,
+            streams,
             observers=[] if self.telemetry is None else [self.telemetry],
             loss_observers=[] if self.telemetry is None else [self.telemetry.add_losses],
         )

@@ -61,7 +61,6 @@ def equip(
     sampler: Sampler | None = None,
     loss: Loss | None = None,
     *,
-    rpn: Trio | None = None,
     stages: Mapping[str, Trio] | None = None,
     generator: torch.Generator | None = None,
     shadows: Mapping[str, Sampler] | None = None,
@@ -80,8 +79,7 @@ def equip(
         assigner: of the root stage: the RoI head (``roi``) of a two-stage detector, else the dense head (``dense``).
         sampler: of the root stage.
         loss: of the root stage.
-        rpn: the trio of a two-stage detector's RPN.
-        stages: further trios by stage, as ``roi2`` and ``roi3`` of a cascade.
+        stages: the trios of the other stages: ``rpn`` of a two-stage detector, ``roi2`` and ``roi3`` of a cascade.
         generator: the stream of the samplers' noise; ``None`` uses torch's global one.
         shadows: samplers, by name, that choose on the root stage's candidates beside the real one and never train.
         shadow_generator: their stream.
@@ -94,7 +92,7 @@ def equip(
         IncompatibleError: pieces that cannot work in their stage, one line each.
     """
     family = family_of(model)
-    heads, trios = planned(model, Trio(assigner, sampler, loss), rpn=rpn, stages=stages)
+    heads, trios = planned(model, Trio(assigner, sampler, loss), stages or {})
     if lines := refusals(heads, trios):
         raise IncompatibleError("\n".join(lines))
     criteria = {
@@ -118,9 +116,7 @@ def equip(
     return cast(M, twin)
 
 
-def planned(
-    model: nn.Module, root: Trio, *, rpn: Trio | None = None, stages: Mapping[str, Trio] | None = None
-) -> tuple[dict[str, Head], dict[str, Trio]]:
+def planned(model: nn.Module, root: Trio, stages: Mapping[str, Trio]) -> tuple[dict[str, Head], dict[str, Trio]]:
     """What :func:`equip` would train: the heads' facts, as the losses read them, and complete trios, by stage.
 
     Raises:
@@ -129,14 +125,14 @@ def planned(
     """
     family = family_of(model)
     trios = family.natural(model)
-    given = {family.ROOT: root, **({} if rpn is None else {"rpn": rpn})}
-    for stage, trio in (*given.items(), *(stages or {}).items()):
+    for stage, trio in ((family.ROOT, root), *stages.items()):
         if stage not in trios:
             raise ValueError(f"{type(model).__name__} has no stage {stage!r}; its stages are {', '.join(trios)}")
         trios[stage] = _over(trio, trios[stage])
-    return {
+    heads = {
         stage: family.head_under(head, cast(Loss, trios[stage].loss)) for stage, head in family.heads(model).items()
-    }, trios
+    }
+    return heads, trios
 
 
 def _over(chosen: Trio, natural: Trio) -> Trio:

@@ -16,6 +16,7 @@ from harness.detectors.equip import family_of, planned
 from harness.heads import Head
 
 PRETRAINING = ("weights", "weights_backbone")
+SKETCHED_CLASSES = 2  # any number: what is refused does not depend on it
 
 
 def sketch(target: str, num_classes: int, **options: Any) -> nn.Module:
@@ -47,21 +48,19 @@ def heads_for(target: str, num_classes: int, **options: Any) -> dict[str, Head]:
     return family_of(model).heads(model)
 
 
-def refusals_for(
-    target: str,
-    num_classes: int,
-    root: Trio,
-    *,
-    rpn: Trio | None = None,
-    stages: Mapping[str, Trio] | None = None,
-    **options: Any,
-) -> list[str]:
+def refusals_for(target: str, root: Trio, stages: Mapping[str, Trio], /, **options: Any) -> list[str]:
     """Why :func:`harness.detectors.equip.equip` would refuse these trios in the detector that ``target`` builds.
+
+    Args:
+        target: dotted path of a builder, as in ``detector._target_``.
+        root: the trio of the root stage.
+        stages: the trios of other stages.
+        options: further arguments of the builder, as of :func:`sketch`.
 
     Returns:
         One line a reason, none where they can train; a stage that the detector does not have is such a line, too.
     """
     try:
-        return refusals(*planned(sketch(target, num_classes, **options), root, rpn=rpn, stages=stages))
+        return refusals(*planned(sketch(target, SKETCHED_CLASSES, **options), root, stages))
     except ValueError as error:
         return [str(error)]

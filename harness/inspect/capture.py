@@ -16,9 +16,8 @@ from harness.criterion import Selection
 from harness.data.dataset import Sample as ImageAndTarget
 from harness.data.loading import AugmentedDataset, TrainOrder, to_device
 from harness.data.splits import Splits
-from harness.detectors.equip import equip
 from harness.inspect.setting import Setting
-from harness.pieces import build
+from harness.pieces import build_detector
 from harness.runner import check
 from harness.training import checkpoint
 from harness.training.streams import Streams
@@ -89,22 +88,8 @@ def selections(
     """
     _, pieces = check(setting.config, setting.sources)
     streams = Streams(setting.config.seed, torch.device("cpu"))
-    torch.manual_seed(streams.weights)
-    plain = build(setting.config.detector, "detector", num_classes=len(splits.classes) + 1)
-    rpn, stages = pieces.rpn_and_others()
     recorder = _Recorder()
-    model = equip(
-        plain,
-        pieces.root.assigner,
-        pieces.root.sampler,
-        pieces.root.loss,
-        rpn=rpn,
-        stages=stages,
-        generator=streams.sampling,
-        shadows=pieces.shadows,
-        shadow_generator=streams.shadow,
-        observers=[recorder],
-    )
+    model = pieces.equip(build_detector(setting.config, splits.classes, streams), streams, observers=[recorder])
     if weights is not None:
         model.load_state_dict(checkpoint.load(weights)["model"])
     images, targets = to_device(([image for image, _ in samples], [target for _, target in samples]), "cpu")

@@ -79,7 +79,7 @@ def model() -> Any:
 
 def check(model: Any, stage: str, trio: Trio, refused: bool) -> None:
     """The stage refuses the trio as foreseen, or trains with it."""
-    arguments: dict[str, Any] = {"rpn": trio}
+    arguments: dict[str, Any] = {"stages": {"rpn": trio}}
     if stage == "roi":
         arguments = {"assigner": trio.assigner, "sampler": trio.sampler, "loss": trio.loss}
     if refused:
@@ -146,10 +146,8 @@ def test_facts_by_name() -> None:
     heads = heads_for(target, 21, weights="DEFAULT")  # the weights are not wanted: nothing is downloaded
     assert heads["roi"].columns == 21
     assert heads["rpn"].columns == 1
-    assert refusals_for(target, 21, Trio()) == []
-    assert refusals_for(target, 21, Trio(), stages={"roi2": Trio()}) == [
-        "FasterRCNN has no stage 'roi2'; its stages are rpn, roi"
-    ]
-    assert len(refusals_for(target, 21, Trio(assigner=piece("assigner", "atss")))) == 1
+    assert refusals_for(target, Trio(), {}) == []
+    assert refusals_for(target, Trio(), {"roi2": Trio()}) == ["FasterRCNN has no stage 'roi2'; its stages are rpn, roi"]
+    assert len(refusals_for(target, Trio(assigner=piece("assigner", "atss")), {})) == 1
     with pytest.raises(ImportError, match="does not exist"):
         heads_for("harness.detectors.rcnn_models.nothing", 21)

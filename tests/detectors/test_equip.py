@@ -152,7 +152,7 @@ def test_the_generator_is_the_only_randomness(model: Any) -> None:
         twin = equip(
             model,
             sampler=RandomSampler(6, 0.5),
-            rpn=Trio(sampler=RandomSampler(6, 0.5)),
+            stages={"rpn": Trio(sampler=RandomSampler(6, 0.5))},
             generator=torch.Generator().manual_seed(seed),
         )
         state = torch.get_rng_state()

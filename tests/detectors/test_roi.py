@@ -133,7 +133,7 @@ def test_the_ranking_pass_runs_only_where_it_is_needed(model: Any, sampler: Any,
 )
 def test_samplers_train_both_stages(model: Any, sampler: Any) -> None:
     recorder = Recorder()
-    twin = equip(model, sampler=sampler, rpn=Trio(sampler=sampler), observers=[recorder])
+    twin = equip(model, sampler=sampler, stages={"rpn": Trio(sampler=sampler)}, observers=[recorder])
     losses, gradients = step(twin, IMAGES, TARGETS)
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert {name.split(".")[0] for name in gradients} == {"backbone", "rpn", "roi_heads"}

@@ -53,7 +53,9 @@ def test_every_object_is_class_zero(model: Any) -> None:
 )
 def test_dense_assigners(model: Any, assigner: Any) -> None:
     recorder = Recorder()
-    losses, gradients = step(equip(model, rpn=Trio(assigner=assigner), observers=[recorder]), IMAGES, TARGETS)
+    losses, gradients = step(
+        equip(model, stages={"rpn": Trio(assigner=assigner)}, observers=[recorder]), IMAGES, TARGETS
+    )
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert any(name.startswith("rpn.head.cls_logits") for name in gradients)
     positives = recorder.selections["rpn"].assignment.positive.sum(-1)
