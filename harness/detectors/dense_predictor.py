@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 PRIOR = 0.01  # probability that a fresh predictor gives to every class (Lin et al. 2017, section 4.1)
+PRIOR_BIAS = -math.log((1 - PRIOR) / PRIOR)
 
 
 class TowerPredictor:
@@ -24,11 +25,11 @@ class TowerPredictor:
         old = head.cls_logits
         fresh = nn.Conv2d(old.in_channels, head.num_anchors * num_classes, old.kernel_size, old.stride, old.padding)
         nn.init.normal_(fresh.weight, std=0.01)
-        nn.init.constant_(fresh.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
+        nn.init.constant_(fresh.bias, PRIOR_BIAS)  # type: ignore[arg-type]
         head.cls_logits = fresh
         head.num_classes = num_classes
 
 
 def columns_of(classification: Tensor, regression: Tensor) -> int:
-    """Columns a candidate, out of the weights of the last convolutions: ``A * columns`` and ``A * 4`` rows."""
+    """Columns per candidate, out of the weights of the last convolutions: ``A * columns`` and ``A * 4`` rows."""
     return classification.shape[0] * 4 // regression.shape[0]

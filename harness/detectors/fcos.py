@@ -18,7 +18,7 @@ from harness.detectors.equipped import Equipped
 from harness.detectors.pyramid import PyramidAnchors
 from harness.heads import Geometry, Head, Outputs, full_precision
 from harness.losses.classification.focal import FocalLoss
-from harness.losses.pair import Loss
+from harness.losses.pair import Loss, Normalizer
 from harness.losses.regression.giou import GIoULoss
 from harness.samplers.all import AllSampler
 from harness.types import Activation
@@ -47,7 +47,7 @@ def heads(model: FCOS) -> dict[str, Head]:
 
 def natural(model: FCOS) -> dict[str, Trio]:
     """torchvision's own trio, with the radius that this model was built with."""
-    loss = Loss(FocalLoss(), GIoULoss(), normalizer="positives")
+    loss = Loss(FocalLoss(), GIoULoss(), Normalizer.POSITIVES)
     return {STAGE: Trio(FCOSAssigner(model.center_sampling_radius), AllSampler(), loss)}
 
 

@@ -55,11 +55,4 @@ def fcos_resnet50_fpn(
                 f"detector.weights={weights!r} are of the decoupled head; head={head!r} needs weights=null"
             )
         options["head"] = fcos_head(head, CHANNELS, num_classes)
-    return build(
-        detection.fcos_resnet50_fpn,
-        TowerPredictor(),
-        num_classes=num_classes,
-        weights=weights,
-        weights_backbone=weights_backbone,
-        **options,
-    )
+    return build(TowerPredictor(), detection.fcos_resnet50_fpn, num_classes, weights, weights_backbone, **options)

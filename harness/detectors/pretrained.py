@@ -28,19 +28,18 @@ class Predictor(Protocol):
 
 
 def build(
-    host: Callable[..., nn.Module],
     predictor: Predictor,
-    *,
+    host: Callable[..., nn.Module],
     num_classes: int,
-    weights: str | None,
+    weights: str | None = None,
     weights_backbone: str | None = None,
     **options: Any,
 ) -> Any:
     """One of torchvision's detectors.
 
     Args:
-        host: torchvision's builder.
         predictor: counts and replaces the family's class predictor.
+        host: torchvision's builder.
         num_classes: background included.
         weights: ``None``, a name (``DEFAULT``, ``COCO_V1``) or the path of a checkpoint: a state dict, or a dictionary
             that holds one under ``model``. Trained weights of another number of classes keep all but the predictor.

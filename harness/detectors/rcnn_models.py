@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +12,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredict
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNPredictor
 
-from harness.detectors.pretrained import build
+from harness.detectors import pretrained
 
 
 class RCNNPredictor:
@@ -28,63 +29,53 @@ class RCNNPredictor:
             roi.mask_predictor = MaskRCNNPredictor(convolution.in_channels, convolution.out_channels, num_classes)
 
 
+build = partial(pretrained.build, RCNNPredictor())
+
+
 def fasterrcnn_resnet50_fpn(
     num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
 ) -> FasterRCNN:
     """Faster R-CNN (Ren et al. 2015) with FPN (Lin et al. 2017); arguments as of ``pretrained.build``."""
-    return _build(detection.fasterrcnn_resnet50_fpn, num_classes, weights, weights_backbone, options)
+    return build(detection.fasterrcnn_resnet50_fpn, num_classes, weights, weights_backbone, **options)
 
 
 def fasterrcnn_resnet50_fpn_v2(
     num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
 ) -> FasterRCNN:
     """The same with the improved recipe of Li et al. 2021 (BatchNorm, a convolutional box head)."""
-    return _build(detection.fasterrcnn_resnet50_fpn_v2, num_classes, weights, weights_backbone, options)
+    return build(detection.fasterrcnn_resnet50_fpn_v2, num_classes, weights, weights_backbone, **options)
 
 
 def fasterrcnn_mobilenet_v3_large_fpn(
     num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
 ) -> FasterRCNN:
     """The same on MobileNetV3-Large."""
-    return _build(detection.fasterrcnn_mobilenet_v3_large_fpn, num_classes, weights, weights_backbone, options)
+    return build(detection.fasterrcnn_mobilenet_v3_large_fpn, num_classes, weights, weights_backbone, **options)
 
 
 def fasterrcnn_mobilenet_v3_large_320_fpn(
     num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
 ) -> FasterRCNN:
     """The same for images of 320 px and fewer proposals."""
-    return _build(detection.fasterrcnn_mobilenet_v3_large_320_fpn, num_classes, weights, weights_backbone, options)
+    return build(detection.fasterrcnn_mobilenet_v3_large_320_fpn, num_classes, weights, weights_backbone, **options)
 
 
 def maskrcnn_resnet50_fpn(
     num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
 ) -> MaskRCNN:
     """Mask R-CNN (He et al. 2017); targets have ``masks (n, H, W)`` uint8."""
-    return _build(detection.maskrcnn_resnet50_fpn, num_classes, weights, weights_backbone, options)
+    return build(detection.maskrcnn_resnet50_fpn, num_classes, weights, weights_backbone, **options)
 
 
 def maskrcnn_resnet50_fpn_v2(
     num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
 ) -> MaskRCNN:
     """Mask R-CNN with the improved recipe of Li et al. 2021."""
-    return _build(detection.maskrcnn_resnet50_fpn_v2, num_classes, weights, weights_backbone, options)
+    return build(detection.maskrcnn_resnet50_fpn_v2, num_classes, weights, weights_backbone, **options)
 
 
 def keypointrcnn_resnet50_fpn(
     num_classes: int = 2, weights: str | None = None, weights_backbone: str | None = None, **options: Any
 ) -> KeypointRCNN:
     """Keypoint R-CNN (He et al. 2017, section 5); targets have ``keypoints (n, num_keypoints, 3)`` float."""
-    return _build(detection.keypointrcnn_resnet50_fpn, num_classes, weights, weights_backbone, options)
-
-
-def _build(
-    host: Any, num_classes: int, weights: str | None, weights_backbone: str | None, options: dict[str, Any]
-) -> Any:
-    return build(
-        host,
-        RCNNPredictor(),
-        num_classes=num_classes,
-        weights=weights,
-        weights_backbone=weights_backbone,
-        **options,
-    )
+    return build(detection.keypointrcnn_resnet50_fpn, num_classes, weights, weights_backbone, **options)

@@ -17,7 +17,7 @@ from harness.detectors.pyramid import PyramidAnchors
 from harness.heads import Geometry, Head, Outputs
 from harness.losses.classification.focal import FocalLoss
 from harness.losses.interface import RegressionLoss
-from harness.losses.pair import Loss
+from harness.losses.pair import Loss, Normalizer
 from harness.losses.regression.giou import GIoULoss
 from harness.losses.regression.l1 import L1Loss
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
@@ -48,7 +48,7 @@ def heads(model: RetinaNet) -> dict[str, Head]:
 
 def natural(model: RetinaNet) -> dict[str, Trio]:
     """torchvision's own trio, with the thresholds and the box loss that this model was built with."""
-    loss = Loss(FocalLoss(), _box_loss(model.head.regression_head._loss_type), normalizer="image_positives")
+    loss = Loss(FocalLoss(), _box_loss(model.head.regression_head._loss_type), Normalizer.IMAGE_POSITIVES)
     return {STAGE: Trio(assigner_like(model.proposal_matcher), AllSampler(), loss)}
 
 

@@ -16,7 +16,7 @@ from harness.detectors.equipped import Equipped
 from harness.detectors.pyramid import PyramidAnchors
 from harness.heads import Geometry, Head, Outputs
 from harness.losses.classification.cross_entropy import CrossEntropyLoss
-from harness.losses.pair import Loss
+from harness.losses.pair import Loss, Normalizer
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
 from harness.samplers.hard_negative import HardNegativeSampler
 from harness.types import Activation
@@ -50,7 +50,7 @@ def natural(model: SSD) -> dict[str, Trio]:
     exceeds the negatives. The sampler here takes all negatives there, and is equal elsewhere.
     """
     assigner = SSDMatcher(model.proposal_matcher.high_threshold)
-    loss = Loss(CrossEntropyLoss(), SmoothL1Loss(beta=1.0), normalizer="positives")
+    loss = Loss(CrossEntropyLoss(), SmoothL1Loss(beta=1.0), Normalizer.POSITIVES)
     return {STAGE: Trio(assigner, HardNegativeSampler(model.neg_to_pos_ratio), loss)}
 
 

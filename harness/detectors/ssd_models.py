@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,8 +11,8 @@ from torchvision.models import detection
 from torchvision.models.detection.ssd import SSD, SSDClassificationHead
 from torchvision.models.detection.ssdlite import SSDLiteClassificationHead
 
+from harness.detectors import pretrained
 from harness.detectors.dense_predictor import columns_of
-from harness.detectors.pretrained import build
 
 PREFIX = "head.{}_head.module_list.0."
 
@@ -44,6 +45,9 @@ class SSDPredictor:
         model.head.classification_head = fresh
 
 
+build = partial(pretrained.build, SSDPredictor())
+
+
 def ssd300_vgg16(
     num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
 ) -> SSD:
@@ -53,19 +57,11 @@ def ssd300_vgg16(
     """
     if weights_backbone == "DEFAULT":
         weights_backbone = "IMAGENET1K_FEATURES"
-    return _build(detection.ssd300_vgg16, num_classes, weights, weights_backbone, options)
+    return build(detection.ssd300_vgg16, num_classes, weights, weights_backbone, **options)
 
 
 def ssdlite320_mobilenet_v3_large(
     num_classes: int, weights: str | None = None, weights_backbone: str | None = None, **options: Any
 ) -> SSD:
     """SSDlite (Howard et al. 2019, section 6.3); arguments as in :func:`harness.detectors.pretrained.build`."""
-    return _build(detection.ssdlite320_mobilenet_v3_large, num_classes, weights, weights_backbone, options)
-
-
-def _build(
-    host: Any, num_classes: int, weights: str | None, weights_backbone: str | None, options: dict[str, Any]
-) -> Any:
-    return build(
-        host, SSDPredictor(), num_classes=num_classes, weights=weights, weights_backbone=weights_backbone, **options
-    )
+    return build(detection.ssdlite320_mobilenet_v3_large, num_classes, weights, weights_backbone, **options)

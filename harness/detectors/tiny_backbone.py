@@ -16,7 +16,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 WIDTHS = {4: 32, 8: 64, 16: 128}  # stride -> channels of the body
 POOLED = 32  # the stride that only a pooled level has
-norm = partial(nn.GroupNorm, 8)
+group_norm = partial(nn.GroupNorm, 8)
 
 
 class TinyBody(nn.Module):
@@ -24,12 +24,12 @@ class TinyBody(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1, bias=False), norm(16), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1, bias=False), group_norm(16), nn.ReLU(inplace=True))
         self.blocks = nn.ModuleDict()
         inputs = 16
         for stride, outputs in WIDTHS.items():
-            shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, 2, bias=False), norm(outputs))
-            self.blocks[str(stride)] = BasicBlock(inputs, outputs, stride=2, downsample=shortcut, norm_layer=norm)
+            shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, 2, bias=False), group_norm(outputs))
+            self.blocks[str(stride)] = BasicBlock(inputs, outputs, stride=2, downsample=shortcut, norm_layer=group_norm)
             inputs = outputs
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):

@@ -26,7 +26,7 @@ def tiny_fcos(
     max_size: int = 512,
     score_thresh: float = 0.02,
     detections_per_img: int = 50,
-    **kwargs: Any,
+    **options: Any,
 ) -> FCOS:
     """torchvision's FCOS on the tiny pyramid.
 
@@ -44,7 +44,7 @@ def tiny_fcos(
         max_size: bound of the longer side, px.
         score_thresh: of the detections, sqrt(class x centre-ness).
         detections_per_img: at most so many.
-        kwargs: further parameters of torchvision's FCOS.
+        options: further parameters of torchvision's FCOS.
 
     Raises:
         ValueError: an unknown head.
@@ -60,5 +60,5 @@ def tiny_fcos(
         head=fresh,
         score_thresh=score_thresh,
         detections_per_img=detections_per_img,
-        **kwargs,
+        **options,
     )

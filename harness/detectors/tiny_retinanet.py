@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-from torch import nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from harness.detectors.tiny_backbone import tiny_fpn
+from harness.detectors.tiny_backbone import group_norm, tiny_fpn
 
 
 def tiny_retinanet(
@@ -24,7 +22,7 @@ def tiny_retinanet(
     anchor_sizes: Sequence[Sequence[float]] = ((20.0, 28.3), (40.0, 56.6)),
     score_thresh: float = 0.02,
     detections_per_img: int = 50,
-    **kwargs: Any,
+    **options: Any,
 ) -> RetinaNet:
     """torchvision's RetinaNet on the tiny pyramid, with GroupNorm in its towers.
 
@@ -40,11 +38,11 @@ def tiny_retinanet(
         anchor_sizes: sides of the square anchors, px, level by level.
         score_thresh: of the detections.
         detections_per_img: at most so many.
-        kwargs: further parameters of torchvision's RetinaNet.
+        options: further parameters of torchvision's RetinaNet.
     """
     anchors = AnchorGenerator(tuple(map(tuple, anchor_sizes)), ((1.0,),) * len(anchor_sizes))
     per_cell = anchors.num_anchors_per_location()[0]
-    head = RetinaNetHead(channels, per_cell, num_classes, norm_layer=partial(nn.GroupNorm, 8))
+    head = RetinaNetHead(channels, per_cell, num_classes, norm_layer=group_norm)
     return RetinaNet(
         tiny_fpn(channels, levels),
         num_classes,
@@ -54,5 +52,5 @@ def tiny_retinanet(
         head=head,
         score_thresh=score_thresh,
         detections_per_img=detections_per_img,
-        **kwargs,
+        **options,
     )

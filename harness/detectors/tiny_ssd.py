@@ -20,7 +20,7 @@ def tiny_ssd(
     anchor_sizes: Sequence[float] = (20.0, 40.0, 80.0),
     score_thresh: float = 0.02,
     detections_per_img: int = 50,
-    **kwargs: Any,
+    **options: Any,
 ) -> SSD:
     """torchvision's SSD on the tiny pyramid.
 
@@ -33,7 +33,7 @@ def tiny_ssd(
             mean of its own and the next.
         score_thresh: of the detections.
         detections_per_img: at most so many.
-        kwargs: further parameters of torchvision's SSD.
+        options: further parameters of torchvision's SSD.
 
     Raises:
         ValueError: ``anchor_sizes`` is not one longer than ``levels``.
@@ -49,5 +49,5 @@ def tiny_ssd(
         head=SSDHead([channels] * len(levels), anchors.num_anchors_per_location(), num_classes),
         score_thresh=score_thresh,
         detections_per_img=detections_per_img,
-        **kwargs,
+        **options,
     )

@@ -16,7 +16,7 @@ from harness.detectors.pyramid import PyramidAnchors
 from harness.detectors.yolox_net import YOLOX
 from harness.heads import Geometry, Head, Outputs, full_precision
 from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
-from harness.losses.pair import Loss
+from harness.losses.pair import Loss, Normalizer
 from harness.losses.regression.iou import IoULoss
 from harness.samplers.all import AllSampler
 from harness.types import Activation
@@ -46,9 +46,7 @@ def heads(model: YOLOX) -> dict[str, Head]:
 
 def natural(model: YOLOX) -> dict[str, Trio]:
     """The report's: SimOTA; binary cross entropy with the IoU as soft target; 5 x (1 - IoU^2)."""
-    loss = Loss(
-        BinaryCrossEntropyLoss(soft=True), IoULoss(mode="square"), normalizer="positives", regression_weight=5.0
-    )
+    loss = Loss(BinaryCrossEntropyLoss(soft=True), IoULoss(mode="square"), Normalizer.POSITIVES, regression_weight=5.0)
     return {STAGE: Trio(SimOTAAssigner(flavour="yolox"), AllSampler(), loss)}
 
 

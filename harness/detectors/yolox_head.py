@@ -1,28 +1,26 @@
 """The two heads of the YOLOX report: coupled (YOLOv3's) and decoupled (YOLOX's).
 
 Source: YOLOX (Ge et al. 2021), section 2.1 and figure 2. Both speak the same language, so that the choice between them
-is one word of the configuration: for every point (or anchor) one logit a class, four box numbers and one objectness
-logit.
+is one word of the configuration: for every point (or anchor) one logit per class, four box numbers and one
+objectness logit.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from harness.detectors.dense_predictor import PRIOR_BIAS
 from harness.detectors.pafpn import NormLayer, conv
 
-PRIOR = 0.01  # probability that a fresh head gives to every class and to "an object is here" (focal loss, section 4.1)
 
-
-def _predictor(channels: int, columns: int, prior: float | None = None) -> nn.Conv2d:
+def _predictor(channels: int, columns: int, bias: float = 0.0) -> nn.Conv2d:
     layer = nn.Conv2d(channels, columns, 1)
     nn.init.normal_(layer.weight, std=0.01)
     assert layer.bias is not None
-    nn.init.constant_(layer.bias, 0.0 if prior is None else -math.log((1 - prior) / prior))
+    nn.init.constant_(layer.bias, bias)
     return layer
 
 
@@ -38,9 +36,9 @@ class DecoupledLevel(nn.Module):
         self.stem = conv(channels, channels, 1, norm_layer)
         self.classification_tower = tower()
         self.regression_tower = tower()
-        self.classification = _predictor(channels, anchors * num_classes, PRIOR)
+        self.classification = _predictor(channels, anchors * num_classes, PRIOR_BIAS)
         self.regression = _predictor(channels, anchors * 4)
-        self.objectness = _predictor(channels, anchors, PRIOR)
+        self.objectness = _predictor(channels, anchors, PRIOR_BIAS)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``(B, C, H, W)`` to class ``(B, A * K, H, W)``, box ``(B, A * 4, H, W)``, objectness ``(B, A, H, W)``."""
@@ -59,9 +57,9 @@ class CoupledLevel(nn.Module):
     def __init__(self, channels: int, num_classes: int, anchors: int, norm_layer: NormLayer) -> None:
         super().__init__()
         self.tower = nn.Sequential(conv(channels, channels, 1, norm_layer), conv(channels, channels, 3, norm_layer))
-        self.classification = _predictor(channels, anchors * num_classes, PRIOR)
+        self.classification = _predictor(channels, anchors * num_classes, PRIOR_BIAS)
         self.regression = _predictor(channels, anchors * 4)
-        self.objectness = _predictor(channels, anchors, PRIOR)
+        self.objectness = _predictor(channels, anchors, PRIOR_BIAS)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As :class:`DecoupledLevel`."""
@@ -79,7 +77,7 @@ class YOLOXHead(nn.Module):
         num_levels: of the pyramid.
         channels: of every level.
         num_classes: foreground classes K.
-        anchors: predictions a cell, A.
+        anchors: predictions per cell, A.
         kind: ``coupled | decoupled``.
         norm_layer: from a number of channels to a normalisation.
 

@@ -13,13 +13,12 @@ from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from harness.detectors.pretrained import DetectorError
-from harness.detectors.tiny_backbone import WIDTHS, TinyBody
+from harness.detectors.tiny_backbone import WIDTHS, TinyBody, group_norm
 from harness.detectors.yolox_net import YOLOX, AnchorSizes, YOLOXBackbone
 
 STRIDES = (8, 16, 32)
 TINY_ANCHORS = (((12, 12), (20, 20), (28, 28)), ((36, 36), (44, 44), (52, 52)))  # the embedded figures are square
 batch_norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)  # YOLOX's
-group_norm = partial(nn.GroupNorm, 8)
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,10 @@ def yolox_s(
         weights_backbone: ``None`` or a name of torchvision's (``DEFAULT``, ``IMAGENET1K_V1``).
         backbone: ``mobilenet_v3_large | resnet18 | resnet50``.
         channels: of the neck and the head.
-        options: of :class:`~harness.detectors.yolox_net.YOLOX`: head, anchor_free, anchors, min_size, max_size, ...
+        options: of :class:`~harness.detectors.yolox_net.YOLOX`: head, anchor_free, min_size, max_size, ...
 
     Raises:
-        ValueError: an unknown backbone, name of weights, head, or anchors for other levels.
+        ValueError: an unknown backbone, name of weights or head, or anchors for other levels.
         DetectorError: no network for the weights.
     """
     if backbone not in BODIES:
@@ -85,7 +84,7 @@ def tiny_yolox(
     levels: Sequence[int] = (8, 16),
     min_size: int = 128,
     max_size: int = 512,
-    anchors: AnchorSizes = TINY_ANCHORS,
+    anchor_sizes: AnchorSizes = TINY_ANCHORS,
     score_thresh: float = 0.02,
     detections_per_img: int = 50,
     **options: Any,
@@ -98,7 +97,7 @@ def tiny_yolox(
         levels: strides, px, out of 4, 8 and 16.
         min_size: images are rescaled to this shorter side, px; the embedded images have it already.
         max_size: bound of the longer side, px.
-        anchors: (width, height) px of a cell's anchors, level by level, for ``anchor_free=False``.
+        anchor_sizes: (width, height) px of a cell's anchors, level by level, for ``anchor_free=False``.
         score_thresh: of the detections' class probability x objectness.
         detections_per_img: at most so many.
         options: of :class:`~harness.detectors.yolox_net.YOLOX`.
@@ -116,7 +115,7 @@ def tiny_yolox(
         norm_layer=group_norm,
         min_size=min_size,
         max_size=max_size,
-        anchors=anchors,
+        anchor_sizes=anchor_sizes,
         score_thresh=score_thresh,
         detections_per_img=detections_per_img,
         **options,

@@ -74,7 +74,7 @@ class CellAnchors(nn.Module):
         self.sizes = [[(float(w), float(h)) for w, h in level] for level in sizes]
 
     def num_anchors_per_location(self) -> list[int]:
-        """Boxes a cell, level by level."""
+        """Boxes per cell, level by level."""
         return [len(level) for level in self.sizes]
 
     def forward(self, image_list: ImageList, feature_maps: Sequence[Tensor]) -> list[Tensor]:
@@ -106,8 +106,8 @@ class YOLOX(nn.Module):
         backbone: images to a list of levels; has ``out_channels`` and ``strides``.
         num_classes: K + 1, with the background as torchvision counts it.
         head: ``decoupled`` (YOLOX) or ``coupled`` (YOLOv3).
-        anchor_free: one point a cell (YOLOX); else ``anchors`` (YOLOv3).
-        anchors: (width, height) px of a cell's anchors, level by level; without meaning where anchor-free.
+        anchor_free: one point per cell (YOLOX); else anchors of ``anchor_sizes`` (YOLOv3).
+        anchor_sizes: (width, height) px of a cell's anchors, level by level; without meaning where anchor-free.
         min_size: the shorter side of the resized image, px, as in torchvision's detectors.
         max_size: the bound of the longer side, px. Equal to ``min_size`` it is YOLOX's "letterbox".
         score_thresh: of the detections' class probability x objectness.
@@ -128,7 +128,7 @@ class YOLOX(nn.Module):
         norm_layer: NormLayer,
         head: str = "decoupled",
         anchor_free: bool = True,
-        anchors: AnchorSizes = YOLOV3_ANCHORS,
+        anchor_sizes: AnchorSizes = YOLOV3_ANCHORS,
         min_size: int = 416,
         max_size: int = 416,
         score_thresh: float = 0.01,
@@ -138,10 +138,11 @@ class YOLOX(nn.Module):
     ) -> None:
         super().__init__()
         strides: tuple[int, ...] = backbone.strides  # type: ignore[assignment]
-        sizes: AnchorSizes = [[(stride, stride)] for stride in strides] if anchor_free else anchors
+        sizes: AnchorSizes = [[(stride, stride)] for stride in strides] if anchor_free else anchor_sizes
         if len(sizes) != len(strides) or len({len(level) for level in sizes}) != 1:
             raise ValueError(
-                f"anchors={anchors} must be equally many (width, height) pairs for each of the {len(strides)} levels"
+                f"anchor_sizes={anchor_sizes} must be equally many (width, height) pairs for each of the "
+                f"{len(strides)} levels"
             )
         self.anchor_free = anchor_free
         self.backbone = backbone
@@ -168,7 +169,7 @@ class YOLOX(nn.Module):
 
         Args:
             images: ``(3, H_i, W_i)`` float in [0, 1], of any sizes.
-            targets: ``boxes (n, 4)`` xyxy px and ``labels (n,)`` from 1, one an image; needed in training.
+            targets: ``boxes (n, 4)`` xyxy px and ``labels (n,)`` from 1, one per image; needed in training.
 
         Returns:
             in training the named losses; in evaluation ``boxes``, ``labels`` and ``scores`` of every image.

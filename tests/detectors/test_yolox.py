@@ -14,7 +14,8 @@ from harness.criterion import Selection, Trio
 from harness.detectors.equip import equip
 from harness.detectors.pafpn import PAFPN
 from harness.detectors.pretrained import DetectorError
-from harness.detectors.yolox_models import group_norm, tiny_yolox, yolox_s, yolox_tiny
+from harness.detectors.tiny_backbone import group_norm
+from harness.detectors.yolox_models import tiny_yolox, yolox_s, yolox_tiny
 from harness.types import Candidates, GroundTruth
 from tests.detectors.dense_parity import SCENES, assert_twin_is_the_host, images, losses_and_gradients, scene
 
@@ -56,7 +57,7 @@ def _naive_losses(
 
 
 @pytest.mark.parametrize("kind", ["ordinary", "one without an object", "all without an object", "crowded"])
-@pytest.mark.parametrize("options", [{}, {"head": "coupled"}, {"anchor_free": False, "anchors": ANCHORS}])
+@pytest.mark.parametrize("options", [{}, {"head": "coupled"}, {"anchor_free": False, "anchor_sizes": ANCHORS}])
 def test_losses_are_the_reports(kind: str, options: dict[str, object]) -> None:
     torch.manual_seed(0)
     host = tiny_yolox(6, min_size=96, max_size=160, **options)
@@ -137,7 +138,7 @@ def test_head_starts_at_its_prior(tiny: nn.Module) -> None:
 @pytest.mark.parametrize("anchor_free", [True, False])
 def test_outputs_stand_in_the_order_of_the_candidates(anchor_free: bool) -> None:
     """Raising one cell's answer moves that cell's candidate and no other."""
-    model = tiny_yolox(6, min_size=96, anchor_free=anchor_free, anchors=ANCHORS)
+    model = tiny_yolox(6, min_size=96, anchor_free=anchor_free, anchor_sizes=ANCHORS)
     head = model.head
     per_cell = 1 if anchor_free else 3
     feature = torch.zeros(1, 64, 3, 5)
@@ -179,7 +180,7 @@ def test_training_without_targets_is_refused(tiny: nn.Module) -> None:
     ("options", "message"),
     [
         ({"head": "both"}, "head='both' is unknown; choose one of coupled, decoupled"),
-        ({"anchor_free": False, "anchors": ANCHORS[:1]}, "for each of the 2 levels"),
+        ({"anchor_free": False, "anchor_sizes": ANCHORS[:1]}, "for each of the 2 levels"),
         ({"levels": (8, 32)}, "must be strides out of 4, 8, 16"),
     ],
 )

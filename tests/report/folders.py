@@ -51,7 +51,8 @@ def config(chosen: str, seed: int, **changed: Any) -> dict[str, Any]:
     value: dict[str, Any] = {
         "data": {"_target_": "harness.data.shapes.shapes", "num_train": 2000, "objects": [2, 7], "cache_dir": None,
                  "augment": {"_target_": "harness.data.augment.flip.Flip", "p": 0.5}},
-        "detector": {"_target_": "harness.detectors.tiny_rcnn.tiny_rcnn", "channels": 64, "anchors": [[20.0], [40.0]]},
+        "detector": {"_target_": "harness.detectors.tiny_rcnn.tiny_rcnn", "channels": 64,
+                     "anchor_sizes": [[20.0], [40.0]]},
         "assigner": {"_target_": "harness.assigners.max_iou.MaxIoUAssigner", "pos_iou_thr": 0.5},
         "sampler": sampler(chosen, **nodes),
         "loss": {"classification": {"_target_": "harness.losses.CrossEntropyLoss", "label_smoothing": 0.0},
