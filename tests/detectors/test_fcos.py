@@ -1,62 +1,25 @@
-"""torchvision's FCOS, equipped."""
+"""What is particular to FCOS: points, centre-ness, its coupled head."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import nn
-from torchvision.models import detection
 
 from harness.criterion import Selection
 from harness.detectors.equip import equip
 from harness.detectors.fcos import centerness
 from harness.detectors.fcos_models import fcos_head, fcos_resnet50_fpn
 from harness.detectors.tiny_fcos import tiny_fcos
-from tests.detectors.dense_parity import (
-    SCENES,
-    assert_same_training,
-    assert_same_training_in_doubles,
-    assert_twin_is_the_host,
-    images,
-    scene,
-)
+from tests.detectors.dense_parity import images, scene
 
 SMALL = {"min_size": 64, "max_size": 96, "score_thresh": 0.0}
-
-
-@pytest.fixture(scope="module")
-def host() -> nn.Module:
-    torch.manual_seed(0)
-    return fcos_resnet50_fpn(6, **SMALL)
 
 
 @pytest.fixture(scope="module", params=["decoupled", "coupled"])
 def tiny(request: pytest.FixtureRequest) -> nn.Module:
     torch.manual_seed(0)
     return tiny_fcos(6, head=request.param, **SMALL)
-
-
-def test_losses_and_gradients_are_torchvisions(host: nn.Module) -> None:
-    assert_same_training(host, equip(host), images(), scene("ordinary"))
-
-
-@pytest.mark.slow
-def test_losses_and_gradients_are_torchvisions_in_doubles(host: nn.Module) -> None:
-    assert_same_training_in_doubles(host, images(), scene("one without an object"))
-
-
-@pytest.mark.parametrize("kind", SCENES)
-def test_losses_and_gradients_of_the_tiny_one_are_torchvisions(tiny: nn.Module, kind: str) -> None:
-    assert_same_training(tiny, equip(tiny), images(), scene(kind))
-    assert_same_training_in_doubles(tiny, images(), scene(kind))
-
-
-def test_twin_is_the_host(host: nn.Module) -> None:
-    assert_twin_is_the_host(host, images())
-
-
-def test_tiny_twin_is_the_host(tiny: nn.Module) -> None:
-    assert_twin_is_the_host(tiny, images())
 
 
 def test_a_point_is_a_square_of_its_stride() -> None:
@@ -110,19 +73,3 @@ def test_an_unknown_head_is_refused_in_one_line() -> None:
 def test_trained_weights_are_not_of_a_coupled_head() -> None:
     with pytest.raises(ValueError, match="of the decoupled head"):
         fcos_resnet50_fpn(6, weights="COCO_V1", head="coupled")
-
-
-def test_checkpoint_of_another_number_of_classes_keeps_all_but_the_predictor(tmp_path: object) -> None:
-    torch.manual_seed(0)
-    trained = detection.fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4)
-    path = f"{tmp_path}/fcos.pt"
-    torch.save({"model": trained.state_dict()}, path)
-    model = fcos_resnet50_fpn(6, weights=path)
-    assert model.head.classification_head.num_classes == 6
-    state = model.state_dict()
-    changed = {
-        key
-        for key, value in trained.state_dict().items()
-        if value.shape != state[key].shape or not torch.equal(value, state[key])
-    }
-    assert changed == {"head.classification_head.cls_logits.weight", "head.classification_head.cls_logits.bias"}

@@ -1,4 +1,4 @@
-"""torchvision's RetinaNets, equipped."""
+"""What is tried on RetinaNet: crowd regions, a user's subclass, levels and strides."""
 
 from __future__ import annotations
 
@@ -9,54 +9,14 @@ from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
 from harness.detectors.equip import equip
-from harness.detectors.retinanet_models import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 from harness.detectors.tiny_retinanet import tiny_retinanet
-from tests.detectors.dense_parity import (
-    SCENES,
-    assert_same_training,
-    assert_same_training_in_doubles,
-    assert_twin_is_the_host,
-    images,
-    scene,
-)
-
-SMALL = {"min_size": 64, "max_size": 96, "score_thresh": 0.0}
-
-
-@pytest.fixture(scope="module", params=["retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2"])
-def host(request: pytest.FixtureRequest) -> nn.Module:
-    torch.manual_seed(0)
-    builder = {"retinanet_resnet50_fpn": retinanet_resnet50_fpn, "retinanet_resnet50_fpn_v2": retinanet_resnet50_fpn_v2}
-    return builder[request.param](6, **SMALL)
+from tests.detectors.dense_parity import assert_same_training, images, scene
 
 
 @pytest.fixture(scope="module")
 def tiny() -> nn.Module:
     torch.manual_seed(0)
     return tiny_retinanet(6, min_size=96, max_size=160, score_thresh=0.0)
-
-
-def test_losses_and_gradients_are_torchvisions(host: nn.Module) -> None:
-    assert_same_training(host, equip(host), images(), scene("ordinary"))
-
-
-@pytest.mark.slow
-def test_losses_and_gradients_are_torchvisions_in_doubles(host: nn.Module) -> None:
-    assert_same_training_in_doubles(host, images(), scene("one without an object"))
-
-
-@pytest.mark.parametrize("kind", SCENES)
-def test_losses_and_gradients_of_the_tiny_one_are_torchvisions(tiny: nn.Module, kind: str) -> None:
-    assert_same_training(tiny, equip(tiny), images(), scene(kind))
-    assert_same_training_in_doubles(tiny, images(), scene(kind))
-
-
-def test_twin_is_the_host(host: nn.Module) -> None:
-    assert_twin_is_the_host(host, images())
-
-
-def test_tiny_twin_is_the_host(tiny: nn.Module) -> None:
-    assert_twin_is_the_host(tiny, images())
 
 
 def test_a_crowd_region_is_nobodys_object(tiny: nn.Module) -> None:
