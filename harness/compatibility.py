@@ -1,4 +1,4 @@
-"""Which pieces can work in which head: refused before anything is trained, one line a reason.
+"""Which pieces can work in which head: refused before anything is trained, one line per reason.
 
 Floor 3. A head states facts, a piece states needs; what is impossible follows from the two. The tables below only name
 the shipped options, so that a refusal can say what would work instead; a test keeps them equal to the classes.

@@ -58,7 +58,7 @@ class Head:
     has_levels: bool = True
     class_agnostic_truth: bool = False  # an RPN: every object counts as class 0
     classify_positives_only: bool = False  # a separate objectness branch learns the background (YOLOX)
-    regression_bins: int = 0  # > 0 where a side is a distribution over this many bins
+    regression_bins: int = 0  # > 0 where each side is a distribution over so many bins
 
     def target_columns(self, labels: Tensor, positive: Tensor) -> Tensor:
         """``(*, S)`` int64: the column that is on for each slot; background where not positive."""

@@ -15,7 +15,7 @@ from harness.types import Candidates, GroundTruth
 
 
 def proposal_candidates(proposals: Sequence[Tensor]) -> Candidates:
-    """The padded proposals of a batch, ``(N_i, 4)`` an image, px."""
+    """The padded proposals of a batch, ``(N_i, 4)`` per image, px."""
     boxes = pad_sequence(list(proposals), batch_first=True)
     valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
     for row, image in zip(valid, proposals, strict=True):

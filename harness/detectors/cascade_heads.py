@@ -23,7 +23,7 @@ LOSS_WEIGHTS = (1.0, 0.5, 0.25)
 
 
 class ClassAgnosticPredictor(FastRCNNPredictor):
-    """torchvision's predictor with one box a candidate instead of one a class, as in the paper (section 4.1)."""
+    """torchvision's predictor with one box per candidate instead of one per class, as in the paper (section 4.1)."""
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__(in_channels, num_classes)
@@ -62,8 +62,8 @@ class CascadeRoIHeads(nn.Module):
 
     Args:
         box_roi_pool: pools for every stage.
-        box_heads: one a stage.
-        predictors: one a stage.
+        box_heads: one per stage.
+        predictors: one per stage.
         num_classes: background included.
         batch_size_per_image: natural quota of every stage.
         positive_fraction: natural share of positives.

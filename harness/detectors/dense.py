@@ -41,7 +41,7 @@ def dense_losses(
     """Assigns, samples and takes the losses; every prediction exists already, so asking for them costs nothing.
 
     Args:
-        targets: torchvision's, one an image.
+        targets: torchvision's, one per image.
         outputs: of the head, ``(B, N, ...)``, with gradient.
         candidates: the anchors or points, ``(B, N)``.
     """

@@ -58,7 +58,7 @@ def refusals_for(target: str, root: Trio, stages: Mapping[str, Trio], /, **optio
         options: further arguments of the builder, as of :func:`sketch`.
 
     Returns:
-        One line a reason, none where they can train; a stage that the detector does not have is such a line, too.
+        One line per reason, none where they can train; a stage that the detector does not have is such a line, too.
     """
     try:
         return refusals(*planned(sketch(target, SKETCHED_CLASSES, **options), root, stages))

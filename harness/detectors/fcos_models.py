@@ -19,7 +19,7 @@ CHANNELS = 256  # of torchvision's pyramid
 
 
 def fcos_head(kind: str, channels: int, num_classes: int, num_convs: int = 4) -> nn.Module:
-    """A ``coupled`` or ``decoupled`` head over one point a cell.
+    """A ``coupled`` or ``decoupled`` head over one point per cell.
 
     Raises:
         ValueError: an unknown kind.

@@ -1,4 +1,4 @@
-"""RoIAlign with one sampling point a bin, fast on a CPU."""
+"""RoIAlign with one sampling point per bin, fast on a CPU."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class PointRoIAlign(MultiScaleRoIAlign):
 
     Args:
         level: name of the feature map.
-        output_size: bins a side.
+        output_size: bins per side.
     """
 
     def __init__(self, level: str, output_size: int) -> None:
         super().__init__([level], output_size, sampling_ratio=1)
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
-        """``(sum of n, C, bins, bins)`` out of ``x[level] (B, C, H, W)``; ``boxes``: ``(n, 4)`` an image, px."""
+        """``(sum of n, C, bins, bins)`` out of ``x[level] (B, C, H, W)``; ``boxes``: ``(n, 4)`` per image, px."""
         features = x[self.featmap_names[0]]
         padded = pad_sequence(boxes, batch_first=True)
         pooled = self._sample(features, padded, self._scale(features, image_shapes))
@@ -35,7 +35,7 @@ class PointRoIAlign(MultiScaleRoIAlign):
         return torch.cat([pooled[index, : len(image)] for index, image in enumerate(boxes)])
 
     def _scale(self, features: Tensor, image_shapes: list[tuple[int, int]]) -> float:
-        """Pixels of the map a pixel of the images, a power of two, as torchvision derives it."""
+        """Pixels of the map per pixel of the images, a power of two, as torchvision derives it."""
         height = max(shape[0] for shape in image_shapes)
         return 2.0 ** round(math.log2(features.shape[-2] / height))
 

@@ -26,7 +26,7 @@ class Level:
 
     height: int  # cells
     width: int
-    anchors: int  # a cell
+    anchors: int  # per cell
     cell: float  # px of a cell, where its grid is too small to be measured
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class Level:
 
 
 class PyramidAnchors(list[Tensor]):
-    """The anchors of a batch, one ``(N, 4)`` an image, level by level; and the levels."""
+    """The anchors of a batch, one ``(N, 4)`` per image, level by level; and the levels."""
 
     levels: tuple[Level, ...]
 

@@ -10,7 +10,7 @@ from harness.types import Activation
 
 
 def rpn_head() -> Head:
-    """The RPN: one sigmoid logit an anchor, every object the same class."""
+    """The RPN: one sigmoid logit per anchor, every object the same class."""
     return Head(
         stage="rpn",
         num_classes=1,

@@ -11,7 +11,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredict
 from harness.detectors.point_roi_align import PointRoIAlign
 from harness.detectors.tiny_backbone import tiny_fpn
 
-BINS = 5  # a side of a pooled box; from stride 8, where torchvision's rule of levels puts all boxes below 224 px
+BINS = 5  # per side of a pooled box; from stride 8, where torchvision's rule of levels puts all boxes below 224 px
 
 
 def tiny_rcnn(

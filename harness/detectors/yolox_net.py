@@ -113,7 +113,7 @@ class YOLOX(nn.Module):
         score_thresh: of the detections' class probability x objectness.
         nms_thresh: IoU of the per-class suppression.
         detections_per_img: at most so many.
-        topk_candidates: of an image that enter the suppression.
+        topk_candidates: at most so many per image enter the suppression.
         norm_layer: of the head.
 
     Raises:

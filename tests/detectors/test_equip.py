@@ -157,7 +157,7 @@ def test_the_generator_is_the_only_randomness(model: Any) -> None:
         )
         state = torch.get_rng_state()
         found, _ = step(twin, IMAGES, TARGETS)
-        # torchvision's transform draws one number an image to choose among its sizes; nothing else may draw
+        # torchvision's transform draws one number per image to choose among its sizes; nothing else may draw
         own = torch.get_rng_state()
         torch.set_rng_state(state)
         for _ in IMAGES:

@@ -28,7 +28,7 @@ def test_anchors_know_their_level_and_stride(model: Any) -> None:
     recorder = Recorder()
     step(equip(model, observers=[recorder]), IMAGES, TARGETS)
     candidates = recorder.selections["rpn"].candidates
-    sizes = [12 * 12 * 2, 6 * 6 * 2]  # 96 px on strides 8 and 16, two anchors a cell
+    sizes = [12 * 12 * 2, 6 * 6 * 2]  # 96 px on strides 8 and 16, two anchors per cell
     assert candidates.boxes.shape == (2, sum(sizes), 4)
     assert candidates.num_levels == 2
     assert candidates.level is not None
