@@ -14,7 +14,7 @@ from tests.readme import PAGES, ROOT, filled
 README = PAGES[0]
 
 
-@pytest.mark.parametrize(("page", "marks"), zip(PAGES, (("options", "parts"), ("methods",)), strict=True))
+@pytest.mark.parametrize(("page", "marks"), list(zip(PAGES, (("options", "parts"), ("methods",)), strict=True)))
 def test_the_generated_parts_are_up_to_date(page: Path, marks: tuple[str, ...]) -> None:
     text = page.read_text()
     for mark in marks:
