@@ -24,11 +24,12 @@ class SweepEnd(Callback):
         if config.mode == "check":
             print(matrix(outcomes))
             return
-        runs = [outcome["folder"] for outcome in outcomes if outcome["state"] == State.DONE]
-        if runs:
-            report_and_mirror([Path(run) for run in runs], folder, config)
+        folders = [Path(outcome["folder"]) for outcome in outcomes if outcome["folder"]]
+        if folders:
+            report_and_mirror(folders, folder, config)
         bad = [outcome for outcome in outcomes if outcome["state"] != State.DONE]
-        print(f"{len(runs)} of {len(outcomes)} runs have a result; {os.fspath(folder)} names them", file=sys.stderr)
+        done = len(outcomes) - len(bad)
+        print(f"{done} of {len(outcomes)} runs have a result; {os.fspath(folder)} names them", file=sys.stderr)
         for outcome in bad:
             print(f"{outcome['state']}: {outcome['folder'] or ''} {outcome['reason']}", file=sys.stderr)
         if bad:

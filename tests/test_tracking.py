@@ -27,6 +27,7 @@ from harness.data.shapes import shapes
 from harness.data.splits import Splits
 from harness.records import Cost, Result
 from harness.tracking import NoTracker, Tracker, WandbTracker, log_report, open_tracker
+from harness.tracking.opening import group_of
 from harness.tracking.wandb_tracker import closed_edges
 from harness.training.interrupt import Interrupted
 from tests.analysis.test_telemetry import random_selection
@@ -150,7 +151,9 @@ def test_everything_is_read_back(tmp_path: Path, splits: Splits, capfd: pytest.C
     (run,) = (row["run"] for row in rows if row["type"] == "run")
     assert (run["run_id"], run["display_name"]) == (folder.name, folder.name)
     assert (run["project"], run["entity"], run["job_type"]) == ("own", "me", "train")
-    assert run["run_group"] == "shapes-tiny_rcnn-max_iou-ohem-l1"
+    told, _, alike = run["run_group"].rpartition("-")
+    assert told == "shapes-tiny_rcnn-max_iou-ohem-l1"
+    assert len(alike) == 6
     assert set(run["tags"]) == {"mine", "detector:tiny_rcnn", "sampler:ohem", "data:shapes"}
     config = run["config"]["update"]
     assert (config["seed"], config["run"], config["choices"]) == (3, {"iterations": 4}, CHOICES)
@@ -294,9 +297,20 @@ def test_no_mirror_on_request(tmp_path: Path, splits: Splits) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_group_is_the_runs_that_differ_in_the_seed_alone() -> None:
+    choices = {"arm": "random", "detector": "tiny_rcnn", "sampler": "random"}
+    config = {"seed": 0, "sampler": {"num": 64}, "run": {"root": "a", "iterations": 9}, "tracker": {"mode": "offline"}}
+    group = group_of(config, choices)
+    assert group.startswith("random-tiny_rcnn-random-")
+    assert group_of({**config, "seed": 1, "run": {"root": "b", "iterations": 9}}, choices) == group
+    assert group_of({**config, "sampler": {"num": 32}}, choices) != group
+    assert group_of({**config, "run": {"root": "a", "iterations": 10}}, choices) != group
+    assert len(group_of(config, {"arm": "x" * 300})) == 128
+
+
 def test_the_report_is_an_artifact(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("<p>report</p>")
-    (tmp_path / "summary.csv").write_text("sampler,map\nohem,0.5\nrandom,0.4\n")
+    (tmp_path / "summary.csv").write_text("sampler,map\nohem,0.5\nrandom,\n")
     (tmp_path / "report.md").write_text("# Report\n")
     log_report(TrackerConfig(group="sweep"), tmp_path, "samplers")
     rows = read_back(tmp_path)
@@ -310,7 +324,7 @@ def test_the_report_is_an_artifact(tmp_path: Path) -> None:
     assert page.read_text() == "<p>report</p>"
     table = json.loads((sessions(tmp_path)[0] / "files" / history["report/summary.path"]).read_text())
     assert table["columns"] == ["sampler", "map"]
-    assert table["data"] == [["ohem", "0.5"], ["random", "0.4"]]
+    assert table["data"] == [["ohem", 0.5], ["random", None]]
 
 
 @pytest.mark.parametrize("quantity", list(EDGES))

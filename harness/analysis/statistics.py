@@ -171,6 +171,11 @@ def compare_to_baseline(
     return result
 
 
+def fewest_pairs(comparisons: int, test: str, alpha: float = 0.05) -> int:
+    """The paired seeds with which the test can show one of so many comparisons, Holm's correction at its strictest."""
+    return next(n for n in range(1, 1_000) if _floor(n, test) <= alpha / comparisons)
+
+
 def _p_value(row: NDArray[np.float64], test: str) -> float:
     if len(row) < 2:
         return float("nan")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from harness.analysis.statistics import interquartile_mean, probability_of_improvement, stratified_bootstrap
 from harness.report.comparison import Row, Section
 from harness.report.frame import RunTable
+from harness.report.methods import is_aside
 from harness.report.metric import Metric
 
 MOST_ROWS = 24  # methods; each costs a tenth of a second
@@ -62,14 +63,27 @@ def across_data_sets(table: RunTable, sections: Sequence[Section]) -> list[Acros
         by_detector.setdefault(str(frame["detector"][section.context.done[0]]), []).append(section)
     out = []
     for detector, own in by_detector.items():
-        if len({frame["fingerprint"][section.context.done[0]] for section in own}) > 1:
-            one = _across(detector, own)
-            if one.rows:
-                out.append(one)
-    return out
+        chosen, notes = _one_per_data_set(table, [section for section in own if _compares(section)])
+        if len(chosen) > 1:
+            out.append(_across(table, detector, chosen, notes))
+    return [one for one in out if one.rows]
 
 
-def _across(detector: str, sections: Sequence[Section]) -> Across:
+def _compares(section: Section) -> bool:
+    return any(row.comparison is not None and row.comparison.n for row in section.rows)
+
+
+def _one_per_data_set(table: RunTable, sections: Sequence[Section]) -> tuple[list[Section], list[str]]:
+    """A data set counts once, however often it was used: with the length and rules that most of its runs have."""
+    by_data: dict[str, list[Section]] = {}
+    for section in sections:
+        by_data.setdefault(str(table.frame["fingerprint"][section.context.done[0]]), []).append(section)
+    chosen = [max(same, key=lambda section: len(section.context.done)) for same in by_data.values()]
+    left = [section.context.title for section in sections if section not in chosen]
+    return chosen, [f"A data set counts once; left out here: {'; '.join(left)}."] if left else []
+
+
+def _across(table: RunTable, detector: str, sections: Sequence[Section], notes: Sequence[str]) -> Across:
     compared = [
         {row.label: row for row in section.rows if row.comparison is not None and row.comparison.n}
         for section in sections
@@ -77,7 +91,7 @@ def _across(detector: str, sections: Sequence[Section]) -> Across:
     names = list(dict.fromkeys(name for rows in compared for name in rows))
     everywhere = [name for name in names if all(name in rows for rows in compared)]
     alike = [name for name in everywhere if len({_baseline(rows[name]) for rows in compared}) == 1]
-    notes = []
+    notes = [*notes]
     if left := [name for name in names if name not in alike]:
         notes.append(
             f"Not compared with one baseline on every data set, and left out here: {', '.join(left[:8])}"
@@ -85,10 +99,26 @@ def _across(detector: str, sections: Sequence[Section]) -> Across:
         )
     if len(alike) > MOST_ROWS:
         notes.append(f"The first {MOST_ROWS} of {len(alike)} methods are shown.")
+    if differing := _differing(table, sections, alike):
+        notes.append(
+            f"Between the data sets, runs of one name also differ in {', '.join(differing[:8])}"
+            f"{f' and {len(differing) - 8} more settings' if len(differing) > 8 else ''}."
+        )
     metric = sections[0].metric
     rows = [_together(name, [of[name] for of in compared], sections) for name in alike[:MOST_ROWS]]
     rows.sort(key=lambda row: -row.gain if metric.higher_is_better else row.gain)
     return Across(detector, tuple(section.context.title for section in sections), metric, rows, tuple(notes))
+
+
+def _differing(table: RunTable, sections: Sequence[Section], names: Sequence[str]) -> list[str]:
+    """Settings of the methods that are not the same on every data set."""
+    found: dict[str, None] = {}
+    for name in names:
+        settings = [table.settings[section.row(name).method.done[0]] for section in sections]
+        for key in dict.fromkeys(key for one in settings for key in one):
+            if not is_aside(key) and len({str(one.get(key)) for one in settings}) > 1:
+                found[key] = None
+    return list(found)
 
 
 def _baseline(row: Row) -> str | None:

@@ -16,6 +16,7 @@ from harness.report.metric import Metric
 
 ALPHA = 0.05
 Scores = dict[int | str, float]  # seed -> metric
+UNEVEN = 0.25  # training times of one method that differ by more say that the machine was shared
 COSTS = ("train_seconds", "images_per_second", "peak_memory_mb")
 
 
@@ -123,10 +124,23 @@ def _row(table: RunTable, method: Method, scores: Scores, comparison: Comparison
     )
 
 
+def _spread_of_times(table: RunTable, found: Methods) -> float:
+    """The largest ratio of two training times of one method, less 1; equal work takes equal time."""
+    if "train_seconds" not in table.frame:
+        return 0.0
+    times = [table.frame["train_seconds"].iloc[method.done].dropna() for method in found.methods]
+    return max((float(own.max() / own.min()) - 1 for own in times if len(own) > 1 and own.min() > 0), default=0.0)
+
+
 def _notes(table: RunTable, found: Methods, metric: Metric, scores: Mapping[str, Scores]) -> tuple[str, ...]:
     notes = []
     if found.merged:
         notes.append(f"The grouping merges runs that differ in {', '.join(found.merged[:8])}.")
+    if (spread := _spread_of_times(table, found)) > UNEVEN:
+        notes.append(
+            f"Training times of one method differ by up to {spread:.0%}: something else ran beside, so that costs and "
+            "speeds compare badly."
+        )
     for method in found.methods:
         seeds = [table.settings[row]["seed"] for row in method.done]
         if len(set(seeds)) < len(seeds):

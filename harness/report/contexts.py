@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.records import State
 from harness.report.frame import RunTable, Settings
 
-_EVALUATION = ("evaluator.max_dets", "evaluator.area_ranges")
+_EVALUATION = ("evaluator.max_dets", "evaluator.area_ranges")  # with all that is set below them
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,14 @@ def is_data(key: str) -> bool:
     return key.startswith("data.") and not key.startswith(("data.augment", "data.cache", "data.root"))
 
 
+def is_rule(key: str) -> bool:
+    """Whether a configuration key changes what the metrics mean."""
+    return any(key == rule or key.startswith(f"{rule}.") for rule in _EVALUATION)
+
+
 def _place(table: RunTable, row: int) -> tuple[Hashable, ...]:
     settings, frame = table.settings[row], table.frame
-    rules = tuple(settings.get(key) for key in _EVALUATION)
+    rules = tuple(sorted((key, str(value)) for key, value in settings.items() if is_rule(key) and value is not None))
     return frame["data"][row], frame["detector"][row], settings.get("run.iterations"), rules
 
 
@@ -63,7 +68,7 @@ def _titles(table: RunTable, groups: Sequence[Sequence[int]]) -> list[str]:
     out = []
     for title, rows in zip(plain, groups, strict=True):
         alike = [table.settings[other[0]] for name, other in zip(plain, groups, strict=True) if name == title]
-        keys = dict.fromkeys(key for one in alike for key in one if is_data(key) or key in _EVALUATION)
+        keys = dict.fromkeys(key for one in alike for key in one if is_data(key) or is_rule(key))
         telling = [key for key in keys if len({one.get(key) for one in alike}) > 1]
         mine = table.settings[rows[0]]
         parts = [f"{key}={mine.get(key)}" for key in telling]

@@ -31,7 +31,7 @@ class Part:
     mean: float
     interval: tuple[float, float]
     n: int
-    shown: bool = False  # of hardness and share of positives: a difference, with Holm's correction over the two
+    shown: bool = False  # of hardness and share of positives: a difference by the test of the section's verdicts
 
     @property
     def excludes_zero(self) -> bool:
@@ -54,18 +54,20 @@ def decompose(table: RunTable, section: Section) -> list[Decomposition]:
     random = [row for row in section.rows if _option(table, row) == "random"]
     matched = [row for row in section.rows if _option(table, row) == "matched_random"]
     found = [
-        _taken_apart(table, row, random, [one for one in matched if _is_of(table, one, row)], section.test)
+        _taken_apart(table, section, row, random, [one for one in matched if _is_of(table, one, row)])
         for row in section.rows
         if _option(table, row).startswith("ohem")
     ]
     return sorted(found, key=lambda one: len(one.missing))
 
 
-def _taken_apart(table: RunTable, ohem: Row, random: Sequence[Row], matched: Sequence[Row], test: str) -> Decomposition:
+def _taken_apart(
+    table: RunTable, section: Section, ohem: Row, random: Sequence[Row], matched: Sequence[Row]
+) -> Decomposition:
     random = [row for row in random if _alike(table, row, ohem)]
     matched = [row for row in matched if _alike(table, row, ohem)]
     ordered = sorted(random, key=lambda row: _fraction(table, row))
-    plain = ordered[0] if ordered else None
+    plain = _plain(table, ohem, ordered)
     raised = [row for row in ordered if plain is not None and _fraction(table, row) > _fraction(table, plain)]
     missing = []
     if plain is None:
@@ -79,15 +81,31 @@ def _taken_apart(table: RunTable, ohem: Row, random: Sequence[Row], matched: Seq
         control = matched[0]
         shared = _shared(ohem, control, plain)
         parts = [_part("all of it", ohem, plain, shared)]
-        halves = [("hardness", ohem, control), ("share of positives", control, plain)]
-        decisions = decide([_differences(first, second, shared) for _, first, second in halves], ALPHA, test)
-        for half, decision in zip(halves, decisions, strict=True):
-            parts.append(replace(_part(*half, shared), shown=decision.verdict in (BETTER, WORSE)))
+        for half in (("hardness", ohem, control), ("share of positives", control, plain)):
+            parts.append(replace(_part(*half, shared), shown=_shown(section, *half[1:], shared)))
     if plain is not None:
         for row in raised:
             parts.append(_part("more positives alone", row, plain, _shared(row, plain)))
             parts.append(_part("beyond more positives", ohem, row, _shared(ohem, row)))
     return Decomposition(ohem.label, tuple(parts), tuple(missing))
+
+
+def _plain(table: RunTable, ohem: Row, random: Sequence[Row]) -> Row | None:
+    """The random arm to compare OHEM with: its baseline, else one with its share of positives, else the lowest."""
+    baseline = None if ohem.comparison is None else ohem.comparison.baseline
+    fitting = [row for row in random if row.label == baseline]
+    fitting += [row for row in random if _fraction(table, row) == _fraction(table, ohem)]
+    return next(iter([*fitting, *random]), None)
+
+
+def _shown(section: Section, first: Row, second: Row, seeds: Sequence[int | str]) -> bool:
+    """Whether two arms differ: the table's own verdict, or that of the same test with this comparison in its family."""
+    one = first.comparison
+    if one is not None and one.baseline == second.label and set(one.seeds) == set(seeds):
+        return one.verdict in (BETTER, WORSE)
+    family = [row.comparison.differences for row in section.rows if row.comparison is not None and row.comparison.n]
+    *_, decision = decide([*family, _differences(first, second, seeds)], ALPHA, section.test)
+    return decision.verdict in (BETTER, WORSE)
 
 
 def _part(name: str, first: Row, second: Row, seeds: Sequence[int | str]) -> Part:

@@ -43,10 +43,15 @@ def image_noise(table: RunTable, section: Section) -> ImageNoise:
     for row in single[:MOST_PAIRS]:
         one = row.comparison
         assert one is not None
-        ours = _run_with_seed(table, row.method.done, one.seeds[0])
-        theirs = _run_with_seed(table, section.row(one.baseline).method.done, one.seeds[0])
+        ours = _runs_with_seed(table, row.method.done, one.seeds[0])
+        theirs = _runs_with_seed(table, section.row(one.baseline).method.done, one.seeds[0])
+        if len(ours) > 1 or len(theirs) > 1:
+            notes.append(f"No bootstrap over the test images for {row.label}: several runs have seed {one.seeds[0]}.")
+            continue
         try:
-            candidate, baseline = (_match_table(table.paths[run], fingerprint, max_dets) for run in (ours, theirs))
+            candidate, baseline = (
+                _match_table(table.paths[run], fingerprint, max_dets) for run in (ours[0], theirs[0])
+            )
             found[row.label] = paired_image_bootstrap(candidate, baseline)
         except FileNotFoundError as missing:
             notes.append(f"No bootstrap over the test images: {missing.filename} is missing.")
@@ -56,8 +61,8 @@ def image_noise(table: RunTable, section: Section) -> ImageNoise:
     return ImageNoise(found, tuple(notes))
 
 
-def _run_with_seed(table: RunTable, rows: Sequence[int], seed: int | str) -> int:
-    return next(row for row in rows if str(table.settings[row]["seed"]) == str(seed))
+def _runs_with_seed(table: RunTable, rows: Sequence[int], seed: int | str) -> list[int]:
+    return [row for row in rows if str(table.settings[row]["seed"]) == str(seed)]
 
 
 def _match_table(run: Path, fingerprint: str, max_dets: int) -> MatchTable:

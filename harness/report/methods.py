@@ -85,8 +85,24 @@ def labels(methods: Sequence[dict[str, Hashable]], choice_columns: Sequence[str]
     usual = {name: _usual([method[name] for method in methods]) for name in columns if not _bare(name)}
     short = [_name(method, columns, choice_columns, usual) for method in methods]
     full = [_name(method, columns, choice_columns, {}) for method in methods]
-    clash = Counter(short)
-    return [name if name and clash[name] == 1 else spelt for name, spelt in zip(short, full, strict=True)]
+    exact = [_name(method, columns, choice_columns, {}, exact=True) for method in methods]
+    return _numbered(_told_apart(_told_apart(short, full), exact))
+
+
+def _told_apart(names: Sequence[str], longer: Sequence[str]) -> list[str]:
+    """The names, but for empty ones and those that two methods have: these take the longer form."""
+    counts = Counter(names)
+    return [name if name and counts[name] == 1 else spelt for name, spelt in zip(names, longer, strict=True)]
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Names of their own at any price: a report looks methods up by them."""
+    seen: Counter[str] = Counter()
+    out = []
+    for name in names:
+        seen[name] += 1
+        out.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return out
 
 
 def columns_named(name: str, columns: Sequence[str]) -> list[str]:
@@ -103,7 +119,7 @@ def columns_named(name: str, columns: Sequence[str]) -> list[str]:
 
 def _columns(table: RunTable, rows: Sequence[int]) -> list[str]:
     """Settings that make a method: choices first, then what is set in the pieces, then the rest."""
-    names = dict.fromkeys(name for row in rows for name in table.settings[row] if not _aside(name))
+    names = dict.fromkeys(name for row in rows for name in table.settings[row] if not is_aside(name))
     choices = [name for name in table.choice_columns if name in names]
     order = [name for name in PIECES if name in choices] + sorted(name for name in choices if name not in PIECES)
     leaves = [name for name in names if name not in choices]
@@ -118,7 +134,8 @@ def _rank(leaf: str) -> int:
     return first + (leaf.split(".")[-2:][0] in ("quota", "matching"))
 
 
-def _aside(name: str) -> bool:
+def is_aside(name: str) -> bool:
+    """Whether a setting is no part of the method: what the data are, how a run was driven and watched."""
     if name in _CHOICES_ASIDE or is_data(name) or name == "run.iterations":
         return True
     return name.endswith(f".{SPEED_ONLY}") or any(name == key or name.startswith(f"{key}.") for key in _DRIVEN)
@@ -166,7 +183,11 @@ def _usual(values: Sequence[Hashable]) -> Hashable:
 
 
 def _name(
-    method: dict[str, Hashable], columns: Sequence[str], choices: Sequence[str], usual: dict[str, Hashable]
+    method: dict[str, Hashable],
+    columns: Sequence[str],
+    choices: Sequence[str],
+    usual: dict[str, Hashable],
+    exact: bool = False,
 ) -> str:
     # A piece that all methods share is named where one of its settings tells them apart: `ohem num=32`.
     bare = [
@@ -183,7 +204,7 @@ def _name(
             continue
         inside = name.removeprefix("sampler.").removeprefix("assigner.")
         key = name.split(".")[-1] if last[name.split(".")[-1]] == 1 and not name.startswith(("rpn.", "roi")) else inside
-        out.append(f"{key}={_text(value)}")
+        out.append(f"{key}={value}" if exact else f"{key}={_text(value)}")
     return " ".join(out)
 
 

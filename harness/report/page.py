@@ -41,7 +41,8 @@ _CANDIDATES_NOTE = (
     "proposals are left out, but for the positives of an object."
 )
 _TIDE_NOTE = (
-    "Each error type, and the AP (at IoU 0.5) that would be gained if it alone were repaired (TIDE). Whiskers: ± sd."
+    "Each error type, and the AP (at IoU 0.5) that would be gained if it alone were repaired (TIDE). Whiskers: ± sd. "
+    "A class of which nothing is found near any object stays at an AP of 0 in this: it adds nothing to `missed`."
 )
 
 
@@ -105,7 +106,7 @@ def _section(report: Report, judged: Judged, index: int) -> str:
 def _plots(report: Report, judged: Judged, drawn: Drawings) -> str:
     section = judged.section
     key = drawn.legend if len(drawn.drawn) > 1 else ""
-    classes = class_table(report.table, drawn.drawn)
+    classes = class_table(report.table, section.rows)
     sampled = sampling_table(report.table, section.rows)
     return "".join(
         [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 
+from harness.analysis.statistics import fewest_pairs
 from harness.report.across import Across
 from harness.report.build import Judged, Options, Report
 from harness.report.image_noise import LABEL
@@ -74,20 +76,27 @@ def _across_block(found: Across) -> str:
 def method_text(judged: Judged, options: Options) -> str:
     """Which baseline and which test, and what the test assumes."""
     section = judged.section
-    over = sum(row.comparison is not None and row.comparison.n > 1 for row in section.rows)
+    over = sum(row.comparison is not None and math.isfinite(row.comparison.p_holm) for row in section.rows)
     family = f"{over} comparison{'s' if over != 1 else ''}"
     chosen = "as asked" if options.baseline else "chosen because none was named"
+    needed = fewest_pairs(max(over, 1), section.test)
     if not over:
-        return f"Baseline: {baselines_text(section)} ({chosen}). Differences are paired by seed."
+        tested = f"none has the {needed} pairs that the {TESTS[section.test]} needs to show anything"
+        return f"Baseline: {baselines_text(section)} ({chosen}). Differences are paired by seed; {tested}."
     assumes = {
-        "t": "it takes the differences between paired seeds to be normally distributed and needs 3 of them; the "
-        "sign-flip test beside it assumes nothing, and needs 6",
-        "sign_flip": "it assumes nothing about the noise, and needs 6 paired seeds to show anything at 0.05",
+        "t": "it takes the differences between paired seeds to be normally distributed and needs "
+        f"{needed} of them; the sign-flip test beside it assumes nothing, and needs {fewest_pairs(1, 'sign_flip')}",
+        "sign_flip": f"it assumes nothing about the noise, and needs {needed} paired seeds to show one of so many",
     }[section.test]
+    planned = any(row.comparison is not None and row.comparison.seeds_needed for row in section.rows)
+    more = (
+        " Further seeds are a plan for a new test: to add seeds and test again until a verdict comes makes false ones "
+        "more frequent than 0.05."
+    )
     return (
         f"Baseline: {baselines_text(section)} ({chosen}). Differences are paired by seed; verdicts at 0.05 by "
         f"the {TESTS[section.test]} with Holm's correction over {family}: {assumes}. "
-        "Intervals are Student's, for one comparison at a time."
+        f"Intervals are Student's, for one comparison at a time.{more * planned}"
     )
 
 

@@ -54,7 +54,10 @@ def main_table(section: Section) -> Table:
     if len(section.baselines) > 1:
         headers.append("versus")
     if any(row.comparison is not None for row in section.rows):
-        headers += ["verdict", "difference", "95 % interval", "p (Holm)", "p sign-flip", "further seeds"]
+        headers += ["verdict", "difference"]
+        if any(row.comparison is not None and row.comparison.n < len(row.scores) for row in section.rows):
+            headers.append("pairs")
+        headers += ["95 % interval", "p (Holm)", "p sign-flip", "further seeds"]
     headers += list(_COSTS)
     if any(row.method.stopped for row in section.rows):
         headers.append("failed")
@@ -70,7 +73,7 @@ def _main_cells(row: Row, section: Section) -> dict[str, Cell]:
         section.metric.name: _number(row.mean),
         "± sd": _number(row.sd),
         "versus": Cell(""),
-        **dict.fromkeys(("difference", "95 % interval", "p (Holm)", "p sign-flip", "further seeds"), Cell("")),
+        **dict.fromkeys(("difference", "pairs", "95 % interval", "p (Holm)", "p sign-flip", "further seeds"), Cell("")),
         "verdict": Cell("baseline" if row.label in section.baselines else "not compared", style="undecided"),
         **{head: _number(row.costs[name], digits) for head, (name, digits) in _COSTS.items()},
         "failed": _count(len(row.method.stopped)),
@@ -81,6 +84,7 @@ def _main_cells(row: Row, section: Section) -> dict[str, Cell]:
     return cells | {
         "versus": Cell(one.baseline),
         "difference": Cell(signed(one.mean_difference), one.mean_difference),
+        "pairs": _count(one.n),
         "95 % interval": Cell(interval_text(one.interval), _known(one.interval[0])),
         "p (Holm)": Cell(p_text(one.p_holm), _known(one.p_holm)),
         "p sign-flip": Cell(p_text(row.sign_flip_p), _known(row.sign_flip_p)),

@@ -13,7 +13,8 @@ ACROSS_NOTE = (
     "Methods are matched by their names. Gained: the interquartile mean of the differences between paired seeds of all "
     "data sets. P(improvement): that a random run of the method beats a random one of the baseline, mean over data "
     "sets (Agarwal et al. 2021). Intervals: bootstrap over seeds within each data set; of 3 to 5 seeds they come out "
-    "too narrow. Data sets are taken as they are: nothing is said of others."
+    "too narrow, and none is corrected for the number of methods: this describes, the verdicts of each data set test. "
+    "Data sets are taken as they are: nothing is said of others."
 )
 TESTS = {"t": "paired t-test", "sign_flip": "sign-flip test"}
 
@@ -88,7 +89,7 @@ def _more_seeds(row: Row, section: Section) -> str:
         )
     if one.seeds_needed:
         seeds = f"{one.seeds_needed} further seed{'s' if one.seeds_needed > 1 else ''}"
-        return f"{alone} If the true effect were the one seen, about {seeds} would settle it."
+        return f"{alone} If effect and spread are as seen here, about {seeds} would show it with probability 0.8."
     return alone
 
 
@@ -130,12 +131,10 @@ def _together(row: Together, found: Across) -> str:
     low, high = row.probability_interval
     if math.isnan(low):
         sure = "with fewer than 3 seeds on some data set there is no interval"
-    elif low > 0.5:
-        sure = "it wins more often than not"
-    elif high < 0.5:
-        sure = "it loses more often than not"
+    elif low > 0.5 or high < 0.5:
+        sure = f"the interval lies {'above' if low > 0.5 else 'below'} one half"
     else:
-        sure = "which of the two wins more often is not shown"
+        sure = "the interval holds one half, which is no difference"
     interval = "" if math.isnan(low) else f" {shares_text((low, high))}"
     gained = f"{found.metric.name} {signed(row.gain)} in the interquartile mean"
     return (
@@ -158,7 +157,7 @@ def _reading(ohem: str, whole: Part, hard: Part, share: Part) -> str:
     if whole.n < 3:
         return "With fewer than 3 seeds in all three arms this is a hint at most."
     shown = [name for name, part in (("hardness", hard), ("the share of positives", share)) if part.shown]
-    tested = "by the test of the verdicts, with Holm's correction over the two"
+    tested = "by the test of the verdicts, among all comparisons made here"
     if len(shown) == 2:
         same = (hard.mean > 0) == (share.mean > 0)
         return (

@@ -6,20 +6,22 @@ import csv
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from harness.config import TrackerConfig
+from harness.run_folder import identity
 from harness.tracking.tracker import NoTracker, Tracker
 from harness.tracking.wandb_tracker import WandbTracker
 from harness.training.interrupt import Interrupted
 
 log = logging.getLogger("harness")
 
-# Runs that differ in the seed alone are one group; the dashboard's bars and bands are over its runs.
-COMBINATION = ("data", "detector", "assigner", "sampler", "loss/classification", "loss/regression")
+# What a group's name starts with; it ends with a hash of all settings but the seed, so that runs of one group differ in
+# nothing else. The dashboard's bars and bands are over the runs of a group.
+COMBINATION = ("arm", "rung", "data", "detector", "assigner", "sampler", "loss/classification", "loss/regression")
 MAX_GROUP = 128  # W&B's bound
 
 FAILED, STOPPED = 1, 255  # exit codes that W&B shows as failed and killed
@@ -37,7 +39,7 @@ def open_tracker(
     if settings.kind == "none":
         yield NoTracker()
         return
-    group = settings.group or "-".join(choices[name] for name in COMBINATION if name in choices)[:MAX_GROUP]
+    group = settings.group or group_of(config, choices)
     run = _open(
         settings,
         folder,
@@ -60,6 +62,13 @@ def open_tracker(
         raise
     finally:
         _close(run, exit_code)
+
+
+def group_of(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
+    """The name of what a run shares with its other seeds."""
+    told = "-".join(choices[name] for name in COMBINATION if name in choices)
+    alike = identity({**config, "seed": None}, data_fingerprint="")[:6]
+    return f"{told[: MAX_GROUP - len(alike) - 1]}-{alike}"
 
 
 def log_report(settings: TrackerConfig, folder: Path, name: str) -> None:
@@ -86,8 +95,9 @@ def log_report(settings: TrackerConfig, folder: Path, name: str) -> None:
                 values[f"{path.stem}/page"] = wandb.Html(os.fspath(path), inject=False)
             elif path.suffix == ".csv":
                 with path.open(encoding="utf-8", newline="") as file:
-                    rows = list(csv.reader(file))
-                values[f"report/{path.stem}"] = wandb.Table(columns=[*rows[0]], data=[*rows[1:]])
+                    head, *rows = csv.reader(file)
+                columns = [_numbers(column) for column in zip(*rows, strict=True)]
+                values[f"report/{path.stem}"] = wandb.Table(columns=[*head], data=[*zip(*columns, strict=True)])
         run.log(values)
         artifact = wandb.Artifact(name=name, type="report")
         for path in files:
@@ -96,6 +106,14 @@ def log_report(settings: TrackerConfig, folder: Path, name: str) -> None:
         exit_code = 0
     finally:
         _close(run, exit_code)
+
+
+def _numbers(column: Sequence[str]) -> list[float | str | None]:
+    """A column as numbers where all of its cells are; an empty cell has no value."""
+    try:
+        return [float(cell) if cell else None for cell in column]
+    except ValueError:
+        return [cell or None for cell in column]
 
 
 def _open(settings: TrackerConfig, folder: Path, **options: Any) -> Any:

@@ -61,7 +61,34 @@ def test_less_is_better_for_errors(two_sets):
     assert row.gain > 20  # ohem's folders say 125 s, random's 100
     assert row.probability == 0
     assert row.ahead == 0
-    assert "it loses more often than not" in across_text(found)[0]
+    assert "lies below one half" in across_text(found)[0]
+
+
+def test_a_data_set_counts_once_however_often_it_was_used(two_sets):
+    for iterations in (500, 1000):
+        write_arm(two_sets, "random", [0.1, 0.1], fingerprint=FIRST, run__iterations=iterations)
+        write_arm(two_sets, "ohem", [0.9, 0.9], fingerprint=FIRST, run__iterations=iterations)
+    (found,) = _across(two_sets)
+    assert found.title == "tiny_rcnn over 2 data sets"
+    assert found.rows[0].ahead == 1
+    assert found.rows[0].pairs == 6
+    assert "500 iterations" in found.notes[0]
+    assert "1000 iterations" in found.notes[0]
+
+
+def test_a_data_set_with_the_baseline_alone_is_left_out(two_sets):
+    write_arm(two_sets, "random", [0.1, 0.1], fingerprint=THIRD, data__num_train=70)
+    (found,) = _across(two_sets)
+    assert len(found.contexts) == 2
+
+
+def test_settings_that_differ_between_the_data_sets_are_named(tmp_path):
+    for fingerprint, number, num in ((FIRST, 10, 64), (SECOND, 20, 512)):
+        for chosen in ("random", "ohem"):
+            more = {"fingerprint": fingerprint, "data__num_train": number, "sampler__num": num}
+            write_arm(tmp_path, chosen, [0.40, 0.42], **more)
+    (found,) = _across(tmp_path)
+    assert found.notes == ("Between the data sets, runs of one name also differ in sampler.num.",)
 
 
 def test_two_seeds_have_no_interval(tmp_path):

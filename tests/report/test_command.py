@@ -9,12 +9,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from harness.config import TrackerConfig
+from harness.job import Outcome
 from harness.records import State
 from harness.report.__main__ import main
-from harness.sweep import report_and_mirror
+from harness.sweep import SweepEnd, report_and_mirror
 from tests.report.folders import write_arm, write_run
 
-UNTRACKED = OmegaConf.structured({"tracker": TrackerConfig(kind="none")})
+UNTRACKED = OmegaConf.create({"tracker": TrackerConfig(kind="none")})
 
 
 @pytest.mark.parametrize(
@@ -92,3 +93,21 @@ def test_a_thousand_runs(tmp_path, capsys):
     with capsys.disabled():
         print(f"\n1,000 run folders reported in {wall:.1f} s ({processor:.1f} s of processor time)")
     assert processor < 10
+
+
+def test_the_report_of_a_sweep_lists_what_failed_and_what_was_refused(tmp_path, capsys):
+    runs = [
+        write_run(tmp_path, "random", 0, heavy=False),
+        write_run(tmp_path, "ohem", 0, state=State.FAILED, reason="the loss is not finite", heavy=False),
+        write_run(tmp_path, "iou_balanced", 0, state=State.REFUSED, reason="needs proposals"),
+    ]
+    for number, (run, state) in enumerate(zip(runs, (State.DONE, State.FAILED, State.REFUSED), strict=True)):
+        Outcome(state, "why", str(run)).write(str(tmp_path / "sweep" / str(number)))
+    config = OmegaConf.merge(UNTRACKED, {"mode": "train", "hydra": {"sweep": {"dir": str(tmp_path / "sweep")}}})
+    with pytest.raises(SystemExit):
+        SweepEnd().on_multirun_end(config)
+    assert "1 of 3 runs have a result" in capsys.readouterr().err
+    for name in ("report.md", "report.html"):
+        told = (tmp_path / "sweep" / "report" / name).read_text()
+        assert "the loss is not finite" in told
+        assert "needs proposals" in told

@@ -72,7 +72,7 @@ def test_a_control_of_another_ohem_is_no_control(tmp_path):
 
 
 def test_what_is_credited_agrees_with_the_main_table(tmp_path):
-    """A part whose interval barely excludes 0 alone is not shown beside another one, as in the table of verdicts."""
+    """A part whose interval barely excludes 0 alone is not shown beside others, as in the table of verdicts."""
     rises = [0.02, 0.05, 0.045, 0.03, -0.001]
     write_arm(tmp_path, "random", [0.40] * 5, heavy=False)
     write_arm(tmp_path, "matched_random", [0.40 + rise for rise in rises], heavy=False)
@@ -82,8 +82,11 @@ def test_what_is_credited_agrees_with_the_main_table(tmp_path):
         [0.40 + rise + noise for rise, noise in zip(rises, [0.03, -0.02, 0.03, 0.01, 0.04], strict=True)],
         heavy=False,
     )
+    write_arm(tmp_path, "iou_balanced", [0.40, 0.41, 0.39, 0.40, 0.41], heavy=False)
     (found,) = _decomposed(tmp_path)
     share = next(part for part in found.parts if part.name == "share of positives")
+    section = build_report(find_folders(tmp_path), Options()).judged[0].section
+    assert section.row("matched_random").comparison.verdict == "no difference shown"
     assert share.excludes_zero
     assert not share.shown
     said = " ".join(decomposition_text(found))
@@ -96,6 +99,18 @@ def test_two_seeds_are_a_hint_at_most(tmp_path):
     (found,) = _decomposed(tmp_path)
     assert not any(part.shown for part in found.parts)
     assert "a hint at most" in " ".join(decomposition_text(found))
+
+
+def test_ohem_is_taken_apart_against_its_own_baseline(tmp_path):
+    _arms(tmp_path, "random", "ohem_paper", "matched_random", "raised")
+    write_arm(tmp_path, "random", [0.1, 0.2, 0.1, 0.2], heavy=False, sampler__pos_fraction=0.1)
+    report = build_report(find_folders(tmp_path), Options())
+    section = report.judged[0].section
+    (found,) = decompose(report.table, section)
+    whole = next(part for part in found.parts if part.name == "all of it")
+    ohem = section.row("ohem_paper")
+    assert whole.arms == f"ohem_paper − {ohem.comparison.baseline}"
+    assert whole.mean == pytest.approx(ohem.comparison.mean_difference)
 
 
 def test_no_ohem_no_question(tmp_path):

@@ -61,6 +61,15 @@ def test_a_single_pair_gets_the_noise_of_the_test_set_by_its_name(pair):
     assert "noise of the test set, not of training" in " ".join(text_of(report).split())
 
 
+def test_several_runs_of_one_seed_have_no_single_pair(pair):
+    for rate in (0.001, 0.1):
+        write_run(pair, "ohem", 0, 0.2, optimizer__lr=rate)
+    report = build_report(find_folders(pair), Options(group_by=("sampler",)))
+    noise = report.judged[0].noise
+    assert noise.found == {}
+    assert "several runs have seed 0" in noise.notes[0]
+
+
 def test_without_annotations_there_is_a_note(pair):
     (pair / "annotations" / f"{FINGERPRINT}.json").unlink()
     _, judged = _judged(pair)

@@ -84,6 +84,30 @@ def test_a_refused_run_is_counted_with_the_method_it_belongs_to(tmp_path):
     assert {row.label: len(row.method.stopped) for row in section.rows} == {"random": 0, "ohem": 1}
 
 
+def test_methods_that_no_short_name_tells_apart_keep_their_own_scores(tmp_path):
+    anchors = [[[16.0], [32.0], [64.0], [128.0], [256.0], [512.0 + k]] for k in range(3)]
+    for k, sizes in enumerate(anchors):
+        write_arm(tmp_path, "random", [0.3 * (k + 1)], detector__anchors=sizes, heavy=False)
+    for rate in (0.0012345678, 0.0012345679):
+        write_arm(tmp_path, "random", [rate], optimizer__lr=rate, heavy=False)
+    section = _report(tmp_path).judged[0].section
+    assert len({row.label for row in section.rows}) == 5
+    assert sorted(row.mean for row in section.rows) == pytest.approx([0.0012345678, 0.0012345679, 0.3, 0.6, 0.9])
+
+
+def test_names_of_settings_that_are_written_alike_are_numbered():
+    assert labels([{"optimizer.lr": 1}, {"optimizer.lr": "1"}], []) == ["lr=1", "lr=1 #2"]
+
+
+def test_other_rules_of_evaluation_are_never_mixed(tmp_path):
+    for chosen, small in (("random", 18), ("ohem", 32)):
+        ranges = {"small": [0, small**2], "medium": [small**2, 9216], "large": [9216, 1e10]}
+        write_arm(tmp_path, chosen, [0.4, 0.5], heavy=False, evaluator__area_ranges=ranges)
+    judged = _report(tmp_path).judged
+    assert len(judged) == 2
+    assert all("evaluator.area_ranges.small" in one.section.context.title for one in judged)
+
+
 def test_grouping_on_request(tmp_path):
     for beta in (0.1, 0.5):
         write_arm(tmp_path, "random", [0.4], heavy=False, loss__regression__beta=beta)
