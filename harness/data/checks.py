@@ -3,6 +3,8 @@
 A bad box in a training step is a crash or a NaN hours later, and by then nobody knows which file it came from.
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -29,7 +31,7 @@ class Memory:
     bytes_left: int
 
     def take(self, count: int) -> bool:
-        """Reserve `count` bytes if there is room."""
+        """Reserve ``count`` bytes if there is room."""
         if count > self.bytes_left:
             return False
         self.bytes_left -= count
@@ -38,16 +40,16 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A split without its bad objects and images; `decoded` holds the images (by position) that memory has room for."""
+    """A split without its bad objects and images."""
 
     name: str
     images: tuple[ImageRecord, ...]
     problems: tuple[AnnotationProblem, ...]
-    decoded: dict[int, Tensor]
+    decoded: dict[int, Tensor]  # by position, the images that memory has room for
 
 
 def check_split(parsed: Parsed, classes: Sequence[str], memory: Memory) -> Checked:
-    """Check every image and object of a split. Images are decoded while they fit into `memory`, else only probed."""
+    """Check every image and object of a split. Images are decoded while they fit into ``memory``, else only probed."""
     valid_names = dict.fromkeys(classes)  # a set that keeps the order
     problems = [*parsed.problems, *_duplicates(parsed.images)]
     # Two images with one id cannot be told apart in the results, so none of a pair but the first is kept.
@@ -77,13 +79,21 @@ def check_split(parsed: Parsed, classes: Sequence[str], memory: Memory) -> Check
 
 
 def refuse_bad_settings(on_bad: str, cache_bytes: int) -> None:
-    """Raise ValueError unless `on_bad` is a policy and `cache_bytes` a size."""
+    """Refuses what is no policy and no size.
+
+    Raises:
+        ValueError: ``on_bad`` is not one of :data:`OnBad`, or ``cache_bytes`` is below 0.
+    """
     limits.one_of("on_bad", on_bad, get_args(OnBad))
     limits.at_least("cache_bytes", cache_bytes, 0)
 
 
 def apply_policy(problems: Sequence[AnnotationProblem], on_bad: OnBad) -> None:
-    """Raise DataError with all problems named if the policy is "error" and there are any."""
+    """Refuses the data for their problems, unless the policy goes on without them.
+
+    Raises:
+        DataError: the policy is "error" and there are problems; all of them are named.
+    """
     if problems and on_bad == "error":
         raise DataError(f"bad data (on_bad=drop goes on without it): {list_problems(problems)}")
 

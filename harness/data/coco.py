@@ -1,5 +1,7 @@
 """COCO files: one JSON of images, annotations and categories for each split."""
 
+from __future__ import annotations
+
 import json
 import math
 from collections import defaultdict
@@ -30,17 +32,26 @@ def coco(
 ) -> Splits:
     """A data set in the format of COCO (Lin et al., ECCV 2014; cocodataset.org/#format-data), any ids.
 
-    root: folder that the other paths start from; `*_annotations`: JSON files; `*_images`: folders that the images'
-        `file_name` starts from.
-    val_ratio: 0 to 1: `val_annotations` is not read; that share of the training images, drawn with `split_seed`, is
-        held out.
-    classes: names in the order of their labels; None takes all categories of the training file by ascending id.
-    on_bad: "error" refuses a data set with problems, "drop" goes on without the bad objects and images.
-    cache_bytes: bound of the decoded images kept in memory.
+    Image and category ids may be any distinct integers or strings; labels are 1..K and ``image_id`` is the file's own
+    id if all are integers, else the position. Crowds are kept as regions to ignore, images without annotations as
+    background.
 
-    Image and category ids may be any distinct integers or strings; labels are 1..K and `image_id` is the file's own id
-    if all are integers, else the position. Crowds are kept as regions to ignore, images without annotations as
-    background. Raises DataError for what is missing, empty, or, under the policy "error", wrong.
+    Args:
+        root: folder that the other paths start from.
+        train_annotations: JSON file of the training split.
+        train_images: folder that its images' ``file_name`` starts from.
+        val_annotations: JSON file of the validation split.
+        val_images: folder of its images.
+        val_ratio: above 0 and below 1: ``val_annotations`` is not read; that share of the training images is held out.
+        split_seed: with which they are drawn.
+        classes: names in the order of their labels; ``None`` takes all categories of the training file by ascending id.
+        on_bad: ``error`` refuses a data set with problems, ``drop`` goes on without the bad objects and images.
+        cache_bytes: bound of the decoded images kept in memory.
+        augment: of the training images.
+
+    Raises:
+        ValueError: a value out of its range.
+        DataError: what is missing, empty, or, under the policy ``error``, wrong.
     """
     base = Path(root).expanduser()
     if not base.is_dir():

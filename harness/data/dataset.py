@@ -1,5 +1,7 @@
 """The data set that training and evaluation read: images with torchvision's detection targets."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,28 +25,26 @@ class Annotations:
     """All objects of a split in columns, those of image i in rows offsets[i]:offsets[i + 1].
 
     Columns rather than objects: a hundred thousand images stay a few megabytes that loader workers share untouched.
-    boxes (T, 4) float64 xyxy px as annotated; labels (T,) int64, 1..K; ignore (T,): crowd or difficult, neither object
-    nor background; difficult (T,); areas (T,) float64 px^2. Of images: ids, source_ids, files, sizes (N, 2) as (w, h).
     """
 
-    offsets: npt.NDArray[np.int64]
-    boxes: npt.NDArray[np.float64]
-    labels: npt.NDArray[np.int64]
-    ignore: npt.NDArray[np.bool_]
-    difficult: npt.NDArray[np.bool_]
-    areas: npt.NDArray[np.float64]
-    ids: tuple[int, ...]
+    offsets: npt.NDArray[np.int64]  # (N + 1,)
+    boxes: npt.NDArray[np.float64]  # (T, 4) xyxy px, as annotated
+    labels: npt.NDArray[np.int64]  # (T,) 1..K
+    ignore: npt.NDArray[np.bool_]  # (T,) crowd or difficult, neither object nor background
+    difficult: npt.NDArray[np.bool_]  # (T,)
+    areas: npt.NDArray[np.float64]  # (T,) px^2
+    ids: tuple[int, ...]  # of the N images, as all that follows
     source_ids: tuple[int | str, ...]
     files: tuple[str, ...]
-    sizes: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]  # (N, 2) width, height
 
     def rows(self, index: int) -> slice:
-        """The rows of image `index`."""
+        """The rows of image ``index``."""
         return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
 
 
 def columns(images: Sequence[ImageRecord], classes: Sequence[str]) -> Annotations:
-    """Checked records as columns; `classes` gives the order of the labels, the first one is 1."""
+    """Checked records as columns; ``classes`` gives the order of the labels, the first one is 1."""
     label = {name: number for number, name in enumerate(classes, start=1)}
     objects = [entry for image in images for entry in image.objects]
     boxes = np.array([entry.box for entry in objects], dtype=np.float64).reshape(-1, 4)
@@ -67,13 +67,21 @@ def columns(images: Sequence[ImageRecord], classes: Sequence[str]) -> Annotation
 class DetectionDataset(Dataset[Sample]):
     """Images with targets in torchvision's detection format.
 
-    `dataset[i]` is (image, target): image uint8 (3, H, W); target holds boxes (n, 4) float32 xyxy px inside the image,
-    none of them degenerate; labels (n,) int64 in 1..K (0 is background); image_id (), int64; iscrowd (n,) int64, 1 for
-    crowd regions and difficult objects, which are to be ignored; area (n,) float32 px^2. Tensors belong to the caller.
+    ``dataset[i]`` is (image, target): image uint8 (3, H, W); target holds boxes (n, 4) float32 xyxy px inside the
+    image, none of them degenerate; labels (n,) int64 in 1..K (0 is background); image_id (), int64; iscrowd (n,) int64,
+    1 for crowd regions and difficult objects, which are to be ignored; area (n,) float32 px^2. Tensors belong to the
+    caller.
 
-    classes: the K class names; category_ids: the annotation file's own id of each class; background: by image id,
-    boxes (m, 4) float64 xyxy px that are known to hold no object. They stand behind the objects, with label 0, so that
-    whatever moves the objects moves them.
+    Args:
+        annotations: the objects.
+        images: as many images, in the same order.
+        classes: the K class names.
+        category_ids: the annotation file's own id of each class; 1..K by default.
+        background: by image id, boxes (m, 4) float64 xyxy px that are known to hold no object. They stand behind the
+            objects, with label 0, so that whatever moves the objects moves them.
+
+    Raises:
+        ValueError: not as many images as annotated ones.
     """
 
     def __init__(
@@ -101,7 +109,7 @@ class DetectionDataset(Dataset[Sample]):
         return self.images[index], self.target(index)
 
     def target(self, index: int) -> Target:
-        """The target of image `index` without reading the image."""
+        """The target of image ``index`` without reading the image."""
         notes = self.annotations
         rows = notes.rows(index)
         extra = self.background.get(notes.ids[index], NO_BOXES)
@@ -116,7 +124,7 @@ class DetectionDataset(Dataset[Sample]):
             "area": torch.from_numpy(areas.astype(np.float32)),
         }
 
-    def with_background(self, background: Mapping[int, npt.NDArray[np.float64]]) -> "DetectionDataset":
+    def with_background(self, background: Mapping[int, npt.NDArray[np.float64]]) -> DetectionDataset:
         """The same images with these background boxes, instead of those that it had."""
         return DetectionDataset(self.annotations, self.images, self.classes, self.category_ids, background)
 

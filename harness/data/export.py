@@ -1,5 +1,7 @@
 """A split in COCO's format, for evaluation and for other people's tools."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from harness.data.dataset import DetectionDataset
@@ -8,9 +10,9 @@ from harness.data.dataset import DetectionDataset
 def to_coco(dataset: DetectionDataset) -> dict[str, list[dict[str, Any]]]:
     """The split as the dict of a COCO instances file, its annotations as they were checked.
 
-    Image ids are the targets' `image_id`, category ids the labels 1..K, annotation ids 1, 2, ...; images and
-    categories carry the annotation file's own id as `source_id`. bbox is [x, y, width, height] in px. Difficult objects
-    are `iscrowd: 1, difficult: 1`: COCO's evaluation knows no other way to ignore an object.
+    Image ids are the targets' ``image_id``, category ids the labels 1..K, annotation ids 1, 2, ...; images and
+    categories carry the annotation file's own id as ``source_id``. bbox is [x, y, width, height] in px. Difficult
+    objects are ``iscrowd: 1, difficult: 1``: COCO's evaluation knows no other way to ignore an object.
     """
     notes = dataset.annotations
     images = [

@@ -4,6 +4,8 @@ Every figure is given for radius 1 around the origin, y pointing down. Radii dif
 with them the difficulty, are similar.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -72,7 +74,7 @@ ROUND: Final[dict[str, Callable[[Array, Array], Array]]] = {
 
 
 def polygon_distance(vertices: Array, x: Array, y: Array) -> Array:
-    """Signed distance (negative inside) from points to a simple polygon; `vertices` (m, 2), x and y of any shape."""
+    """Signed distance (negative inside) from points to a simple polygon; ``vertices`` (m, 2), x and y of any shape."""
     shape = x.shape
     x, y = x.reshape(1, -1), y.reshape(1, -1)
     ax, ay = vertices[:, :1], vertices[:, 1:]
@@ -90,12 +92,12 @@ def polygon_distance(vertices: Array, x: Array, y: Array) -> Array:
 
 
 def signed_distance(name: str, x: Array, y: Array) -> Array:
-    """Signed distance of points to the figure `name` of radius 1, negative inside; x and y of any (equal) shape."""
+    """Signed distance of points to the figure ``name`` of radius 1, negative inside; x and y of any (equal) shape."""
     return ROUND[name](x, y) if name in ROUND else polygon_distance(POLYGONS[name], x, y)
 
 
 def extent(name: str, angle: float) -> tuple[float, float, float, float]:
-    """Tight box (x1, y1, x2, y2) of one of the CLASSES with radius 1, rotated by `angle` radians."""
+    """Tight box (x1, y1, x2, y2) of one of the CLASSES with radius 1, rotated by ``angle`` radians."""
     if name == "disc":
         return -_DISC_RADIUS, -_DISC_RADIUS, _DISC_RADIUS, _DISC_RADIUS
     if name == "ring":

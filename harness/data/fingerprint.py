@@ -1,5 +1,7 @@
 """What a data set is, apart from where it lies."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Reading images: from image files, with those that fit kept decoded in memory, or from one array on disk."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -31,7 +33,8 @@ class BadImage(Exception):
 def read_image(path: Path) -> Tensor:
     """Decode an image file to RGB, uint8 (3, H, W). Orientation tags are not applied, as boxes refer to stored pixels.
 
-    Raises BadImage.
+    Raises:
+        BadImage: it is missing or cannot be decoded.
     """
     try:
         with Image.open(path) as image:
@@ -48,7 +51,11 @@ def read_image(path: Path) -> Tensor:
 
 
 def probe_image(path: Path) -> tuple[int, int]:
-    """(width, height) from the header, after a cheap look whether the file is whole. Raises BadImage."""
+    """(width, height) from the header, after a cheap look whether the file is whole.
+
+    Raises:
+        BadImage: it is missing, has another kind of pixels, or is not whole.
+    """
     try:
         with Image.open(path) as image:
             size, mode, kind = image.size, image.mode, image.format
@@ -69,7 +76,7 @@ def _first_line(error: Exception) -> str:
 
 
 class FileImages:
-    """Image files; those in `kept` (position -> decoded) come from memory."""
+    """Image files; those in ``kept`` (position -> decoded) come from memory."""
 
     def __init__(self, paths: Sequence[Path], kept: dict[int, Tensor]) -> None:
         self.paths = [str(path) for path in paths]
@@ -94,11 +101,8 @@ class ArrayImages:
         self.path = path
         self._array: np.ndarray = np.load(path, mmap_mode="r")
 
-    def __getstate__(self) -> dict[str, Path]:
-        return {"path": self.path}
-
-    def __setstate__(self, state: dict[str, Path]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[ArrayImages], tuple[Path]]:
+        return type(self), (self.path,)
 
     def __len__(self) -> int:
         return len(self._array)

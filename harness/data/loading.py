@@ -1,9 +1,11 @@
 """Batches in an order that is a pure function of the seed and the step.
 
 Training is one stream of images: epoch after epoch, each a permutation of its own, cut into batches of equal size.
-Batch number `step` never depends on the batches before it, so a run resumes at any step exactly, and every image is
+Batch number ``step`` never depends on the batches before it, so a run resumes at any step exactly, and every image is
 seen once an epoch although no batch is short.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -32,8 +34,15 @@ class Place(NamedTuple):
 class TrainOrder(Sampler[list[Place]]):
     """The batches start..stop - 1 of the training stream, as batch sampler of a DataLoader.
 
-    num_images, batch_size, and stop, the number of steps of the whole training, are 1 or more; seed is that of the
-    data stream. `order.batch(step)` is the batch of any step. Raises ValueError.
+    Args:
+        num_images: of the training split, >= 1.
+        batch_size: >= 1.
+        seed: of the data stream.
+        start: the first step, 0 to ``stop``.
+        stop: steps of the whole training, >= 1.
+
+    Raises:
+        ValueError: a value out of its range.
     """
 
     def __init__(self, num_images: int, batch_size: int, seed: int, start: int, stop: int) -> None:
@@ -51,13 +60,9 @@ class TrainOrder(Sampler[list[Place]]):
         return map(self.batch, range(self.start, self.stop))
 
     def batch(self, step: int) -> list[Place]:
-        """The places of batch `step`."""
+        """The places of batch ``step``."""
         first = step * self.batch_size
         return [self._place(position) for position in range(first, first + self.batch_size)]
-
-    def epoch(self, step: int) -> float:
-        """Epochs that are done before batch `step`."""
-        return step * self.batch_size / self.num_images
 
     def _place(self, position: int) -> Place:
         epoch, at = divmod(position, self.num_images)
@@ -95,9 +100,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return list(images), list(targets)
 
 
-def to_device(batch: Batch, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Batch:
-    """The batch on `device`, images as numbers in 0..1. They travel as bytes, a quarter of the traffic."""
-    images = [image.to(device, non_blocking=True).to(dtype).div_(255) for image in batch[0]]
+def to_device(batch: Batch, device: torch.device | str) -> Batch:
+    """The batch on ``device``, images as numbers in 0..1. They travel as bytes, a quarter of the traffic."""
+    images = [image.to(device, non_blocking=True).float().div_(255) for image in batch[0]]
     targets = [{key: value.to(device, non_blocking=True) for key, value in target.items()} for target in batch[1]]
     return images, targets
 
@@ -112,10 +117,21 @@ def train_loader(
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
-    """Batches start..iterations - 1 of a training of `iterations` steps: (list of uint8 images, list of targets).
+    """Batches start..iterations - 1 of a training of ``iterations`` steps: (list of uint8 images, list of targets).
 
-    The same batches for any number of workers; torch's global generators are left alone. `seed` is that of the data
-    stream; `start` the number of steps that were done before.
+    The same batches for any number of workers; torch's global generators are left alone.
+
+    Args:
+        splits: the data.
+        batch_size: >= 1.
+        seed: of the data stream.
+        iterations: steps of the whole training, >= 1.
+        start: steps that were done before.
+        num_workers: loading processes; 0 loads in the training process.
+        pin_memory: for copies to a GPU that do not wait.
+
+    Raises:
+        ValueError: a value out of its range.
     """
     order = TrainOrder(len(splits.train), batch_size, seed, start, iterations)
     return DataLoader(
@@ -125,12 +141,10 @@ def train_loader(
     )
 
 
-def val_loader(
-    dataset: DetectionDataset, *, batch_size: int, num_workers: int = 0, pin_memory: bool = False
-) -> DataLoader[Any]:
+def val_loader(dataset: DetectionDataset, *, batch_size: int, num_workers: int = 0) -> DataLoader[Any]:
     """All images of a split once, in their order: (list of uint8 images, list of targets)."""
     limits.count("batch_size", batch_size, 1)
-    return DataLoader(dataset, batch_size=batch_size, shuffle=False, **_options(num_workers, pin_memory))
+    return DataLoader(dataset, batch_size=batch_size, shuffle=False, **_options(num_workers, pin_memory=False))
 
 
 def _options(num_workers: int, pin_memory: bool) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What a source's parser hands over: images with their annotated objects as written, and what is wrong with them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,50 +21,40 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ObjectRecord:
-    """One annotated object.
+    """One annotated object."""
 
-    `index` is its position (VOC) or annotation id (COCO) in the file, `written` its coordinates as they stand there;
-    both only serve to name it. `crowd`: a region with uncounted objects. `difficult`: VOC's flag. `area`: the
-    annotation's own area in px^2 (COCO: of the mask), None where the box's is meant.
-    """
-
-    index: int | str
+    index: int | str  # position (VOC) or annotation id (COCO) in the file; only names the object
     box: Box
-    written: tuple[float, ...]
+    written: tuple[float, ...]  # its coordinates as they stand in the file; only name the object
     name: str
-    crowd: bool = False
-    difficult: bool = False
-    area: float | None = None
+    crowd: bool = False  # a region with uncounted objects
+    difficult: bool = False  # VOC's flag
+    area: float | None = None  # the annotation's own, px^2 (COCO: of the mask); None: the box's
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image. `id` is unique within its split, `source_id` is the annotation file's own; `annotation` is the file
-    to name in a problem; width and height are 0 where the annotation does not say."""
+    """One image and what is annotated in it."""
 
-    id: int
-    source_id: int | str
+    id: int  # unique within its split
+    source_id: int | str  # the annotation file's own
     file: str
     path: Path
-    annotation: str
-    width: int
-    height: int
+    annotation: str  # the file to name in a problem
+    width: int  # px, 0 where the annotation does not say
+    height: int  # px, 0 where the annotation does not say
     objects: tuple[ObjectRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotationProblem:
-    """Something wrong in the annotations or images of a data set.
+    """Something wrong in the annotations or images of a data set."""
 
-    file: name of the annotation or image; object: the object's index or id in it, None if it is the whole file;
-    what: the problem in words; valid: what would be right, "" where `what` says it; outcome: what `on_bad=drop` does.
-    """
-
-    file: str
-    object: int | str | None
-    what: str
-    valid: str = ""
-    outcome: str = "dropped"
+    file: str  # name of the annotation or image
+    object: int | str | None  # index or id in it; None: the whole file
+    what: str  # the problem in words
+    valid: str = ""  # what would be right, where `what` does not say it
+    outcome: str = "dropped"  # what on_bad=drop does
 
     def __str__(self) -> str:
         where = self.file if self.object is None else f"{self.file}, object {self.object}"

@@ -5,6 +5,8 @@ differ, and fair: a figure always differs in colour from what it is painted on, 
 carries no box.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,16 +23,14 @@ MIN_CONTRAST = 0.28  # Euclidean distance in RGB (0..1) between a figure and the
 
 @dataclass(frozen=True, slots=True)
 class SceneRecipe:
-    """What a scene may hold. Ranges are inclusive; `size` is the range of radii in px, drawn log-uniformly;
-    `crowding` the probability that a figure is placed against the one before; `imbalance` the power to which
-    CLASS_WEIGHTS are raised (0: every class equally often)."""
+    """What a scene may hold. Ranges are inclusive."""
 
-    image_size: int
+    image_size: int  # side, px
     objects: tuple[int, int]
     lookalikes: tuple[int, int]
-    size: tuple[float, float]
-    crowding: float
-    imbalance: float
+    size: tuple[float, float]  # radii in px, drawn log-uniformly
+    crowding: float  # probability that a figure is placed against the one before
+    imbalance: float  # the power to which CLASS_WEIGHTS are raised; 0: every class equally often
 
     def class_shares(self) -> npt.NDArray[np.float64]:
         """Probability of each class, in the order of figures.CLASSES."""
@@ -40,12 +40,11 @@ class SceneRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """image (3, H, W) uint8; boxes (n, 4) float32 xyxy px, amodal but cut at the image's edge; labels (n,) int64,
-    1-based."""
+    """A drawn image and the objects in it."""
 
-    image: npt.NDArray[np.uint8]
-    boxes: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
+    image: npt.NDArray[np.uint8]  # (3, H, W)
+    boxes: npt.NDArray[np.float32]  # (n, 4) xyxy px, amodal but cut at the image's edge
+    labels: npt.NDArray[np.int64]  # (n,) 1..K
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class _Figure:
 
 
 def draw_scene(rng: np.random.Generator, recipe: SceneRecipe) -> Scene:
-    """Draw one scene; all randomness comes from `rng`."""
+    """Draw one scene; all randomness comes from ``rng``."""
     size = recipe.image_size
     image = textures.background(rng, size)
     for _ in range(rng.integers(2, 7)):
@@ -101,7 +100,7 @@ def _place(rng: np.random.Generator, recipe: SceneRecipe) -> list[_Figure]:
 def _position(
     rng: np.random.Generator, size: int, radius: float, beside: _Figure | None, placed: list[_Figure]
 ) -> tuple[float, float]:
-    """A centre for the next figure: against `beside`, or else the freest of a few tries."""
+    """A centre for the next figure: against ``beside``, or else the freest of a few tries."""
     margin = min(0.7 * radius, size / 2)
     best, best_gap = (size / 2, size / 2), -np.inf
     for _ in range(4):
@@ -127,7 +126,7 @@ def _paint(
     index: int,
     figure: _Figure,
 ) -> int:
-    """Paint a figure into `image` and `top` (in place); returns its full area in px, outside the image included."""
+    """Paint a figure into ``image`` and ``top`` (in place); returns its full area in px, outside the image included."""
     size = image.shape[0]
     reach = figure.radius * figures.MAX_RADIUS + 1
     left, right = int(np.floor(figure.x - reach)), int(np.ceil(figure.x + reach))
@@ -157,7 +156,7 @@ def _paint(
 
 
 def _colour(rng: np.random.Generator, under: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """A random colour that stands out from `under` (3,); the most different of twelve if none does enough."""
+    """A random colour that stands out from ``under`` (3,); the most different of twelve if none does enough."""
     candidates = rng.uniform(0.05, 0.95, (12, 3)).astype(np.float32)
     contrast = np.linalg.norm(candidates - under, axis=1)
     enough = np.flatnonzero(contrast >= MIN_CONTRAST)

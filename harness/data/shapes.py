@@ -1,5 +1,7 @@
 """The embedded data: drawn scenes, the same ones everywhere, kept on disk after the first time."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
@@ -42,13 +44,24 @@ def shapes(
 ) -> Splits:
     """Scenes of six classes of figures among look-alikes (see scenes.py), 4 ms each to draw at 128 px.
 
-    image_size: side in px; objects, lookalikes: fewest and most per image; size: range of radii in px; crowding:
-    probability (0 to 1) that a figure stands against the one before; imbalance: 0 all classes equally often, 1 long
-    tail (.30 .22 .18 .13 .10 .07), more is steeper; label_noise: share (0 to 1) of the training labels that are drawn
-    at random; draw_seed: another one, other scenes; cache_dir: folder for the drawn scenes, None takes $HARNESS_CACHE
-    or $XDG_CACHE_HOME/harness or ~/.cache/harness.
+    Args:
+        image_size: side in px, >= 32.
+        num_train: training images, >= 1.
+        num_val: validation images, >= 1.
+        objects: fewest and most per image.
+        lookalikes: fewest and most per image.
+        size: range of radii in px, from 2 to half the image's side.
+        crowding: probability that a figure stands against the one before.
+        imbalance: 0 all classes equally often, 1 long tail (.30 .22 .18 .13 .10 .07), more is steeper.
+        label_noise: share of the training labels that are drawn at random, in [0, 1].
+        draw_seed: another one, other scenes.
+        cache_dir: folder for the drawn scenes; ``None`` takes $HARNESS_CACHE or $XDG_CACHE_HOME/harness or
+            ~/.cache/harness.
+        augment: of the training images.
 
-    Raises ValueError: a value out of its range; DataError: a cache that cannot be written.
+    Raises:
+        ValueError: a value out of its range.
+        DataError: a cache that cannot be written or read.
     """
     recipe = scenes.SceneRecipe(
         image_size=limits.count("image_size", image_size, 32),
@@ -164,7 +177,7 @@ def _sweep(cache: Path) -> None:
 
 
 def _noisy(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Labels of which each is, with probability `share`, replaced by one drawn at random (perhaps the same)."""
+    """Labels of which each is, with probability ``share``, replaced by one drawn at random (perhaps the same)."""
     stream = np.random.default_rng([seed, 2])
     redrawn = stream.integers(1, len(figures.CLASSES) + 1, len(labels))
     return np.where(stream.random(len(labels)) < share, redrawn, labels)

@@ -1,5 +1,7 @@
 """From parsed files to the two data sets of a run."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,24 +21,23 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The data of a run.
-
-    `fingerprint` names classes, annotations and split, not paths; `problems` is everything that was found wrong, and,
-    the policy being "drop", left out or cut; `augment` is for training images only, None leaves them as they are.
-    """
+    """The data of a run."""
 
     train: DetectionDataset
     val: DetectionDataset
     classes: tuple[str, ...]
-    fingerprint: str
-    problems: tuple[AnnotationProblem, ...] = field(repr=False)
-    augment: Augment | None = None
+    fingerprint: str  # of classes, annotations and split; paths do not enter
+    problems: tuple[AnnotationProblem, ...] = field(repr=False)  # with the policy "drop": what was left out or cut
+    augment: Augment | None = None  # of training images only; None leaves them as they are
 
 
 def split_by_ratio(items: Sequence[Item], val_ratio: float, seed: int) -> tuple[list[Item], list[Item]]:
     """(train, val), each in the given order; which item goes where depends on their number, the ratio and the seed.
 
     Both parts get at least one item if there are two or more.
+
+    Raises:
+        ValueError: a ratio that is not above 0 and below 1.
     """
     limits.require(0 < val_ratio < 1, "val_ratio", val_ratio, "above 0 and below 1, or null")
     count = min(max(round(val_ratio * len(items)), 1), len(items) - 1)
@@ -57,8 +58,18 @@ def build_splits(
 ) -> Splits:
     """Check both splits, apply the policy, and build their data sets.
 
-    `cache_bytes` bounds the decoded images that both splits together keep in memory. Raises DataError: problems under
-    the policy "error", or a split without images.
+    Args:
+        train: the training split as parsed.
+        val: the validation split.
+        classes: names in the order of their labels.
+        category_ids: the annotation file's own ids of the classes.
+        on_bad: the policy.
+        cache_bytes: bound of the decoded images that both splits together keep in memory.
+        augment: of the training images.
+
+    Raises:
+        ValueError: no policy, or a negative size.
+        DataError: problems under the policy ``error``, or a split without images.
     """
     refuse_bad_settings(on_bad, cache_bytes)
     if not classes:

@@ -1,5 +1,7 @@
 """What a data set holds, in numbers."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from harness.data.splits import Splits
 def describe(splits: Splits) -> dict[str, Any]:
     """Statistics of a run's data as plain numbers, strings, lists and dicts (JSON as it is).
 
-    fingerprint, classes, train and val (see `describe_split`), problems: every problem found, with its outcome.
+    fingerprint, classes, train and val (see ``describe_split``), problems: every problem found, with its outcome.
     """
     return {
         "fingerprint": splits.fingerprint,

@@ -1,5 +1,7 @@
 """Random streams that depend on what they are for, and on nothing that happened before."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +17,9 @@ def derive_seed(seed: int, purpose: str, *position: int) -> int:
 
 @contextmanager
 def cpu_stream(seed: int) -> Iterator[None]:
-    """Within the block torch's global CPU generator starts at `seed`; afterwards it stands where it stood.
+    """Within the block torch's global CPU generator starts at ``seed``; afterwards it stands where it stood.
 
-    torchvision's transforms draw from that generator only. Not `torch.manual_seed`: that one would reseed the
+    torchvision's transforms draw from that generator only. Not ``torch.manual_seed``: that one would reseed the
     generators of all accelerators as well, and with them the sampling noise of the step.
     """
     generator = torch.default_generator

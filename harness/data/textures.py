@@ -3,6 +3,8 @@
 Images are float32 (H, W, 3) in 0..1. Every function draws its randomness from the generator it is given.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -82,7 +84,7 @@ def add_stroke(rng: np.random.Generator, image: Array) -> None:
 
 
 def fill(rng: np.random.Generator, colour: Array, x: Array, y: Array, radius: float) -> Array:
-    """The surface of a figure: `colour` (3,) with one of the FILLS; x, y (H, W) in px from its centre. (H, W, 3)."""
+    """The surface of a figure: ``colour`` (3,) with one of the FILLS; x, y (H, W) in px from its centre. (H, W, 3)."""
     kind = str(rng.choice(FILLS, p=[0.35, 0.2, 0.15, 0.15, 0.15]))
     # Detail finer than 4 px would be lost in small figures and their pixel noise.
     period = max(4.0, radius * rng.uniform(0.35, 0.8))

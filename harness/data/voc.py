@@ -1,5 +1,7 @@
 """PASCAL VOC folders: Annotations/*.xml, JPEGImages/, ImageSets/Main/*.txt."""
 
+from __future__ import annotations
+
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,17 +29,24 @@ def voc(
 ) -> Splits:
     """A data set in the layout of PASCAL VOC (Everingham et al., IJCV 2010).
 
-    root: folder with Annotations/ and JPEGImages/; an image is the file of the annotation's stem, whatever the case
-        of its suffix.
-    train_split, val_split: names of lists in ImageSets/Main. With `val_ratio` (0 to 1), `val_split` is not read: that
-        share of the images of `train_split` (of all annotations if it is None), drawn with `split_seed`, is held out.
-    classes: names in the order of their labels; None takes those found in both splits, sorted.
-    one_based: coordinates count pixels from 1 and include the last one, as VOC's do: (xmin - 1, ymin - 1, xmax, ymax).
-    ignore_difficult: objects flagged difficult are neither objects nor background; else they are ordinary objects.
-    on_bad: "error" refuses a data set with problems, "drop" goes on without the bad objects and images.
-    cache_bytes: bound of the decoded images kept in memory.
+    Args:
+        root: folder with Annotations/ and JPEGImages/; an image is the file of the annotation's stem, whatever the case
+            of its suffix.
+        train_split: name of a list in ImageSets/Main; with ``val_ratio`` also ``None``, all annotations.
+        val_split: name of another one.
+        val_ratio: above 0 and below 1: ``val_split`` is not read; that share of the training images is held out.
+        split_seed: with which they are drawn.
+        classes: names in the order of their labels; ``None`` takes those found in both splits, sorted.
+        one_based: coordinates count pixels from 1 and include the last one, as VOC's do: (xmin - 1, ymin - 1, xmax,
+            ymax).
+        ignore_difficult: objects flagged difficult are neither objects nor background; else they are ordinary objects.
+        on_bad: ``error`` refuses a data set with problems, ``drop`` goes on without the bad objects and images.
+        cache_bytes: bound of the decoded images kept in memory.
+        augment: of the training images.
 
-    Raises DataError for what is missing, empty, or, under the policy "error", wrong.
+    Raises:
+        ValueError: a value out of its range.
+        DataError: what is missing, empty, or, under the policy ``error``, wrong.
     """
     folder = _Folder(Path(root).expanduser(), one_based, ignore_difficult)
     if val_ratio is not None:

@@ -36,7 +36,6 @@ def test_every_image_once_an_epoch_and_full_batches() -> None:
     assert [p.image for p in stream[:10]] != [p.image for p in stream[10:20]]
     assert stream[0].epochs_left == 4.0
     assert stream[-1].epochs_left == pytest.approx(0.1)
-    assert order.epoch(5) == 2.0
 
 
 def test_a_batch_depends_on_seed_and_step_only() -> None:

@@ -1,1 +1,1 @@
-"""Augmentation of training samples, one choice a file, built on torchvision.transforms.v2."""
+"""Augmentation of training samples, one choice per file, built on torchvision.transforms.v2."""

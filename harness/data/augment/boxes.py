@@ -1,5 +1,7 @@
 """Between a sample and the tv_tensors that torchvision's transforms understand."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch
@@ -23,16 +25,16 @@ def apply(transform: v2.Transform, sample: Sample) -> Sample:
 
 
 def as_boxes(boxes: Tensor, image: Tensor) -> Any:
-    """Boxes (n, 4) xyxy px as boxes of `image` (3, H, W)."""
+    """Boxes (n, 4) xyxy px as boxes of ``image`` (3, H, W)."""
     height, width = image.shape[-2:]
     return tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
 
 
 def tidy(image: Tensor, boxes: Any, target: Target) -> Sample:
-    """The sample of `image` with the transformed `boxes`, row by row those of `target`, cut at the image's edges.
+    """The sample of ``image`` with the transformed ``boxes``, row by row those of ``target``, cut at the image's edges.
 
     Boxes that the cut (nearly) empties are dropped. One that lost nothing stays, however small; so does any rest of a
-    region to ignore. `area` is the transformed box's, as the mask's is not known.
+    region to ignore. ``area`` is the transformed box's, as the mask's is not known.
     """
     whole = boxes.as_subclass(Tensor)
     cut = functional.clamp_bounding_boxes(boxes).as_subclass(Tensor)

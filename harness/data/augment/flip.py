@@ -1,5 +1,7 @@
 """Horizontal flip."""
 
+from __future__ import annotations
+
 from torchvision.transforms import v2
 
 from harness import limits
@@ -9,7 +11,11 @@ from harness.data.dataset import Sample
 
 
 class Flip:
-    """Mirror left and right with probability `p`: the standard augmentation of COCO detectors."""
+    """Mirror left and right with probability ``p``: the standard augmentation of COCO detectors.
+
+    Raises:
+        ValueError: ``p`` is no probability.
+    """
 
     def __init__(self, p: float = 0.5) -> None:
         self.flip = v2.RandomHorizontalFlip(limits.between("p", p, 0, 1))

@@ -1,5 +1,7 @@
 """Mosaic and mixup."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch
@@ -22,9 +24,17 @@ class MosaicMixup:
     et al., "YOLOv4", 2020, section 3.3; mixup for detection: Zhang et al., "Bag of Freebies", 2019, section 3.1.
     Photometric distortion and a flip are on all the time, as there.
 
-    mosaic, mixup: probabilities; scale: range of the factor by which a mosaic of twice the image's size is resized,
-    mixup_scale: and the blended image, before either is cropped or padded to the image's size; off_last_epochs: for how
-    many epochs before the end of training both are off; flip: probability.
+    Args:
+        mosaic: probability.
+        mixup: probability.
+        scale: range of the factor by which a mosaic of twice the image's size is resized, within 0.05 to 10, before it
+            is cropped or padded to the image's size.
+        mixup_scale: the same of the blended image.
+        off_last_epochs: for so many epochs before the end of training both are off, >= 0.
+        flip: probability.
+
+    Raises:
+        ValueError: a value out of its range.
     """
 
     def __init__(

@@ -1,5 +1,7 @@
 """Large scale jitter."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 
@@ -23,7 +25,12 @@ class MultiScale:
     "Large scale jitter" of Ghiasi et al., "Simple Copy-Paste", CVPR 2021, section 3, on a canvas of the image's own
     size. A plain resize would be undone by the detector's own one.
 
-    scale: range of the factor, log-uniform; flip: probability.
+    Args:
+        scale: range of the factor, log-uniform, within 0.05 to 10.
+        flip: probability.
+
+    Raises:
+        ValueError: a value out of its range.
     """
 
     def __init__(self, scale: Sequence[float] = (0.5, 1.6), flip: float = 0.5) -> None:
@@ -49,7 +56,7 @@ def rescale(sample: Sample, scale: tuple[float, float], canvas: tuple[int, int])
 
 
 def place(image: Tensor, canvas: tuple[int, int], top: int, left: int) -> Tensor:
-    """`image` (3, h, w) on grey of (height, width), its corner at (top, left), which may be negative: it is cropped."""
+    """``image`` (3, h, w) on grey of (height, width), its corner at (top, left); what lies outside is cropped."""
     height, width = image.shape[-2:]
     result = image.new_full((3, *canvas), GREY)
     rows = slice(max(top, 0), max(min(top + height, canvas[0]), 0))

@@ -1,5 +1,7 @@
 """No augmentation."""
 
+from __future__ import annotations
+
 from harness.data.augment.protocol import Surroundings
 from harness.data.dataset import Sample
 

@@ -1,5 +1,7 @@
 """Photometric distortion."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from torchvision.transforms import v2
@@ -11,10 +13,20 @@ from harness.data.dataset import Sample
 
 
 class Photometric:
-    """Brightness, contrast, saturation, hue and channel order, each with probability `p`, then a flip.
+    """Brightness, contrast, saturation, hue and channel order, each with probability ``p``, then a flip.
 
-    Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016, section 2.2, after Howard, 2013. brightness, contrast
-    and saturation are ranges of factors, hue a range of turns (within -0.5 to 0.5).
+    Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016, section 2.2, after Howard, 2013.
+
+    Args:
+        p: probability of each distortion.
+        brightness: range of factors, within 0 to 10.
+        contrast: range of factors, within 0 to 10.
+        saturation: range of factors, within 0 to 10.
+        hue: range of turns, within -0.5 to 0.5.
+        flip: probability.
+
+    Raises:
+        ValueError: a value out of its range.
     """
 
     def __init__(

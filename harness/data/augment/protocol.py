@@ -1,5 +1,7 @@
 """What an augmentation is given and what it gives back."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,22 +11,18 @@ from harness.data.dataset import Sample
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What an augmentation may know beyond its sample.
+    """What an augmentation may know beyond its sample."""
 
-    fetch: any training sample by index, not augmented, the caller's own; size: number of training images;
-    epochs_left: epochs of training still to come, infinite where the end is not known.
-    """
-
-    fetch: Callable[[int], Sample]
-    size: int
-    epochs_left: float
+    fetch: Callable[[int], Sample]  # any training sample by index, not augmented, the caller's own
+    size: int  # training images
+    epochs_left: float  # epochs of training still to come, infinite where the end is not known
 
 
 class Augment(Protocol):
     """Turns a sample (image uint8 (3, H, W), target in torchvision's detection format) into another one.
 
     It draws from torch's global CPU generator only, which is set for each sample from (data seed, epoch, index); it
-    must return boxes inside the image, none of them degenerate, and all targets' tensors with one row a box.
+    must return boxes inside the image, none of them degenerate, and all targets' tensors with one row per box.
     """
 
     def __call__(self, sample: Sample, around: Surroundings) -> Sample: ...
