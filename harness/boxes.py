@@ -20,6 +20,11 @@ def area(boxes: Tensor) -> Tensor:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
+def centers(boxes: Tensor) -> Tensor:
+    """``(*, 2)`` centres of ``(*, 4)`` boxes, px."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
 def clip_boxes(boxes: Tensor, height: float, width: float) -> Tensor:
     """``(*, 4)`` boxes moved into an image of ``height`` x ``width`` px."""
     x1, y1, x2, y2 = boxes.unbind(-1)

@@ -28,8 +28,8 @@ class Need(StrEnum):
     LEVELS = "levels"  # candidates.level and candidates.num_levels
     STRIDES = "strides"  # candidates.stride
     ANCHORS = "anchor shapes"  # candidates are anchors, whose chosen shapes an object can be compared with
-    NOISE = "noise"  # one uniform number in [0, 1) a candidate
-    QUALITY = "quality"  # a soft target in [0, 1] a positive
+    NOISE = "noise"  # one uniform number in [0, 1) per candidate
+    QUALITY = "quality"  # a soft target in [0, 1] per positive
 
 
 class Activation(StrEnum):
@@ -37,6 +37,11 @@ class Activation(StrEnum):
 
     SIGMOID = "sigmoid"
     SOFTMAX = "softmax"
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """At least float32: losses and probabilities are not taken in half precision. A double stays one."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 @dataclass(frozen=True)
@@ -58,16 +63,14 @@ class GroundTruth:
         return self.valid & ~self.crowd
 
     @classmethod
-    def pad(
-        cls, boxes: Sequence[Tensor], labels: Sequence[Tensor], crowd: Sequence[Tensor] | None = None
-    ) -> GroundTruth:
+    def pad(cls, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> GroundTruth:
         """Stacks the objects of ``B`` images, ``(G_i, 4)`` and ``(G_i,)``, into one padded ``(B, G, ...)`` batch."""
-        crowd = crowd or [torch.zeros_like(label, dtype=torch.bool) for label in labels]
+        valid = pad_sequence([torch.ones_like(label, dtype=torch.bool) for label in labels], batch_first=True)
         return cls(
             boxes=pad_sequence(list(boxes), batch_first=True),
             labels=pad_sequence(list(labels), batch_first=True),
-            valid=pad_sequence([torch.ones_like(label, dtype=torch.bool) for label in labels], batch_first=True),
-            crowd=pad_sequence([c.bool() for c in crowd], batch_first=True),
+            valid=valid,
+            crowd=torch.zeros_like(valid),
         )
 
 
@@ -95,6 +98,14 @@ class Candidates:
     def centers(self) -> Tensor:
         """``(*, N, 2)`` box centres, px."""
         return (self.boxes[..., :2] + self.boxes[..., 2:]) / 2
+
+    @property
+    def is_point(self) -> Tensor:
+        """``(*, N)`` bool: the box only stands for a point, as the square of its stride around it."""
+        if self.stride is None:
+            return torch.zeros_like(self.valid)
+        stride = self.stride.unsqueeze(-1)
+        return ((self.boxes[..., 2:] - self.boxes[..., :2] - stride).abs() < 0.01 * stride).all(-1)
 
     def predicted(self, predictions: Predictions | None) -> Candidates:
         """The same candidates with these predictions."""

@@ -16,6 +16,7 @@ FLOORS = {
     "records": 0,
     "config": 0,
     "boxes": 1,
+    "chunking": 1,
     "coders": 1,
     "run_folder": 1,
     "assigners": 2,

@@ -1,1 +1,1 @@
-"""The assigners: which candidates are positive, negative or ignored. One published method a file."""
+"""The assigners: which candidates are positive, negative or ignored. One published method per file."""

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from harness import limits
-from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.assigners.nearest import nearest
 from harness.assigners.overlap import covered_by_crowd, overlaps
 from harness.assigners.padding import clean, settle
-from harness.boxes import aligned_iou
+from harness.boxes import aligned_iou, centers
+from harness.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
+
+BYTES_PER_PAIR = 16
 
 # The squared distance of candidates in crowd regions: behind all others, before the padding.
 FAR = 1e16  # px^2
@@ -30,7 +32,7 @@ class ATSSAssigner:
     (the reference: NaN, never positive).
 
     Args:
-        topk: competitors a level.
+        topk: competitors per level.
         ignore_iof_thr: candidates with more than this share of their area inside a crowd region compete last, and are
             ignored unless positive; off unless > 0. Without matchable objects they are negative, as in the reference.
         memory_bound: bytes for the pairs that are worked on at once.
@@ -49,7 +51,7 @@ class ATSSAssigner:
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
         truth, candidates = clean(truth, candidates)
-        return by_images(self._assign, truth, candidates, bytes_per_pair=32, memory_bound=self.memory_bound)
+        return by_images(self._assign, truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
 
     def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         max_iou = overlaps(truth, candidates, memory_bound=self.memory_bound).iou
@@ -61,8 +63,8 @@ class ATSSAssigner:
         boxes = candidates.boxes.gather(-2, slots.expand(*slots.shape[:-1], 4)).unflatten(-2, index.shape[-2:])
         objects = truth.boxes.unsqueeze(-2)
         iou = aligned_iou(objects, boxes)
-        centers = (boxes[..., :2] + boxes[..., 2:]) / 2
-        depth = torch.minimum((centers - objects[..., :2]).amin(-1), (objects[..., 2:] - centers).amin(-1))
+        middle = centers(boxes)
+        depth = torch.minimum((middle - objects[..., :2]).amin(-1), (objects[..., 2:] - middle).amin(-1))
         positive = competes & truth.matchable.unsqueeze(-1) & (depth > MIN_DEPTH) & (iou >= threshold(iou, competes))
         gt_index = of_highest_iou(index, positive, iou, max_iou)
         gt_index = torch.where(covered & (gt_index < 0), IGNORED, gt_index)
@@ -78,8 +80,8 @@ class ATSSAssigner:
             here = candidates.valid if candidates.level is None else candidates.valid & (candidates.level == level)
             penalties.append(torch.where(here, torch.where(covered, FAR, 0.0), torch.inf).unsqueeze(-2))
         indices, reals = [], []
-        for _, some in by_objects(truth, candidates, bytes_per_pair=32, memory_bound=self.memory_bound):
-            object_x, object_y = ((some.boxes[..., :2] + some.boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
+        for _, some in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound):
+            object_x, object_y = centers(some.boxes).unsqueeze(-2).unbind(-1)
             distance = (x - object_x).square_().add_((y - object_y).square_())  # ranking needs no root
             found = [nearest(distance + penalty, self.topk) for penalty in penalties]
             indices.append(torch.cat([index for index, _ in found], -1))

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from harness import limits
-from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
-from harness.boxes import area, pairwise_intersection
+from harness.boxes import area, centers, pairwise_intersection
+from harness.chunking import MEMORY_BOUND, by_images
 from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
+
+BYTES_PER_PAIR = 16
 
 
 class CenterRegionAssigner:
@@ -57,7 +59,7 @@ class CenterRegionAssigner:
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
         truth, candidates = clean(truth, candidates)
-        return by_images(self._assign, truth, candidates, bytes_per_pair=32, memory_bound=self.memory_bound)
+        return by_images(self._assign, truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
 
     def shadows(self, truth: GroundTruth, candidates: Candidates) -> Tensor:
         """``(*, G, N)`` bool: at this candidate the class of this object should not count in the loss.
@@ -74,16 +76,16 @@ class CenterRegionAssigner:
         if truth.valid.shape[-1] == 0:
             none = torch.full_like(candidates.valid, NEGATIVE, dtype=torch.int64)
             return none, candidates.valid.unsqueeze(-2).expand(truth.valid.shape + candidates.valid.shape[-1:])
-        centers = candidates.centers
+        points = candidates.centers
         possible = truth.matchable.unsqueeze(-1) & candidates.valid.unsqueeze(-2)
-        core = possible & holds(truth.boxes, centers) & self._touches(truth, candidates, self.pos_scale)
+        core = possible & holds(truth.boxes, points) & self._touches(truth, candidates, self.pos_scale)
         taken = smallest_object(truth.boxes, core)
         rows = torch.arange(core.shape[-2], device=core.device).unsqueeze(-1)
         mine = taken.unsqueeze(-2) == rows
         shadow = (possible & self._touches(truth, candidates, self.neg_scale) & ~core) | (core & ~mine)
 
         regions = scaled(truth.boxes, self.ignore_gt_scale)
-        ignored = (holds(regions, centers) & (truth.crowd & truth.valid).unsqueeze(-1)).any(-2)
+        ignored = (holds(regions, points) & (truth.crowd & truth.valid).unsqueeze(-1)).any(-2)
         labels = truth.labels.gather(-1, taken.clamp(min=0))
         same_class = labels.unsqueeze(-2) == truth.labels.unsqueeze(-1)
         rivals = shadow & same_class & ((taken >= 0) & ~ignored).unsqueeze(-2)
@@ -101,7 +103,7 @@ class CenterRegionAssigner:
 
 def scaled(boxes: Tensor, scale: float) -> Tensor:
     """``(*, 4)`` boxes with both sides scaled about their centre."""
-    center, half = (boxes[..., 2:] + boxes[..., :2]) * 0.5, (boxes[..., 2:] - boxes[..., :2]) * 0.5 * scale
+    center, half = centers(boxes), (boxes[..., 2:] - boxes[..., :2]) * 0.5 * scale
     return torch.cat((center - half, center + half), -1)
 
 

@@ -1,4 +1,4 @@
-"""What an object and a candidate have to do with each other: the pairwise terms that costs are made of.
+"""Pairwise terms of assignment costs.
 
 Everything here is ``(*, G, N)`` and written in place where it can be: on a CPU, memory that is touched for the first
 time costs more than the arithmetic.
@@ -9,18 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.boxes import pairwise_iou
-from harness.types import Candidates, GroundTruth
+from harness.boxes import centers
 
 _LOG_FLOOR = -100.0  # torch's binary cross entropy bounds log(p) by it, and so do the references
-
-
-def best_iou(truth: GroundTruth, candidates: Candidates) -> Tensor:
-    """``(*, N)`` IoU of every (clean) candidate's box with its best matchable object; 0 without one."""
-    if truth.labels.shape[-1] == 0:
-        return torch.zeros_like(candidates.valid, dtype=torch.float32)
-    boxes = torch.where(truth.matchable.unsqueeze(-1), truth.boxes.float(), 0)
-    return pairwise_iou(boxes, candidates.boxes.float()).amax(-2)
 
 
 def of_labels(values: Tensor, labels: Tensor) -> Tensor:
@@ -66,7 +57,7 @@ def depth_in_centers(points: Tensor, boxes: Tensor, matchable: Tensor, radius: T
     Minus infinity for objects that are not ``matchable (*, G)``.
     """
     x, y = _rows(points)
-    center_x, center_y = ((boxes[..., :2] + boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
+    center_x, center_y = centers(boxes).unsqueeze(-2).unbind(-1)
     center_x = center_x.masked_fill(~matchable.unsqueeze(-1), torch.inf)
     distance = torch.maximum((x - center_x).abs_(), (y - center_y).abs_())
     return distance.neg_().add_(radius)
@@ -75,7 +66,7 @@ def depth_in_centers(points: Tensor, boxes: Tensor, matchable: Tensor, radius: T
 def center_distances(points: Tensor, boxes: Tensor) -> Tensor:
     """``(*, G, N)`` Euclidean distance of ``points (*, N, 2)`` to the centres of ``boxes (*, G, 4)``, px."""
     x, y = _rows(points)
-    center_x, center_y = ((boxes[..., :2] + boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
+    center_x, center_y = centers(boxes).unsqueeze(-2).unbind(-1)
     return (x - center_x).square_().add_((y - center_y).square_()).sqrt_()
 
 

@@ -6,22 +6,22 @@ import torch
 from torch import Tensor
 
 from harness import limits
-from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.costs import (
-    best_iou,
     center_distances,
     depth_in_boxes,
     log_probabilities,
     of_labels,
 )
+from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions, read_strides
 from harness.assigners.top_pairs import match_dynamic_k
 from harness.boxes import pairwise_iou
+from harness.chunking import MEMORY_BOUND, by_images
 from harness.types import Assignment, Candidates, GroundTruth, Need
 
 _IOU_EPS = 1e-7
-_BYTES_PER_PAIR = 40
+BYTES_PER_PAIR = 20
 
 
 class DynamicSoftLabelAssigner:
@@ -48,7 +48,7 @@ class DynamicSoftLabelAssigner:
     A candidate whose prediction is not finite is never positive. Computes in float32.
     """
 
-    needs = frozenset({Need.PREDICTIONS, Need.STRIDES})
+    needs: frozenset[Need] = frozenset({Need.PREDICTIONS, Need.STRIDES})
 
     def __init__(
         self,
@@ -65,9 +65,7 @@ class DynamicSoftLabelAssigner:
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
         truth, candidates = clean(truth, candidates)
-        return by_images(
-            self._assign, truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound
-        )
+        return by_images(self._assign, truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
 
     def cost(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """``(*, G, N)`` cost of every pair, infinite where it must not be, and the IoU of its prediction, 0 there."""
@@ -87,7 +85,7 @@ class DynamicSoftLabelAssigner:
 
     def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         gt_index = match_dynamic_k(*self.cost(truth, candidates), self.topk)
-        return settle(gt_index, best_iou(truth, candidates), candidates.valid)
+        return settle(gt_index, overlaps(truth, candidates, memory_bound=self.memory_bound).iou, candidates.valid)
 
     def _classification(self, predicted: Predicted, labels: Tensor, iou: Tensor) -> Tensor:
         """``(*, G, N)`` soft classification cost, without the ``(G, N, K)`` tensor of its definition.

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from harness import limits
-from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.boxes import area
+from harness.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
+BYTES_PER_PAIR = 32
 FLAVOURS = ("torchvision", "mmdet")
 
 
@@ -63,7 +64,7 @@ class FCOSAssigner:
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` points to a ``(*, N)`` assignment."""
         truth, candidates = clean(truth, candidates)
-        return by_images(self._assign, truth, candidates, bytes_per_pair=32, memory_bound=self.memory_bound)
+        return by_images(self._assign, truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
 
     def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         max_iou = overlaps(truth, candidates, memory_bound=self.memory_bound).iou
@@ -74,7 +75,7 @@ class FCOSAssigner:
         order = preference.argsort(descending=True, stable=True, dim=-1)
         rank = (order.shape[-1] - order.argsort(-1)).to(max_iou.dtype)
         best = torch.zeros_like(max_iou)
-        for start, some in by_objects(truth, candidates, bytes_per_pair=32, memory_bound=self.memory_bound):
+        for start, some in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound):
             weight = rank[..., start : start + some.valid.shape[-1]] * some.matchable
             best = torch.maximum(best, self._admits(some, candidates).mul_(weight.unsqueeze(-1)).amax(-2))
         return settle(of_rank(order, best.long()), max_iou, candidates.valid)

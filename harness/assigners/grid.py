@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from harness import limits
-from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.assigners.overlap import BYTES_PER_PAIR, Claim, overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.thresholds import negative_range
+from harness.boxes import centers
+from harness.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 
@@ -72,7 +73,7 @@ class GridAssigner:
         column, row = (number.contiguous() for number in cells.unbind(-1))
         found = torch.zeros_like(candidates.valid)
         for _, some in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound):
-            x, y = ((some.boxes[..., :2] + some.boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
+            x, y = centers(some.boxes).unsqueeze(-2).unbind(-1)
             holds = (x / stride).floor_().eq_(column).mul_((y / stride).floor_().eq_(row))
             found = found | (holds.mul_(some.matchable.to(holds.dtype).unsqueeze(-1)).amax(-2) > 0)
         return found & candidates.valid

@@ -12,17 +12,18 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from harness import limits
-from harness.assigners.chunking import MEMORY_BOUND, by_images
-from harness.assigners.costs import best_iou, of_labels
+from harness.assigners.costs import of_labels
+from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions
 from harness.boxes import pairwise_giou, pairwise_iou
+from harness.chunking import MEMORY_BOUND, by_images
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 CLS_COSTS = ("probability", "focal")
 BOX_FORMATS = ("xywh", "xyxy")
 IOU_MODES = ("giou", "iou")
-_BYTES_PER_PAIR = 40
+BYTES_PER_PAIR = 40
 
 
 class HungarianAssigner:
@@ -52,7 +53,7 @@ class HungarianAssigner:
     without. Computes in float32, solves in float64.
     """
 
-    needs = frozenset({Need.PREDICTIONS})
+    needs: frozenset[Need] = frozenset({Need.PREDICTIONS})
 
     def __init__(
         self,
@@ -89,9 +90,7 @@ class HungarianAssigner:
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
         truth, candidates = clean(truth, candidates)
-        return by_images(
-            self._assign, truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound
-        )
+        return by_images(self._assign, truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
 
     def costs(self, truth: GroundTruth, candidates: Candidates) -> dict[str, Tensor]:
         """The weighted terms ``classification``, ``l1`` and ``iou`` of the cost, each ``(*, G, N)``; finite."""
@@ -114,7 +113,7 @@ class HungarianAssigner:
         for image, inputs in enumerate(zip(*(value.cpu().numpy() for value in host), strict=True)):
             _solve(gt_index[image], *inputs)
         matched = torch.from_numpy(gt_index).to(usable.device).reshape(usable.shape)
-        return settle(matched, best_iou(truth, candidates), candidates.valid)
+        return settle(matched, overlaps(truth, candidates, memory_bound=self.memory_bound).iou, candidates.valid)
 
     def _classification(self, predicted: Predicted, labels: Tensor) -> Tensor:
         if self.cls_cost == "probability":

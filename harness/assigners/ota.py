@@ -6,18 +6,19 @@ import torch
 from torch import Tensor
 
 from harness import limits
-from harness.assigners.chunking import MEMORY_BOUND, by_images
-from harness.assigners.costs import best_iou, depth_in_boxes, depth_in_centers, log_probabilities, of_labels
+from harness.assigners.costs import depth_in_boxes, depth_in_centers, log_probabilities, of_labels
+from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions, read_strides
 from harness.assigners.top_pairs import highest_object
 from harness.boxes import pairwise_iou
+from harness.chunking import MEMORY_BOUND, by_images
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 _OUTSIDE = 1e6  # the cost of a pair outside the object's centre region: a price, not an exclusion
 _IOU_EPS = torch.finfo(torch.float32).eps
 _LOG_EPS = 1e-8  # added to supplies and demands before their logarithm
-_BYTES_PER_PAIR = 40
+BYTES_PER_PAIR = 20
 
 
 class OTAAssigner:
@@ -46,7 +47,7 @@ class OTAAssigner:
     more labels than there are candidates, the background supplies none.
     """
 
-    needs = frozenset({Need.PREDICTIONS, Need.STRIDES})
+    needs: frozenset[Need] = frozenset({Need.PREDICTIONS, Need.STRIDES})
 
     def __init__(
         self,
@@ -71,9 +72,7 @@ class OTAAssigner:
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
         truth, candidates = clean(truth, candidates)
-        return by_images(
-            self._assign, truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound
-        )
+        return by_images(self._assign, truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
 
     def cost(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """``(*, 1 + G, N)`` cost of the background (first) and of every object, infinite for pairs that must not be;
@@ -122,7 +121,7 @@ class OTAAssigner:
         return exponent.sub_(best).exp_()
 
     def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
-        max_iou = best_iou(truth, candidates)
+        max_iou = overlaps(truth, candidates, memory_bound=self.memory_bound).iou
         if truth.labels.shape[-1] == 0 or candidates.valid.shape[-1] == 0:
             nothing = torch.full_like(candidates.valid, NEGATIVE, dtype=torch.int64)
             return settle(nothing, max_iou, candidates.valid)

@@ -9,8 +9,8 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from harness.assigners.chunking import by_objects
 from harness.boxes import area, pairwise_intersection, pairwise_iou
+from harness.chunking import by_objects
 from harness.types import Candidates, GroundTruth
 
 # At the peak of the pass a pair owns four floats: two sides of its intersection, a bound of one, and its union.

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from harness import limits
-from harness.assigners.chunking import MEMORY_BOUND
 from harness.assigners.max_iou import MaxIoUAssigner
 from harness.assigners.mixture import COVARIANCE_TYPES, fit_mixture
+from harness.chunking import MEMORY_BOUND
 from harness.types import NEGATIVE, Assignment, CandidateLosses, Candidates, GroundTruth, Need
 
 
@@ -40,7 +40,7 @@ class PAAAssigner:
     A proposed candidate whose loss is not finite becomes negative.
     """
 
-    needs = frozenset({Need.LOSSES, Need.LEVELS})
+    needs: frozenset[Need] = frozenset({Need.LOSSES, Need.LEVELS})
 
     def __init__(
         self,

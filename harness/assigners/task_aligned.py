@@ -6,18 +6,19 @@ import torch
 from torch import Tensor
 
 from harness import limits
-from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects
-from harness.assigners.costs import best_iou, depth_in_boxes, of_labels
+from harness.assigners.costs import depth_in_boxes, of_labels
+from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions, read_strides
 from harness.assigners.top_pairs import highest, highest_object, highest_pair, one_object_each
-from harness.boxes import aligned_ciou, aligned_iou, pairwise_ciou, pairwise_iou
+from harness.boxes import aligned_ciou, aligned_iou, centers, pairwise_ciou, pairwise_iou
+from harness.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 Named = tuple[Tensor, Tensor, Tensor]  # (*, G, k): candidates, whether they count (bool), their overlap
 
 FLAVOURS = ("mmdet", "ultralytics", "ultralytics_8_3")
-_BYTES_PER_PAIR = 40
+BYTES_PER_PAIR = 40
 
 
 class TaskAlignedAssigner:
@@ -83,9 +84,7 @@ class TaskAlignedAssigner:
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
         truth, candidates = clean(truth, candidates)
-        return by_images(
-            self._assign, truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound
-        )
+        return by_images(self._assign, truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
 
     def alignment(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """``(*, G, N)`` alignment, not normalised, and overlap of every pair; 0 for pairs that must not be."""
@@ -104,15 +103,16 @@ class TaskAlignedAssigner:
 
     def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         objects, count = truth.labels.shape[-1], candidates.valid.shape[-1]
-        max_iou = torch.zeros_like(candidates.valid, dtype=torch.float32)
-        rival, highest_overlap = torch.zeros_like(candidates.valid, dtype=torch.int64), max_iou - 1
+        max_iou = overlaps(truth, candidates, memory_bound=self.memory_bound).iou
+        rival = torch.zeros_like(candidates.valid, dtype=torch.int64)
+        nothing = torch.zeros_like(candidates.valid, dtype=torch.float32)
+        highest_overlap = nothing - 1
         if objects == 0 or count == 0:
-            return settle(rival + NEGATIVE, max_iou, candidates.valid, max_iou)
+            return settle(rival + NEGATIVE, max_iou, candidates.valid, nothing)
         predicted = read_predictions(candidates, "TaskAlignedAssigner")
         named: list[Named] = []
-        parts = by_objects(truth, candidates, bytes_per_pair=_BYTES_PER_PAIR, memory_bound=self.memory_bound)
+        parts = by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
         for start, some in parts:
-            max_iou = torch.maximum(max_iou, best_iou(some, candidates))
             alignment, overlap = self._pairs(predicted, some, candidates)
             named.append(self._name(predicted, some, candidates, alignment, overlap))
             if self.flavour != "mmdet":
@@ -176,7 +176,7 @@ class TaskAlignedAssigner:
         if self.flavour != "ultralytics":
             return boxes
         least = _second_stride(read_strides(candidates, "TaskAlignedAssigner"))
-        center, side = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+        center, side = centers(boxes), boxes[..., 2:] - boxes[..., :2]
         half = torch.maximum(side, least) / 2
         return torch.cat((center - half, center + half), -1)
 

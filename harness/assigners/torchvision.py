@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from harness import limits
-from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.overlap import BYTES_PER_PAIR, Claim, overlaps
 from harness.assigners.padding import clean, settle
+from harness.chunking import MEMORY_BOUND, by_images
 from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from harness import limits
-from harness.assigners.chunking import MEMORY_BOUND, by_images
 from harness.assigners.nearest import nearest
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.boxes import aligned_iou
+from harness.chunking import MEMORY_BOUND, by_images
 from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
+
+BYTES_PER_PAIR = 16
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class UniformAssigner:
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` candidates with predictions to a ``(*, N)`` assignment."""
-        return by_images(self._assign, truth, candidates, bytes_per_pair=32, memory_bound=self.memory_bound)
+        return by_images(self._assign, truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
 
     def matches(self, truth: GroundTruth, candidates: Candidates) -> UniformMatches:
         """What every object matched, before candidates that matched several times are settled."""

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from harness import limits
-from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
+from harness.boxes import centers
+from harness.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
+
+BYTES_PER_PAIR = 52
 
 
 class YOLORatioAssigner:
@@ -42,7 +45,7 @@ class YOLORatioAssigner:
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """``(*, G)`` objects and ``(*, N)`` anchors, around the centres of their cells, to a ``(*, N)`` assignment."""
         truth, candidates = clean(truth, candidates)
-        return by_images(self._assign, truth, candidates, bytes_per_pair=64, memory_bound=self.memory_bound)
+        return by_images(self._assign, truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
 
     def matches(self, truth: GroundTruth, candidates: Candidates) -> Tensor:
         """``(*, G, N)`` int64: how often the candidate is matched to the object.
@@ -60,7 +63,7 @@ class YOLORatioAssigner:
         gt_index = torch.full_like(max_iou, NEGATIVE, dtype=torch.int64)
         best = torch.full_like(max_iou, self.anchor_t)
         size = _grid_size(candidates)
-        for start, some in by_objects(truth, candidates, bytes_per_pair=64, memory_bound=self.memory_bound):
+        for start, some in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound):
             across, down = self._visits(some, candidates, size)
             visited = (across.low + across.high).mul_(down.own).add_((down.own + down.low + down.high).mul_(across.own))
             nearest, index = torch.where(visited > 0, self._ratio(some, candidates), torch.inf).min(-2)
@@ -71,8 +74,8 @@ class YOLORatioAssigner:
     def _visits(self, truth: GroundTruth, candidates: Candidates, size: Tensor) -> tuple[Visits, Visits]:
         """Which cells the objects reach, along both axes; ``size (*, N, 2)`` is that of each candidate's grid."""
         cells, stride = _cells(candidates), _strides(candidates)
-        centers = ((truth.boxes[..., :2] + truth.boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
-        along = zip(centers, cells.unsqueeze(-3).unbind(-1), size.unsqueeze(-3).unbind(-1), strict=True)
+        middles = centers(truth.boxes).unsqueeze(-2).unbind(-1)
+        along = zip(middles, cells.unsqueeze(-3).unbind(-1), size.unsqueeze(-3).unbind(-1), strict=True)
         across, down = (
             Visits.of(center / stride, cell.contiguous(), size.contiguous()) for center, cell, size in along
         )

@@ -1,4 +1,10 @@
-"""Box coding: how a head's four numbers become a box, and a ground-truth box becomes their targets."""
+"""Box coding: how a head's four numbers become a box, and a ground-truth box becomes their targets.
+
+Shipped detectors code by :class:`DeltaCoder` and :class:`LinearCoder`; :class:`StandardizedDeltaCoder`,
+:class:`DistancePointCoder` and :class:`TBLRCoder` serve heads of one's own.
+"""
+
+from __future__ import annotations
 
 from harness.coders.delta import DeltaCoder, StandardizedDeltaCoder
 from harness.coders.distance import DistancePointCoder, LinearCoder, TBLRCoder

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness import limits
-from harness.boxes import clip_boxes
+from harness.boxes import centers, clip_boxes
 
 
 class DeltaCoder:
@@ -95,7 +95,7 @@ class StandardizedDeltaCoder:
     def encode(self, boxes: Tensor, candidates: Tensor) -> Tensor:
         """``(*, 4)`` targets dx, dy, dw, dh."""
         size = candidates[..., 2:] - candidates[..., :2]
-        center, target_center = ((b[..., :2] + b[..., 2:]) / 2 for b in (candidates, boxes))
+        center, target_center = (centers(b) for b in (candidates, boxes))
         shift = (target_center - center) / size
         ratio = ((boxes[..., 2:] - boxes[..., :2]) / size).log()
         columns = (*shift.unbind(-1), *ratio.unbind(-1))
@@ -114,7 +114,7 @@ class StandardizedDeltaCoder:
             shift, ratio = shift.clamp(-self.ctr_clamp, self.ctr_clamp), ratio.clamp(max=self.max_ratio)
         else:
             ratio = ratio.clamp(-self.max_ratio, self.max_ratio)
-        middle = (candidates[..., :2] + candidates[..., 2:]) / 2 + shift
+        middle = centers(candidates) + shift
         half = size * ratio.exp() / 2
         boxes = torch.cat((middle - half, middle + half), -1)
         return boxes if max_shape is None or not self.clip_border else clip_boxes(boxes, *max_shape)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness import limits
-from harness.boxes import clip_boxes
+from harness.boxes import centers, clip_boxes
 
 
 class LinearCoder:
@@ -23,13 +23,13 @@ class LinearCoder:
 
     def encode(self, boxes: Tensor, candidates: Tensor) -> Tensor:
         """``(*, 4)`` targets left, top, right, bottom."""
-        center = (candidates[..., :2] + candidates[..., 2:]) / 2
+        center = centers(candidates)
         distance = torch.cat((center - boxes[..., :2], boxes[..., 2:] - center), -1)
         return distance / _sizes(candidates) if self.normalize_by_size else distance
 
     def decode(self, deltas: Tensor, candidates: Tensor) -> Tensor:
         """``(*, 4)`` boxes, px."""
-        center = (candidates[..., :2] + candidates[..., 2:]) / 2
+        center = centers(candidates)
         distance = deltas * _sizes(candidates) if self.normalize_by_size else deltas
         return torch.cat((center - distance[..., :2], center + distance[..., 2:]), -1)
 
@@ -55,13 +55,13 @@ class DistancePointCoder:
 
     def encode(self, boxes: Tensor, candidates: Tensor) -> Tensor:
         """``(*, 4)`` targets left, top, right, bottom, px."""
-        center = (candidates[..., :2] + candidates[..., 2:]) / 2
+        center = centers(candidates)
         distance = torch.cat((center - boxes[..., :2], boxes[..., 2:] - center), -1)
         return distance if self.max_dis is None else distance.clamp(0, self.max_dis - self.eps)
 
     def decode(self, deltas: Tensor, candidates: Tensor, max_shape: tuple[float, float] | None = None) -> Tensor:
         """``(*, 4)`` boxes, px; clipped to ``max_shape`` (height, width) where one is given."""
-        center = (candidates[..., :2] + candidates[..., 2:]) / 2
+        center = centers(candidates)
         boxes = torch.cat((center - deltas[..., :2], center + deltas[..., 2:]), -1)
         return boxes if max_shape is None or not self.clip_border else clip_boxes(boxes, *max_shape)
 
@@ -71,7 +71,7 @@ class TBLRCoder:
     ``TBLRBBoxCoder`` (FSAF, Zhu 2019, section 3.2).
 
     Args:
-        normalizer: one number or one a side in this order, other than 0.
+        normalizer: one number or one per side in this order, other than 0.
         clip_border: whether a ``max_shape`` given to :meth:`decode` clips the boxes.
 
     Raises:
@@ -87,7 +87,7 @@ class TBLRCoder:
 
     def encode(self, boxes: Tensor, candidates: Tensor) -> Tensor:
         """``(*, 4)`` targets top, bottom, left, right."""
-        x, y = ((candidates[..., :2] + candidates[..., 2:]) / 2).unbind(-1)
+        x, y = centers(candidates).unbind(-1)
         width, height = (candidates[..., 2:] - candidates[..., :2]).unbind(-1)
         x1, y1, x2, y2 = boxes.unbind(-1)
         top, bottom, left, right = self.sides
@@ -97,7 +97,7 @@ class TBLRCoder:
 
     def decode(self, deltas: Tensor, candidates: Tensor, max_shape: tuple[float, float] | None = None) -> Tensor:
         """``(*, 4)`` boxes, px; clipped to ``max_shape`` (height, width) where one is given."""
-        x, y = ((candidates[..., :2] + candidates[..., 2:]) / 2).unbind(-1)
+        x, y = centers(candidates).unbind(-1)
         width, height = (candidates[..., 2:] - candidates[..., :2]).unbind(-1)
         top, bottom, left, right = (d * side for d, side in zip(deltas.unbind(-1), self.sides, strict=True))
         boxes = torch.stack((x - left * width, y - top * height, x + right * width, y + bottom * height), -1)

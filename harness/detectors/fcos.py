@@ -16,12 +16,12 @@ from harness.criterion import Criterion, Trio
 from harness.detectors.dense import STAGE, DenseLosses, dense_losses, dense_twin, unchanged_head
 from harness.detectors.equipped import Equipped
 from harness.detectors.pyramid import PyramidAnchors
-from harness.heads import Geometry, Head, Outputs, full_precision
+from harness.heads import Geometry, Head, Outputs
 from harness.losses.classification.focal import FocalLoss
 from harness.losses.pair import Loss, Normalizer
 from harness.losses.regression.giou import GIoULoss
 from harness.samplers.all import AllSampler
-from harness.types import Activation
+from harness.types import Activation, full_precision
 
 HOST = FCOS
 ROOT = STAGE

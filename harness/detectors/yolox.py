@@ -14,12 +14,12 @@ from harness.detectors.dense import STAGE, dense_losses, dense_twin, unchanged_h
 from harness.detectors.equipped import Equipped
 from harness.detectors.pyramid import PyramidAnchors
 from harness.detectors.yolox_net import YOLOX
-from harness.heads import Geometry, Head, Outputs, full_precision
+from harness.heads import Geometry, Head, Outputs
 from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
 from harness.losses.pair import Loss, Normalizer
 from harness.losses.regression.iou import IoULoss
 from harness.samplers.all import AllSampler
-from harness.types import Activation
+from harness.types import Activation, full_precision
 
 HOST = YOLOX
 ROOT = STAGE

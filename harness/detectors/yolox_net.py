@@ -17,7 +17,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 from harness.coders import DeltaCoder
 from harness.detectors.pafpn import PAFPN, NormLayer
 from harness.detectors.yolox_head import YOLOXHead
-from harness.heads import full_precision
+from harness.types import full_precision
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's backbones expect
 AnchorSizes = Sequence[Sequence[tuple[float, float]]]

@@ -142,20 +142,13 @@ def _images_of(selection: Selection, images: list[Array], names: list[list[str]]
             names=names[i],
             crowd=truth.crowd[i][objects].numpy(),
             boxes=candidates.boxes[i][real].float().numpy(),
-            points=_are_points(candidates.boxes[i], candidates.stride),
+            points=bool(candidates.is_point[i].all()) and real.numel() > 0,
             gt_index=assignment.gt_index[i][real].numpy(),
             max_iou=assignment.max_iou[i][real].float().numpy(),
             iou=ious[i][objects][:, real].float().numpy(),
             is_truth=joined[real].numpy(),
             taken=taken,
         )
-
-
-def _are_points(boxes: Tensor, stride: Tensor | None) -> bool:
-    """A point is the square of its stride around it (:class:`~harness.types.Candidates`)."""
-    if stride is None or not len(boxes):
-        return False
-    return bool(torch.isclose(boxes[:, 2] - boxes[:, 0], stride.to(boxes.dtype)).all())
 
 
 def of_object(seen: Seen, number: int) -> dict[str, Array]:

@@ -1,1 +1,1 @@
-"""Losses: unreduced until the end, one method a file, paired and normalised by :class:`harness.losses.pair.Loss`."""
+"""Losses: unreduced until the end, one method per file, paired and normalised by :class:`harness.losses.pair.Loss`."""

@@ -1,6 +1,6 @@
 """What the criterion asks of a loss.
 
-Every loss is unreduced until the end: one value a slot, so that any sampler works with any loss. The criterion sums
+Every loss is unreduced until the end: one value per slot, so that any sampler works with any loss. The criterion sums
 them and divides by one normaliser.
 """
 
@@ -9,10 +9,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from harness.types import Activation, Need
+from harness.types import Activation, Need, full_precision
 
 
 class ClassificationLoss(nn.Module):
@@ -27,7 +26,7 @@ class ClassificationLoss(nn.Module):
     activation: ClassVar[Activation]
     needs: frozenset[Need] = frozenset()
     background_last: bool = False  # the loss tells the background column apart: it must be the last one
-    extra_columns: int = 0  # logits that the loss wants beyond one a class and the background's
+    extra_columns: int = 0  # logits that the loss wants beyond one per class and the background's
 
     def prepare(self, columns: int) -> None:
         """Called by the criterion, once, before the first step and before a checkpoint is loaded.
@@ -66,7 +65,7 @@ class ClassificationLoss(nn.Module):
         """
         if quality is None and Need.QUALITY in self.needs:
             raise ValueError(f"{type(self).__name__} needs quality, a soft target for each positive; none was given")
-        loss = self.elementwise(in_full_precision(logits), target, weight=weight, quality=quality)
+        loss = self.elementwise(full_precision(logits), target, weight=weight, quality=quality)
         loss = loss.sum(-1) if loss.dim() > target.dim() else loss
         return loss if weight is None else (loss * weight).masked_fill(weight == 0, 0.0)
 
@@ -76,7 +75,7 @@ class Space(StrEnum):
 
     DELTAS = "deltas"  # the head's four numbers with the encoded object
     BOXES = "boxes"  # the decoded box with the object, px
-    DISTRIBUTION = "distribution"  # a distribution over bins a side with the encoded distance
+    DISTRIBUTION = "distribution"  # a distribution over bins per side with the encoded distance
 
 
 class RegressionLoss(nn.Module):
@@ -93,11 +92,6 @@ class RegressionLoss(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S)`` loss of each slot, multiplied by its weight; exactly 0 where the weight is 0."""
-        loss = self.elementwise(in_full_precision(prediction), in_full_precision(target), weight=weight)
+        loss = self.elementwise(full_precision(prediction), full_precision(target), weight=weight)
         loss = loss.sum(-1) if loss.dim() == target.dim() else loss
         return loss if weight is None else (loss * weight).masked_fill(weight == 0, 0.0)
-
-
-def in_full_precision(values: Tensor) -> Tensor:
-    """The values in float32 where they have fewer bits."""
-    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values

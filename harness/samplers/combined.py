@@ -16,11 +16,11 @@ class CombinedSampler:
     The quota is this sampler's own; the quotas of the two parts are not looked at.
 
     Args:
-        num: slots of an image, >= 1.
+        num: slots per image, >= 1.
         pos_fraction: largest share of positives, in [0, 1].
         pos: a sampler that ranks positives: random, ohem, iou_balanced, instance_balanced.
         neg: a sampler that ranks negatives: the same ones.
-        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        neg_pos_ub: at most this many negatives per positive, >= 0; -1 for no bound.
         add_gt_as_proposals: let the ground-truth boxes join the proposals of an RoI stage.
 
     Raises:

@@ -22,13 +22,13 @@ class HardNegativeSampler:
     negatives than there are; here a candidate is taken once, as in mmdetection.
 
     Args:
-        neg_pos_ratio: negatives a positive, >= 0.
+        neg_pos_ratio: negatives per positive, >= 0.
 
     Raises:
         ValueError: the ratio is negative or not finite.
     """
 
-    needs = frozenset({Need.LOSSES})
+    needs: frozenset[Need] = frozenset({Need.LOSSES})
     add_gt_as_proposals = False
 
     def __init__(self, neg_pos_ratio: float = 3.0) -> None:

@@ -27,7 +27,7 @@ def parse_rank_by(value: str) -> RankBy:
 
 
 def hardness(pool: Pool, rank_by: RankBy) -> Tensor:
-    """``(*, N)`` losses of the candidates. +inf ranks first, NaN last: what can not be compared is never preferred.
+    """``(*, N)`` losses of the candidates. +inf ranks first, NaN last: what cannot be compared is never preferred.
 
     Raises:
         ValueError: no losses were given.

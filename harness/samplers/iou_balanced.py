@@ -24,20 +24,20 @@ class IoUBalancedSampler:
     are almost never taken. This one does not change.
 
     Args:
-        num: slots of an image, >= 1.
+        num: slots per image, >= 1.
         pos_fraction: largest share of positives, in [0, 1].
         floor_thr: the IoU of the floor, in [0, 1): negatives below it (at 0: without overlap) are told apart; -1 for no
             floor, then all negatives are in the bins.
         floor_fraction: their share of the negatives, in [0, 1].
         num_bins: >= 1; 1 draws at random above the floor.
-        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        neg_pos_ub: at most this many negatives per positive, >= 0; -1 for no bound.
         add_gt_as_proposals: let the ground-truth boxes join the proposals of an RoI stage.
 
     Raises:
         ValueError: a value is out of its range.
     """
 
-    needs = frozenset({Need.NOISE})
+    needs: frozenset[Need] = frozenset({Need.NOISE})
 
     def __init__(
         self,

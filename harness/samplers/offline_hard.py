@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from harness import limits
-from harness.boxes import area, pairwise_iou
+from harness.boxes import area, centers, pairwise_iou
+from harness.chunking import by_objects
 from harness.samplers.quota import Quota
 from harness.samplers.random import RandomSampler
 from harness.samplers.ranker import Pool, sample_by_rank
 from harness.samplers.ranking import among, highest, order_code, second_noise
 from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
-# Pairs of a stored box and a candidate that are compared at once: on a GPU 64 MB for every float of a pair, on a CPU
-# what the cache still helps with (of 4 x 30 boxes and 100,000 points, all at once take 1.5 times as long).
-MOST_PAIRS = 2**24
-CPU_PAIRS = 2**22
+MEMORY_BOUND = 2**26  # bytes for every float of the pairs of a stored box and a candidate
 
 
 class OfflineHardSampler:
@@ -31,9 +29,9 @@ class OfflineHardSampler:
     a shadow of another sampler, this is :class:`~harness.samplers.random.RandomSampler` to the bit.
 
     Args:
-        num: slots of an image, >= 1.
+        num: slots per image, >= 1.
         pos_fraction: largest share of positives, in [0, 1].
-        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        neg_pos_ub: at most this many negatives per positive, >= 0; -1 for no bound.
         add_gt_as_proposals: let ground-truth boxes and stored false positives join the proposals of an RoI stage.
         hard_fraction: this share of the negatives' places is for those near a stored box, in [0, 1]. The other places,
             and those that stay open for want of hard ones, are drawn among all negatives that are left.
@@ -48,7 +46,7 @@ class OfflineHardSampler:
         ValueError: a value is out of its range.
     """
 
-    needs = frozenset({Need.NOISE})
+    needs: frozenset[Need] = frozenset({Need.NOISE})
 
     def __init__(
         self,
@@ -92,12 +90,12 @@ class OfflineHardSampler:
 class HardFirst:
     """Ranks negatives: a share of the places for those near a stored false positive, the others by noise.
 
-    It stays inside of :class:`OfflineHardSampler`, which brings the rounds that store anything.
+    Not an option by itself: only :class:`OfflineHardSampler` stores boxes.
     """
 
     hard_fraction: float
     hard_iou_thr: float
-    needs = frozenset({Need.NOISE})
+    needs: frozenset[Need] = frozenset({Need.NOISE})
 
     def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
         """By noise, but for ``hard_fraction`` of ``expected (*, 1)`` near negatives, which go first."""
@@ -117,28 +115,26 @@ def near(truth: GroundTruth, candidates: Candidates, iou_thr: float) -> Tensor:
     stored = truth.boxes.float().masked_fill(~truth.hard_negative.unsqueeze(-1), 0)  # an empty box overlaps nothing
     # All x1, then all y1, ...: so that a CPU's pairwise operations vectorise.
     boxes = candidates.boxes.float().transpose(-1, -2).contiguous().transpose(-1, -2)
-    count = candidates.valid.numel()
-    most = CPU_PAIRS if boxes.device.type == "cpu" else MOST_PAIRS
-    parts = [stored] if stored.shape[-2] * count <= most else stored.split(max(1, most // count), -2)
+    candidates, truth = replace(candidates, boxes=boxes), replace(truth, boxes=stored)
     found = torch.zeros_like(candidates.valid)
-    for part in parts:
-        found = found | (_overlap(part, boxes, candidates.stride) >= iou_thr).any(-2)
+    for _, part in by_objects(truth, candidates, bytes_per_pair=4, memory_bound=MEMORY_BOUND):
+        found = found | (_overlap(part.boxes, candidates) >= iou_thr).any(-2)
     return found
 
 
-def _overlap(stored: Tensor, boxes: Tensor, stride: Tensor | None) -> Tensor:
-    """``(*, G, N)`` IoU of ``stored (*, G, 4)`` with ``boxes (*, N, 4)``, or, of points, as if those had its size."""
-    iou = pairwise_iou(stored, boxes)
-    if stride is None:
+def _overlap(stored: Tensor, candidates: Candidates) -> Tensor:
+    """``(*, G, N)`` IoU of ``stored (*, G, 4)`` with the candidates, or, of points, as if those had its size."""
+    iou = pairwise_iou(stored, candidates.boxes)
+    if candidates.stride is None:
         return iou
-    point = ((boxes[..., 2:] - boxes[..., :2] - stride.unsqueeze(-1)).abs() < 0.01 * stride.unsqueeze(-1)).all(-1)
-    sides, middle = stored[..., 2:] - stored[..., :2], (stored[..., :2] + stored[..., 2:]) / 2
-    centers = (boxes[..., :2] + boxes[..., 2:]) / 2
+    sides = stored[..., 2:] - stored[..., :2]
     # Boxes of one size share, on either axis, the side less the distance of their centres.
     x, y = (
         (center.unsqueeze(-2) - mid.unsqueeze(-1)).abs_().neg_().add_(side.unsqueeze(-1)).clamp_(min=0)
-        for center, mid, side in zip(centers.unbind(-1), middle.unbind(-1), sides.unbind(-1), strict=True)
+        for center, mid, side in zip(
+            candidates.centers.unbind(-1), centers(stored).unbind(-1), sides.unbind(-1), strict=True
+        )
     )
     shared = x.mul_(y)
     union = 2 * area(stored).unsqueeze(-1) - shared
-    return torch.where(point.unsqueeze(-2), shared.div_(union.clamp_(min=1e-6)), iou)
+    return torch.where(candidates.is_point.unsqueeze(-2), shared.div_(union.clamp_(min=1e-6)), iou)

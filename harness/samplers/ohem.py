@@ -30,9 +30,9 @@ class OHEMSampler:
     compile without a graph break, and waits for the device once.
 
     Args:
-        num: slots of an image, >= 1.
+        num: slots per image, >= 1.
         pos_fraction: largest share of positives, in [0, 1].
-        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        neg_pos_ub: at most this many negatives per positive, >= 0; -1 for no bound.
         add_gt_as_proposals: let the ground-truth boxes join the proposals of an RoI stage.
         nms_thr: candidates with a larger IoU with a harder one are left out, in [0, 1]; ``None`` for no suppression.
         nms_per_label: suppress among candidates of the same class only, the background being one (the authors' code);
@@ -44,7 +44,7 @@ class OHEMSampler:
         ValueError: a value is out of its range.
     """
 
-    needs = frozenset({Need.LOSSES})
+    needs: frozenset[Need] = frozenset({Need.LOSSES})
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ class Quota:
     negatives and missing negatives leave slots unused.
 
     Args:
-        num: slots of an image, >= 1. An image with fewer candidates has as many slots as candidates. 0 is refused: a
+        num: slots per image, >= 1. An image with fewer candidates has as many slots as candidates. 0 is refused: a
             stage that trains on nothing is a mistake.
         pos_fraction: largest share of positives, in [0, 1].
         neg_pos_ub: at most ``int(neg_pos_ub * max(1, positives))`` negatives, >= 0; -1 for no such bound.

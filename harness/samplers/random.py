@@ -15,16 +15,16 @@ class RandomSampler:
     Every subset of the granted size is equally likely. Ranks by noise, so that a choice among N costs no permutation.
 
     Args:
-        num: slots of an image, >= 1.
+        num: slots per image, >= 1.
         pos_fraction: largest share of positives, in [0, 1].
-        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        neg_pos_ub: at most this many negatives per positive, >= 0; -1 for no bound.
         add_gt_as_proposals: let the ground-truth boxes join the proposals of an RoI stage.
 
     Raises:
         ValueError: a value is out of its range.
     """
 
-    needs = frozenset({Need.NOISE})
+    needs: frozenset[Need] = frozenset({Need.NOISE})
 
     def __init__(self, num: int, pos_fraction: float, neg_pos_ub: float = -1, add_gt_as_proposals: bool = True) -> None:
         self.quota = Quota(num, pos_fraction, neg_pos_ub)

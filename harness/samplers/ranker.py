@@ -58,7 +58,7 @@ class Pool:
             ValueError: none was given.
         """
         if self.noise is None:
-            raise ValueError("the sampler ranks by noise: pass noise=, one uniform number in [0, 1) a candidate")
+            raise ValueError("the sampler ranks by noise: pass noise=, one uniform number in [0, 1) per candidate")
         return self.noise
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.types import Sample
 
-NEVER = -(1 << 31)  # the code of a candidate that can not be chosen; below -inf
+NEVER = -(1 << 31)  # the code of a candidate that cannot be chosen; below -inf
 INDEX_BITS = 28  # below the code, an index: up to 268 million candidates
 CHUNK = 16  # measured on a CPU: as fast as 64 for 200,000 candidates, and faster for fewer
 

@@ -24,29 +24,29 @@ class ScoreHLRSampler:
     overlap form groups; the best of each group go first, then the second of each, and so on, each time by score. They
     fill the slots, other negatives follow at random; positives are drawn at random. A negative in place ``r`` weighs
     ``(bias + (1 - bias) * (1 - r / n)) ** k``, scaled so that the sum of their losses stays what it was (NaN and
-    negative losses not counted; not scaled where one is infinite); ``n`` is the
-    number of confident or of sampled negatives, whichever is larger.
+    negative losses not counted; not scaled where one is infinite); ``n`` is the number of confident or of sampled
+    negatives, whichever is larger.
 
     A negative with a prediction that is not finite counts as not confident. Grouping compares all pairs of the
     ``nms_pre`` highest-scored negatives and waits for the device: meant for an RoI stage.
 
     Args:
-        num: slots of an image, >= 1.
+        num: slots per image, >= 1.
         pos_fraction: largest share of positives, in [0, 1].
-        neg_pos_ub: at most this many negatives a positive, >= 0; -1 for no bound.
+        neg_pos_ub: at most this many negatives per positive, >= 0; -1 for no bound.
         add_gt_as_proposals: let the ground-truth boxes join the proposals of an RoI stage.
         k: exponent of the weights, >= 0.
         bias: least weight before the exponent, in [0, 1].
         score_thr: in [0, 1].
         iou_thr: least IoU within a group, in [0, 1].
-        nms_pre: at most this many negatives of an image count as confident, >= 1; it bounds the memory of an
-            intermediate to ``4 * nms_pre ** 2`` bytes an image.
+        nms_pre: at most this many negatives per image count as confident, >= 1; it bounds the memory of an
+            intermediate to ``4 * nms_pre ** 2`` bytes per image.
 
     Raises:
         ValueError: a value is out of its range.
     """
 
-    needs = frozenset({Need.NOISE, Need.LOSSES, Need.PREDICTIONS})
+    needs: frozenset[Need] = frozenset({Need.NOISE, Need.LOSSES, Need.PREDICTIONS})
 
     def __init__(
         self,

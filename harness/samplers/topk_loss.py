@@ -27,7 +27,7 @@ class TopKLossSampler:
         ValueError: a value is out of its range.
     """
 
-    needs = frozenset({Need.LOSSES})
+    needs: frozenset[Need] = frozenset({Need.LOSSES})
     add_gt_as_proposals = False
 
     def __init__(self, fraction: float = 0.7, rank_by: str = "cls") -> None:

@@ -127,7 +127,7 @@ def test_many_pairs_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     scene = mined(make_scene(5, size=80), 5, count=9)
     whole = near(scene.truth, scene.candidates, 0.5)
     assert whole.any()
-    monkeypatch.setattr(offline_hard, "CPU_PAIRS", 300)
+    monkeypatch.setattr(offline_hard, "MEMORY_BOUND", 4 * 300)
     assert torch.equal(near(scene.truth, scene.candidates, 0.5), whole)
 
 

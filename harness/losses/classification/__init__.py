@@ -1,4 +1,6 @@
-"""Classification losses, one method a file."""
+"""Classification losses, one method per file."""
+
+from __future__ import annotations
 
 from harness.losses.classification.ap_loss import APLoss
 from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss

@@ -1,4 +1,4 @@
-"""Sigmoid cross entropy, one yes or no a column."""
+"""Sigmoid cross entropy, one yes or no per column."""
 
 from __future__ import annotations
 

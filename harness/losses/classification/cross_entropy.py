@@ -18,7 +18,7 @@ class CrossEntropyLoss(ClassificationLoss):
     """Negative log likelihood of the softmax; the classification loss of Faster R-CNN and SSD.
 
     Args:
-        class_weight: one factor a column of the logits, >= 0; ``None`` weighs all alike.
+        class_weight: one factor per column of the logits, >= 0; ``None`` weighs all alike.
         ignore_index: a target whose slots have loss 0.
         label_smoothing: share of the target spread over all columns, in [0, 1].
 

@@ -54,7 +54,7 @@ class EQLv2Loss(ClassificationLoss):
             self.prepare(columns)
 
     def prepare(self, columns: int) -> None:
-        """Allocates one accumulator a class."""
+        """Allocates one accumulator per class."""
         if self.columns == columns:
             return
         if self.columns is not None:

@@ -55,7 +55,7 @@ class SeesawLoss(ClassificationLoss):
             self.prepare(columns)
 
     def prepare(self, columns: int) -> None:
-        """Allocates one counter a class and one for the background."""
+        """Allocates one counter per class and one for the background."""
         if self.columns == columns:
             return
         if self.columns is not None:

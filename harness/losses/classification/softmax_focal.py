@@ -17,7 +17,7 @@ class SoftmaxFocalLoss(ClassificationLoss):
     """``-alpha_t (1 - p_t)^gamma log p_t`` of the target's softmax (Lin 2017, section 3, for RoI and SSD heads).
 
     It differs from :class:`~harness.losses.classification.focal.FocalLoss` in that one softmax stands for all columns:
-    one term a slot, and alpha balances objects against the background column, not on against off.
+    one term per slot, and alpha balances objects against the background column, not on against off.
 
     Args:
         alpha: weight of a slot with an object, in [0, 1]; the background has ``1 - alpha``. -1 weighs none.

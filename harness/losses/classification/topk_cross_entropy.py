@@ -22,7 +22,7 @@ class TopKCrossEntropyLoss(ClassificationLoss):
 
     Args:
         fraction: share of the slots that is kept, in (0, 1].
-        class_weight: one factor a column of the logits, >= 0; ``None`` weighs all alike.
+        class_weight: one factor per column of the logits, >= 0; ``None`` weighs all alike.
 
     Raises:
         ValueError: a parameter out of range.

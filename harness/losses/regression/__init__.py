@@ -1,4 +1,6 @@
-"""Regression losses, one method a file."""
+"""Regression losses, one method per file."""
+
+from __future__ import annotations
 
 from harness.losses.regression.balanced_l1 import BalancedL1Loss
 from harness.losses.regression.bounded_iou import BoundedIoULoss

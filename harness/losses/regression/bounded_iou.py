@@ -1,4 +1,4 @@
-"""Upper bounds of the IoU, one a coordinate."""
+"""Upper bounds of the IoU, one per coordinate."""
 
 from __future__ import annotations
 

@@ -3,6 +3,10 @@
 An assigner compares every object with every candidate. 200,000 anchors x 100 objects x 16 images are 320 million pairs,
 1.3 GB for every float that it keeps of a pair. Images do not depend on each other, so the batch is cut into groups of
 images; a method whose answer over objects is a running one (a maximum) may cut the objects of an image as well.
+
+How large a group may be follows from ``bytes_per_pair``: all that is alive of a pair at the peak of the method's work,
+what it keeps and what the expressions leave behind for a moment, 4 bytes for every float32 and 1 for every bool. What
+grows with objects or candidates alone does not count.
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ def by_images(
         truth: ``(*, G)`` objects.
         candidates: ``(*, N)`` candidates.
         more: further dataclasses of ``(*, ...)`` tensors that ``assign`` takes (a proposed assignment, losses).
-        bytes_per_pair: what ``assign`` keeps at its peak for each (object, candidate) pair; 4 for one float32 tensor.
+        bytes_per_pair: of ``assign`` at its peak; see above.
         memory_bound: bytes for all pairs that are worked on at once.
     """
     leading = truth.valid.dim() - 1

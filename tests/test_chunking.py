@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from harness.assigners.chunking import MEMORY_BOUND, by_images, by_objects
+from harness import chunking
+from harness.assigners.atss import ATSSAssigner
+from harness.assigners.center_region import CenterRegionAssigner
+from harness.assigners.dynamic_soft_label import DynamicSoftLabelAssigner
+from harness.assigners.fcos import FCOSAssigner
+from harness.assigners.hungarian import HungarianAssigner
 from harness.assigners.max_iou import MaxIoUAssigner
-from harness.types import Assignment, Candidates, GroundTruth
+from harness.assigners.ota import OTAAssigner
+from harness.assigners.simota import SimOTAAssigner
+from harness.assigners.task_aligned import TaskAlignedAssigner
+from harness.assigners.uniform import UniformAssigner
+from harness.assigners.yolo_ratio import YOLORatioAssigner
+from harness.chunking import MEMORY_BOUND, by_images, by_objects
+from harness.types import Assigner, Assignment, Candidates, GroundTruth, Predictions
 
 
 def many(images: int, objects: int, count: int) -> tuple[GroundTruth, Candidates]:
@@ -71,7 +83,7 @@ def test_no_pairs_no_group(objects: int, count: int) -> None:
     assert not list(by_objects(*many(2, objects, count), bytes_per_pair=4, memory_bound=MEMORY_BOUND))
 
 
-def peak(assigner: MaxIoUAssigner, drawn: tuple[GroundTruth, Candidates]) -> int:
+def peak(assigner: Assigner, drawn: tuple[GroundTruth, Candidates]) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         assigner(*drawn)
     events = profiler.profiler.kineto_results.events()
@@ -90,6 +102,41 @@ def test_the_bound_is_kept() -> None:
     small = MaxIoUAssigner(0.7, 0.3, 0.3, memory_bound=bound)
     assert peak(small, drawn) < bound + own < 4 * 200 * 10_000 * 4
     assert torch.equal(small(*drawn).gt_index, MaxIoUAssigner(0.7, 0.3, 0.3)(*drawn).gt_index)
+
+
+@pytest.mark.parametrize(
+    "assigner",
+    [
+        ATSSAssigner(),
+        CenterRegionAssigner(),
+        DynamicSoftLabelAssigner(),
+        FCOSAssigner(),
+        HungarianAssigner(),
+        MaxIoUAssigner(0.5, 0.4),
+        OTAAssigner(sinkhorn_iter=2),
+        SimOTAAssigner(),
+        TaskAlignedAssigner(flavour="ultralytics_8_3"),
+        UniformAssigner(),
+        YOLORatioAssigner(),
+    ],
+    ids=lambda assigner: type(assigner).__name__,
+)
+def test_no_more_of_a_pair_is_alive_than_the_assigner_says(assigner: Assigner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunking, "CPU_BOUND", MEMORY_BOUND)
+    objects, side = 200, 64
+    truth, predicted = many(1, objects, side**2)
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    cells = 8.0 * torch.stack((x, y, x + 1, y + 1), -1).reshape(1, -1, 4)
+    points = replace(
+        predicted,
+        boxes=cells,
+        level=torch.zeros(side**2, dtype=torch.int64),
+        stride=torch.full((side**2,), 8.0),
+        predictions=Predictions(torch.full((1, side**2, 1), 0.5), predicted.boxes),
+    )
+    of_a_pair = sys.modules[type(assigner).__module__].BYTES_PER_PAIR
+    alone = 1.0  # byte of a pair: what grows with the candidates alone, shared by so many objects
+    assert peak(assigner, (truth, points)) / (objects * side**2) < of_a_pair + alone
 
 
 def test_refuses() -> None:
