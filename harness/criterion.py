@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from harness.boxes import aligned_iou
-from harness.heads import Head, Outputs, full_precision
+from harness.heads import Head, Outputs
 from harness.losses.interface import Space
 from harness.losses.pair import Loss
 from harness.types import (
@@ -28,6 +28,7 @@ from harness.types import (
     Need,
     Sample,
     Sampler,
+    full_precision,
 )
 
 
@@ -147,7 +148,8 @@ class Criterion(nn.Module):
                     f"stage {self.head.stage}: a piece needs {sorted(self.needs)} but nothing predicts them"
                 )
             outputs = predict()
-            candidates = candidates.predicted(self.head.predictions(outputs, candidates.boxes))
+            predicted = self.head.predictions(outputs, candidates.boxes, self.loss.classification)
+            candidates = candidates.predicted(predicted)
 
         assignment = self.assigner(truth, candidates)
         losses = None

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from harness.coders import Coder
-from harness.types import Activation, Predictions, Sample
+from harness.losses.interface import ClassificationLoss
+from harness.types import Activation, Predictions, Sample, full_precision
 
 
 class Geometry(StrEnum):
@@ -65,11 +66,16 @@ class Head:
         background = self.columns if self.background is None else self.background
         return torch.where(positive, labels + self.first_column, background)
 
-    def foreground_scores(self, outputs: Outputs) -> Tensor:
-        """``(*, N, K)`` probabilities of the foreground classes, ``sqrt(class x objectness)`` with an objectness."""
-        logits = full_precision(outputs.logits)
-        scores = logits.softmax(-1) if self.activation is Activation.SOFTMAX else logits.sigmoid()
-        scores = scores[..., self.first_column : self.first_column + self.num_classes]
+    def probabilities(self, logits: Tensor, loss: ClassificationLoss) -> Tensor:
+        """``(*, N, K)``: what ``logits (*, N, columns)`` say of the foreground classes, as ``loss`` trains them."""
+        logits = full_precision(logits)
+        if not (loss.background_last and self.background == 0):
+            return loss.activation_of(logits)[..., self.first_column : self.first_column + self.num_classes]
+        return loss.activation_of(logits.roll(-1, -1))[..., : self.num_classes]
+
+    def foreground_scores(self, outputs: Outputs, loss: ClassificationLoss) -> Tensor:
+        """``(*, N, K)`` scores as at inference; with an objectness the square root of its product with the class's."""
+        scores = self.probabilities(outputs.logits, loss)
         if outputs.objectness is not None:
             scores = (scores * full_precision(outputs.objectness).sigmoid().unsqueeze(-1)).sqrt()
         return scores
@@ -82,13 +88,8 @@ class Head:
         index = (labels + self.first_column)[..., None, None].expand(*labels.shape, 1, 4)
         return columns.gather(-2, index).squeeze(-2)
 
-    def predictions(self, outputs: Outputs, boxes: Tensor) -> Predictions:
+    def predictions(self, outputs: Outputs, boxes: Tensor, loss: ClassificationLoss) -> Predictions:
         """What the head predicts for candidate ``boxes (*, N, 4)``; class-specific deltas: of the likeliest class."""
-        scores = self.foreground_scores(outputs)
+        scores = self.foreground_scores(outputs, loss)
         deltas = self.deltas_of(full_precision(outputs.deltas), scores.argmax(-1))
         return Predictions(scores.detach(), self.coder.decode(deltas, boxes).detach())
-
-
-def full_precision(values: Tensor) -> Tensor:
-    """At least float32: losses and probabilities are not taken in half precision. A double stays one."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -19,7 +19,6 @@ from harness.detectors import rcnn
 from harness.detectors.box_branch import proposal_candidates, with_truth
 from harness.detectors.cascade_heads import STAGES, CascadeRoIHeads
 from harness.detectors.equipped import Equipped, ground_truth, mixed, replace_module
-from harness.detectors.postprocess import foreground_probabilities
 from harness.detectors.rcnn_facts import rpn_head
 from harness.detectors.rpn import EquippedRPN
 from harness.heads import Head, Outputs
@@ -50,7 +49,7 @@ class EquippedCascade(CascadeRoIHeads):
 
     def probabilities(self, name: str, logits: Tensor) -> Tensor:
         criterion = self.criteria[name]
-        return foreground_probabilities(criterion.head, criterion.loss.classification, logits)
+        return criterion.head.probabilities(logits, criterion.loss.classification)
 
     def forward(
         self,

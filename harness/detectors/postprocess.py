@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
-from harness.heads import Head, full_precision
 from harness.losses.interface import ClassificationLoss
 from harness.types import Activation
 
@@ -14,14 +13,6 @@ from harness.types import Activation
 def is_plain_softmax(loss: ClassificationLoss) -> bool:
     """Whether probabilities are the softmax of the logits and nothing else, as torchvision takes them."""
     return loss.activation is Activation.SOFTMAX and type(loss).activation_of is ClassificationLoss.activation_of
-
-
-def foreground_probabilities(head: Head, loss: ClassificationLoss, logits: Tensor) -> Tensor:
-    """``(*, N, K)``: what ``logits (*, N, columns)`` say of the foreground classes, as ``loss`` has trained them."""
-    logits = full_precision(logits)
-    if not (loss.background_last and head.background == 0):
-        return loss.activation_of(logits)[..., head.first_column : head.first_column + head.num_classes]
-    return loss.activation_of(logits.roll(-1, -1))[..., : head.num_classes]
 
 
 def class_detections(

@@ -10,7 +10,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, keypointrcnn_loss, 
 from harness.criterion import Criterion, Selection
 from harness.detectors.box_branch import BoxBranch, proposal_candidates, with_truth
 from harness.detectors.equipped import ground_truth
-from harness.detectors.postprocess import class_detections, foreground_probabilities, is_plain_softmax
+from harness.detectors.postprocess import class_detections, is_plain_softmax
 
 ImageShapes = list[tuple[int, int]]
 Targets = list[dict[str, Tensor]]
@@ -85,7 +85,7 @@ class EquippedRoIHeads(RoIHeads):
         if is_plain_softmax(loss):
             result: Any = super().postprocess_detections(class_logits, box_regression, proposals, image_shapes)
             return result
-        scores = foreground_probabilities(head, loss, class_logits)
+        scores = head.probabilities(class_logits, loss)
         boxes = self.box_coder.decode(box_regression, proposals)[:, head.first_column :]
         lengths = [len(image) for image in proposals]
         detections = [

@@ -12,9 +12,10 @@ from harness.criterion import Trio
 from harness.detectors import equip
 from harness.detectors.box_branch import BoxBranch, proposal_candidates, with_truth
 from harness.detectors.equipped import ground_truth
-from harness.detectors.postprocess import class_detections, foreground_probabilities
+from harness.detectors.postprocess import class_detections
 from harness.detectors.rcnn_facts import roi_head
 from harness.detectors.tiny_rcnn import tiny_rcnn
+from harness.heads import Outputs
 from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
 from harness.losses.classification.eqlv2 import EQLv2Loss
 from harness.losses.classification.focal import FocalLoss
@@ -192,9 +193,12 @@ def test_inference_follows_the_loss(name: str, model: Any) -> None:
 def test_the_background_column_of_eqlv2_suppresses() -> None:
     head, loss = roi_head("roi", 4, (10.0, 10.0, 5.0, 5.0)), EQLv2Loss(background_column=True)
     logits = torch.tensor([[-9.0, 2.0, -9.0, -9.0], [9.0, 2.0, -9.0, -9.0]])
-    object_, background = foreground_probabilities(head, loss, logits)
+    object_, background = head.probabilities(logits, loss)
     torch.testing.assert_close(object_[0], torch.tensor(2.0).sigmoid(), rtol=1e-3, atol=0)
     assert background[0] < 1e-3
+    outputs = Outputs(logits, torch.zeros(2, 16))
+    pieces_see = head.predictions(outputs, torch.tensor([[0.0, 0.0, 9.0, 9.0]] * 2), loss).scores
+    torch.testing.assert_close(pieces_see, torch.stack((object_, background)), rtol=0, atol=0)
 
 
 def test_detections_against_torchvisions_own(model: Any) -> None:
