@@ -26,7 +26,7 @@ class RunConfig:
     batch_size: int = 4
     device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
     precision: str = "fp32"  # fp32 | bf16
-    threads: int | None = None  # CPU threads; null: one a core. Other counts give other bits, so it is part of the run
+    threads: int | None = None  # CPU; null: one per core. Other counts give other bits, so it is part of the run
     channels_last: bool = True
     clip_norm: float | None = 10.0  # gradient norm, null: none
     ema_decay: float | None = None  # evaluate an exponential moving average of the weights

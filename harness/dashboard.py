@@ -20,8 +20,8 @@ SHOWN_RUNS = 100  # W&B shows ten unless told otherwise
 GROUP = "Group"
 ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 SAMPLING = {
-    "positives_per_image": "positives an image",
-    "negatives_per_image": "negatives an image",
+    "positives_per_image": "positives per image",
+    "negatives_per_image": "negatives per image",
     "objects_without_positive": "share of objects without a positive",
     "negatives_below_iou_0.05": "share of negatives with IoU below 0.05",
 }
@@ -127,7 +127,7 @@ def cost() -> list[Any]:
     )
     named = {
         "train_seconds": "training, s",
-        "images_per_second": "training images a second",
+        "images_per_second": "training images per second",
         "peak_memory_mb": "peak memory, MB",
     }
     return [against, *(bars(title, f"cost/{key}") for key, title in named.items())]

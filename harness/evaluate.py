@@ -38,10 +38,10 @@ def parser() -> argparse.ArgumentParser:
         metavar=("SMALL", "MEDIUM"),
         help="where small and medium end, side in pixels (default: 32 96; images of 128 px want about 18 36)",
     )
-    line.add_argument("--max-dets", type=int, default=100, help="detections an image and category (default: 100)")
+    line.add_argument("--max-dets", type=int, default=100, help="detections per image and category (default: 100)")
     line.add_argument("--voc", action="store_true", help="also VOC AP, 11-point and every-point")
     line.add_argument("--iou", type=float, default=0.5, help="IoU of --voc (default: 0.5)")
-    line.add_argument("--per-class", action="store_true", help="also one row a category")
+    line.add_argument("--per-class", action="store_true", help="also one row per category")
     line.add_argument("--tide", action="store_true", help="also the TIDE error types and what each costs")
     line.add_argument("--calibration", action="store_true", help="also reliability bins and the detection ECE")
     line.add_argument("--json", action="store_true", help="print one JSON object, unrounded, instead of tables")

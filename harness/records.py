@@ -54,7 +54,7 @@ class Result:
     seed: int
     choices: dict[str, str]  # group -> option, as composed
     metrics: dict[str, Any]  # map, map50, map75, per-class AP, error types, ... (analysis.accuracy)
-    sampling: dict[str, Any]  # per stage: positives and negatives an image, share of easy negatives, ...
+    sampling: dict[str, Any]  # per stage: positives and negatives per image, share of easy negatives, ...
     data: dict[str, Any]  # name, fingerprint, images, objects, classes, problems dropped
     iterations: int
     images: int  # training images seen

@@ -125,7 +125,7 @@ class RunFolder:
 
 
 class MetricsLog:
-    """``metrics.jsonl``, one line a logged step. A resumed run cuts off what lies behind its checkpoint."""
+    """``metrics.jsonl``, one line per logged step. A resumed run cuts off what lies behind its checkpoint."""
 
     def __init__(self, path: Path, resume_at: int = 0) -> None:
         kept = [row for row in self.rows(path) if row["iteration"] <= resume_at]

@@ -81,7 +81,7 @@ def check(config: DictConfig, sources: Sequence[str]) -> tuple[HarnessConfig, Pi
     """Everything that can be refused before data, detector or device are touched.
 
     Raises:
-        Stopped: refused, with one line a reason.
+        Stopped: refused, with one line per reason.
     """
     try:
         settings: HarnessConfig = OmegaConf.to_object(config)  # type: ignore[assignment]

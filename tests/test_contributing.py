@@ -46,7 +46,7 @@ def test_the_new_sampler_is_checked(workplace: Path) -> None:
 def test_the_new_sampler_refuses_a_bad_value_in_one_line(workplace: Path) -> None:
     done = harness(workplace, "sampler=easiest", "sampler.num=0", "mode=check")
     assert done.returncode == 2
-    assert "sampler.num=0 must be at least 1" in done.stderr
+    assert "sampler.num=0 must be a whole number of at least 1" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

@@ -56,7 +56,7 @@ class Accuracy:
     num_objects: int  # crowds not counted
     num_detections: int
     backend: str  # hotcoco | pycocotools: who computed the numbers above
-    max_dets: int  # detections an image and category, by score
+    max_dets: int  # detections per image and category, by score
     area_ranges: dict[str, tuple[float, float]]  # px^2, (lowest, highest) of small, medium and large
     notes: tuple[str, ...] = ()  # what was assumed about the input
     tide: TideErrors | None = None  # None: not asked for

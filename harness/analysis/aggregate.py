@@ -1,6 +1,6 @@
 """Scores over several data sets at once (Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice").
 
-Scores come as one row a data set, one number a seed; rows may differ in length.
+Scores come as one row per data set, one number per seed; rows may differ in length.
 """
 
 from __future__ import annotations
@@ -62,5 +62,5 @@ def stratified_bootstrap(
 def _rows(scores: Scores) -> list[NDArray[np.float64]]:
     rows = [np.asarray(row, np.float64) for row in scores]
     if not rows or any(row.ndim != 1 or not len(row) or not np.isfinite(row).all() for row in rows):
-        raise ValueError("scores must be one row of finite numbers a data set, none empty")
+        raise ValueError("scores must be one row of finite numbers per data set, none empty")
     return rows

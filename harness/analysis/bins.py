@@ -22,7 +22,7 @@ EDGES: Mapping[str, Tensor] = {
     "per_image": 2 ** torch.arange(18),  # candidates of an image: 0, 1, 2-3, 4-7, ...
     "per_object": torch.tensor([1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128]),  # positives of an object: 0, 1, ..., 7, 8-15
 }
-CANDIDATE_QUANTITIES = ("iou", "size", "level", "loss")  # one value a candidate
+CANDIDATE_QUANTITIES = ("iou", "size", "level", "loss")  # one value per candidate
 COUNTS = ("images", "objects", "objects_without_positive", "positive", "negative", "truth")
 
 

@@ -1,7 +1,7 @@
 """COCO's 101-point average precision, for all categories at once.
 
 Precision peaks right after a true positive, so the interpolated curve needs the true positives only, with the number
-of detections listed up to each: five hundred thousand rows shrink to at most one an object.
+of detections listed up to each: five hundred thousand rows shrink to at most one per object.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class PrecisionRecall:
         return np.asarray(self.precision.mean(1))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, six digits: one entry a curve, the mean over the categories first at each IoU."""
+        """JSON-able, six digits: one entry per curve, the mean over the categories first at each IoU."""
         curves: list[dict[str, Any]] = []
         for t, iou in enumerate(self.iou_thrs if self.categories else ()):
             named = [("mean", self.mean()[t]), *zip(self.categories, self.precision[t], strict=True)]

@@ -1,8 +1,8 @@
 """Counts what one stage was offered and what its samplers took, on the device, with few and small operations.
 
 A training step of a small detector takes tens of milliseconds and a tensor operation some microseconds, so what costs
-is the number of operations. All histograms are therefore one: a candidate falls into one cell a quantity, and one
-``scatter_add_`` a population counts them all, together with the number of candidates of every object and image.
+is the number of operations. All histograms are therefore one: a candidate falls into one cell per quantity, and one
+``scatter_add_`` per population counts them all, together with the number of candidates of every object and image.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class StageCounter:
             "per_image": torch.zeros(size, len(KINDS), len(EDGES["per_image"]) + 1, dtype=torch.long),
             "per_object": torch.zeros(size, len(OBJECT_KINDS), len(EDGES["per_object"]) + 1, dtype=torch.long),
         }
-        # What was counted last, a row a quantity and one more with a cell for each object of each image. It is folded
+        # What was counted last: one row per quantity, one more with a cell per object of each image. It is folded
         # into the counts every so often, because that takes as many operations as counting does.
         self._recent = torch.zeros(size, len(quantities) + 1, 0, dtype=torch.long)
         self._matchable: list[Tensor] = []  # (B, G) of the selections that are in there
-        self._room = (0, 0)  # images and objects an image that fit
+        self._room = (0, 0)  # images, and objects per image, that fit
         self._constants(torch.device("cpu"))
 
     @classmethod

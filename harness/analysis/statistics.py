@@ -80,7 +80,7 @@ class Comparison:
     sd: float  # standard deviation of the differences
     bootstrap_interval: Interval  # bias-corrected and accelerated; too narrow below 10 seeds
     seeds: tuple[Seed, ...]  # the paired seeds
-    differences: tuple[float, ...]  # one a seed, in that order
+    differences: tuple[float, ...]  # one per seed, in that order
     test: str  # sign_flip | t
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def compare_to_baseline(
 ) -> list[Comparison]:
     """Compare every method with the baseline, paired by seed.
 
-    `scores[method][seed]` is one number a finished run; a missing or NaN one leaves its seed out of that comparison.
+    `scores[method][seed]` is one number per finished run; a missing or NaN one leaves its seed out of that comparison.
     `effect` is the difference worth showing, for `seeds_needed`; None takes the mean difference seen, which is a
     noisy guess. `seeds_needed` allows for Holm's correction at its strictest (alpha over the number of comparisons).
 

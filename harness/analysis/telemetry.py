@@ -45,7 +45,7 @@ class SamplingTelemetry:
     def __init__(self) -> None:
         self._stages: dict[str, StageCounter] = {}
         self._iterations: list[int] = []
-        self._rows: dict[str, list[Histogram]] = {}  # array name -> a row a window
+        self._rows: dict[str, list[Histogram]] = {}  # array name -> one row per window
 
     @torch.no_grad()
     def __call__(self, stage: str, selection: Selection) -> None:

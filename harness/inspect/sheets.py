@@ -63,7 +63,7 @@ def data_sheet(samples: Sequence[Sample], classes: Sequence[str], path: Path) ->
 
 
 def assignment_sheet(stage: str, images: Sequence[Seen], path: Path) -> Path:
-    """A row an image, a picture an object: who is positive for it, and which of its neighbours are not."""
+    """One row per image, one picture per object: who is positive for it, and which of its neighbours are not."""
     columns = min(MOST_OBJECTS, max([len(seen.objects) for seen in images], default=0)) or 1
     near = f"IoU >= {NEAR:g}, the {MOST_NEAR} nearest drawn"
     if any(seen.points for seen in images):
@@ -106,7 +106,7 @@ def _draw_candidates(axes: Axes, seen: Seen, index: Array, pen: Pen, points: boo
 
 
 def sampling_sheet(stage: str, images: Sequence[Seen], path: Path) -> Path:
-    """A row an image, a column a sampler: what it took; below, the IoU of all negatives it took."""
+    """One row per image, one column per sampler: what it took; below, the IoU of all negatives it took."""
     names = list(images[0].taken)
     title = f"{stage}: what was available, what the sampler took"
     title += ",\nand what others would have taken of the same candidates" if len(names) > 1 else ""

@@ -29,13 +29,13 @@ class Together:
 
     label: str
     baseline: str
-    differences: tuple[float, ...]  # mean of the paired seeds, one a data set
+    differences: tuple[float, ...]  # mean of the paired seeds, one per data set
     pairs: int  # paired seeds of all data sets
     gain: float  # interquartile mean of the differences of all paired seeds
     gain_interval: Interval
     probability: float  # that a run of the method beats one of the baseline, mean over data sets
     probability_interval: Interval
-    probabilities: tuple[float, ...]  # one a data set
+    probabilities: tuple[float, ...]  # one per data set
     ahead: int  # data sets on which the mean difference is an improvement
 
 

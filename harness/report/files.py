@@ -64,7 +64,7 @@ def varying_only(table: RunTable) -> pd.DataFrame:
 
 
 def summary_frame(report: Report) -> pd.DataFrame:
-    """One row a method and context: what the main table shows, in full precision."""
+    """One row per method and context: what the main table shows, in full precision."""
     rows = []
     for judged in report.judged:
         section = judged.section
@@ -103,7 +103,7 @@ def summary_frame(report: Report) -> pd.DataFrame:
 
 
 def across_frame(report: Report) -> pd.DataFrame:
-    """One row a method and detector over several data sets, in full precision."""
+    """One row per method and detector over several data sets, in full precision."""
     return pd.DataFrame(
         {
             "detector": found.detector,

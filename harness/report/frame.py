@@ -1,4 +1,4 @@
-"""`load_runs`: one row a run, one column a fact."""
+"""`load_runs`: one row per run, one column per fact."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RunTable:
 
 
 def load_runs(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """One row a run of ``path`` (the folder that holds ``runs/``), from the files alone.
+    """One row per run of ``path`` (the folder that holds ``runs/``), from the files alone.
 
     Columns: run, state (done | failed | refused), reason, data, detector, assigner, sampler, classification,
     regression, seed; every other choice by its place in the configuration (`rpn.sampler`, `optimizer`, ...); metrics

@@ -37,8 +37,8 @@ _IOU_NOTE = (
     "touch an object; Libra R-CNN calls them easy."
 )
 _CANDIDATES_NOTE = (
-    "A line a method: what it sampled; dotted: what the first one could have taken. Ground-truth boxes that joined the "
-    "proposals are left out, but for the positives of an object."
+    "One line per method: what it sampled; dotted: what the first one could have taken. Ground-truth boxes that joined "
+    "the proposals are left out, but for the positives of an object."
 )
 _TIDE_NOTE = (
     "Each error type, and the AP (at IoU 0.5) that would be gained if it alone were repaired (TIDE). Whiskers: ± sd. "

@@ -13,7 +13,7 @@ _TELLING = ("commit", "harness", "python", "platform", "processor", "device", "t
 
 
 def warnings_of(table: RunTable, rows: Sequence[int]) -> list[str]:
-    """One line a fact in which the compared runs differ; the versions of packages included."""
+    """One line per fact in which the compared runs differ; the versions of packages included."""
     environments = [_facts(table.environments[row]) for row in rows]
     out = []
     for name in dict.fromkeys(name for one in environments for name in one):

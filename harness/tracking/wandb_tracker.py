@@ -39,7 +39,7 @@ class WandbTracker:
             self._send(iteration, {scalar_key(name): value for name, value in values.items() if value is not None})
 
     def log_sampling(self, iteration: int, window: Window) -> None:
-        """``sample_<quantity>/<stage>/<population>/<kind>`` histograms and ``sampling/...`` numbers an image."""
+        """``sample_<quantity>/<stage>/<population>/<kind>`` histograms and ``sampling/...`` numbers per image."""
         with self._kept_from_the_run():
             self._send(iteration, sampling_values(window))
 

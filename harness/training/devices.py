@@ -70,7 +70,7 @@ def choose(device: str, lease: DeviceLease) -> torch.device:
 
 
 def set_threads(threads: int | None) -> int:
-    """Sets torch's CPU threads (``None``: one a core that this process may use) and returns the number."""
+    """Sets torch's CPU threads (``None``: one per core that this process may use) and returns the number."""
     count = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(count)
     return count

@@ -124,7 +124,7 @@ def write_run(
 
 
 def write_arm(root: Path, chosen: str, maps: list[float], first_seed: int = 0, **changed: Any) -> list[Path]:
-    """One run a seed."""
+    """One run per seed."""
     return [write_run(root, chosen, first_seed + i, value, **copy.deepcopy(changed)) for i, value in enumerate(maps)]
 
 

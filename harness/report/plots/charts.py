@@ -22,7 +22,7 @@ _COST = {
 
 
 def curve_panel(name: str, curves: Sequence[Curve | None]) -> str:
-    """One logged quantity over the iterations, a line a method, its range over seeds as a band."""
+    """One logged quantity over the iterations, one line per method, its range over seeds as a band."""
     known = [curve for curve in curves if curve is not None]
     values = np.concatenate([np.concatenate([curve.low, curve.high]) for curve in known])
     # A first step that diverges for a moment would flatten everything after it.
@@ -42,7 +42,7 @@ def curve_panel(name: str, curves: Sequence[Curve | None]) -> str:
 
 
 def tide_panels(gains: Sequence[Mapping[str, tuple[float, float]]], names: Sequence[str]) -> list[str]:
-    """One panel an error type, a bar a method: AP that repairing it would gain, mean and spread over seeds."""
+    """One panel per error type, one bar per method: AP that repairing it would gain, mean and spread over seeds."""
     known = [mean + (0 if math.isnan(sd) else sd) for of in gains for mean, sd in of.values() if math.isfinite(mean)]
     if not known:
         return []
@@ -110,7 +110,7 @@ def reliability_panel(bins: Sequence[Sequence[tuple[float, float]]]) -> str:
 
 
 def class_panel(classes: Sequence[str], values: Sequence[Sequence[float]], names: Sequence[str]) -> str:
-    """AP of each class, a dot a method. `values[method][class]`."""
+    """AP of each class, one dot per method. `values[method][class]`."""
     panel = Panel("AP by class", spread([v for of in values for v in of], 0.05, zero=True), (-len(classes), 0.0), "AP",
                   y_ticks=[(-k - 0.5, shortened(name, 14)) for k, name in enumerate(classes)],
                   height=74 + 22 * len(classes), left=100)  # fmt: skip

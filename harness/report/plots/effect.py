@@ -15,7 +15,7 @@ STYLES = {"better": "good", "worse": "bad"}
 
 
 def effect_plot(section: Section) -> str:
-    """One strip a comparison, a dot a paired seed; empty without any."""
+    """One strip per comparison, one dot per paired seed; empty without any."""
     rows = [row for row in section.rows if row.comparison is not None and row.comparison.n][:MOST_ROWS]
     if not rows:
         return ""
@@ -32,7 +32,7 @@ def effect_plot(section: Section) -> str:
 
 
 def improvement_plot(found: Across) -> str:
-    """One strip a method, a dot a data set."""
+    """One strip per method, one dot per data set."""
     axis = "probability that a run beats one of the baseline"
     return strips_plot(
         [_of_together(row, found) for row in found.rows], (0.0, 1.0), 0.5, axis, f"{axis}: mean over data sets"

@@ -71,7 +71,7 @@ def over_time_panel(title: str, found: Sampling, stage: str, population: str) ->
 
 
 def easy_over_time_panel(stage: str, found: Sequence[Sampling | None]) -> str:
-    """The share of sampled negatives below 0.05 over the iterations, a line a method; dotted: of the available ones."""
+    """The share of sampled negatives below 0.05 over the iterations, one line per method; dotted: available."""
     lines = []
     for i, one in enumerate(found):
         if one is not None and stage in one.stages:

@@ -1,4 +1,4 @@
-"""One strip a method: its interval, its mean, and what they were made of as dots."""
+"""One strip per method: its interval, its mean, and what they were made of as dots."""
 
 from __future__ import annotations
 
