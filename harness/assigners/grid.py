@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness import limits
+from harness.assigners.cells import cells
 from harness.assigners.overlap import BYTES_PER_PAIR, Claim, overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.thresholds import negative_range
@@ -21,9 +22,9 @@ class GridAssigner:
 
     Redmon and Farhadi, "YOLOv3", section 2.1, in mmdetection's form: the steps of
     :class:`~harness.assigners.max_iou.MaxIoUAssigner`, in which only *responsible* candidates can be positive, those
-    whose cell holds the centre of some object. All comparisons are the other way round at equality: a positive is above
-    ``pos_iou_thr``, a negative at most at ``neg_iou_thr`` (of a pair: above low, at most high), and an object's best
-    responsible candidate has to be above ``min_pos_iou``.
+    whose cell holds the centre of some object: the square of side = stride around their own centre. All comparisons are
+    the other way round at equality: a positive is above ``pos_iou_thr``, a negative at most at ``neg_iou_thr`` (of a
+    pair: above low, at most high), and an object's best responsible candidate has to be above ``min_pos_iou``.
 
     Args:
         pos_iou_thr: IoU that a positive exceeds.
@@ -64,17 +65,17 @@ class GridAssigner:
         )
 
     def responsible(self, truth: GroundTruth, candidates: Candidates) -> Tensor:
-        """``(*, N)`` bool: the candidate's cell, a square of side = stride, holds the centre of an object."""
+        """``(*, N)`` bool: the candidate's cell holds the centre of an object."""
         stride = candidates.stride
         if stride is None:
             raise ValueError("grid needs the strides of the candidates, but they carry none")
         truth, candidates = clean(truth, candidates)
-        cells = (candidates.centers / stride.unsqueeze(-1)).floor().unsqueeze(-3)
-        column, row = (number.contiguous() for number in cells.unbind(-1))
+        own, begin = (part.unsqueeze(-3).unbind(-1) for part in cells(candidates, stride))
+        (column, row), (left, top) = ([axis.contiguous() for axis in part] for part in (own, begin))
         found = torch.zeros_like(candidates.valid)
         for _, some in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound):
             x, y = centers(some.boxes).unsqueeze(-2).unbind(-1)
-            holds = (x / stride).floor_().eq_(column).mul_((y / stride).floor_().eq_(row))
+            holds = (x / stride).sub_(left).floor_().eq_(column).mul_((y / stride).sub_(top).floor_().eq_(row))
             found = found | (holds.mul_(some.matchable.to(holds.dtype).unsqueeze(-1)).amax(-2) > 0)
         return found & candidates.valid
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness import limits
+from harness.assigners.cells import cells
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.boxes import centers
@@ -54,7 +55,7 @@ class YOLORatioAssigner:
         once more, in the place of the neighbour. The whole relation at once, not bounded in memory.
         """
         truth, candidates = clean(truth, candidates)
-        across, down = self._visits(truth, candidates, _grid_size(candidates))
+        across, down = self._visits(truth, candidates, _grid(candidates))
         times = across.own * (down.own + down.low + down.high) + (across.low + across.high) * down.own
         return (times * (self._ratio(truth, candidates) < self.anchor_t)).long()
 
@@ -62,22 +63,22 @@ class YOLORatioAssigner:
         max_iou = overlaps(truth, candidates, memory_bound=self.memory_bound).iou
         gt_index = torch.full_like(max_iou, NEGATIVE, dtype=torch.int64)
         best = torch.full_like(max_iou, self.anchor_t)
-        size = _grid_size(candidates)
+        grid = _grid(candidates)
         for start, some in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound):
-            across, down = self._visits(some, candidates, size)
+            across, down = self._visits(some, candidates, grid)
             visited = (across.low + across.high).mul_(down.own).add_((down.own + down.low + down.high).mul_(across.own))
             nearest, index = torch.where(visited > 0, self._ratio(some, candidates), torch.inf).min(-2)
             gt_index = torch.where(nearest < best, index + start, gt_index)
             best = torch.minimum(best, nearest)
         return settle(gt_index, max_iou, candidates.valid)
 
-    def _visits(self, truth: GroundTruth, candidates: Candidates, size: Tensor) -> tuple[Visits, Visits]:
-        """Which cells the objects reach, along both axes; ``size (*, N, 2)`` is that of each candidate's grid."""
-        cells, stride = _cells(candidates), _strides(candidates)
+    def _visits(self, truth: GroundTruth, candidates: Candidates, grid: tuple[Axis, Axis]) -> tuple[Visits, Visits]:
+        """Which cells the objects reach, along both axes."""
+        stride = _strides(candidates)
         middles = centers(truth.boxes).unsqueeze(-2).unbind(-1)
-        along = zip(middles, cells.unsqueeze(-3).unbind(-1), size.unsqueeze(-3).unbind(-1), strict=True)
         across, down = (
-            Visits.of(center / stride, cell.contiguous(), size.contiguous()) for center, cell, size in along
+            Visits.of((center / stride).sub_(axis.begin), axis.cell, axis.size)
+            for center, axis in zip(middles, grid, strict=True)
         )
         return across, down
 
@@ -89,6 +90,15 @@ class YOLORatioAssigner:
         ratio = torch.maximum(torch.maximum(width, 1 / width), torch.maximum(height, 1 / height))
         possible = truth.matchable.unsqueeze(-1) & candidates.valid.unsqueeze(-2)
         return torch.where(possible, ratio, torch.inf)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Along one axis, ``(*, 1, N)`` float each."""
+
+    cell: Tensor  # the candidate's column or row
+    begin: Tensor  # where its grid begins, in cells
+    size: Tensor  # how many columns or rows the grid has
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ class Visits:
 
     @classmethod
     def of(cls, position: Tensor, cell: Tensor, size: Tensor) -> Visits:
-        """Of centres at ``position (*, G, N)`` in cells; ``cell`` and ``size``, of the grid, are ``(*, 1, N)``."""
+        """Of centres at ``position (*, G, N)`` cells from where the grid begins; ``cell, size (*, 1, N)``."""
         last = size - 1
         rest = size - position
         return cls(
@@ -131,19 +141,21 @@ def _strides(candidates: Candidates) -> Tensor:
     return candidates.stride
 
 
-def _cells(candidates: Candidates) -> Tensor:
-    """``(*, N, 2)`` column and row of each candidate."""
-    return (candidates.centers / _strides(candidates).unsqueeze(-1)).floor()
+def _grid(candidates: Candidates) -> tuple[Axis, Axis]:
+    """Each candidate's cell in the grid of its level, along x and along y."""
+    cell, begin = cells(candidates, _strides(candidates))
+    parts = (part.unsqueeze(-3).unbind(-1) for part in (cell, begin, _grid_size(candidates, cell)))
+    across, down = (Axis(*(number.contiguous() for number in axis)) for axis in zip(*parts, strict=True))
+    return across, down
 
 
-def _grid_size(candidates: Candidates) -> Tensor:
-    """``(*, N, 2)`` columns and rows of the level of each candidate."""
-    cells = _cells(candidates)
-    size = torch.zeros_like(cells)
-    if cells.shape[-2] == 0:
+def _grid_size(candidates: Candidates, cell: Tensor) -> Tensor:
+    """``(*, N, 2)`` columns and rows of the level of each candidate, whose column and row are ``cell (*, N, 2)``."""
+    size = torch.zeros_like(cell)
+    if cell.shape[-2] == 0:
         return size
     for level in range(candidates.num_levels):
         here = candidates.valid if candidates.level is None else candidates.valid & (candidates.level == level)
         here = here.unsqueeze(-1)
-        size = torch.where(here, cells.masked_fill(~here, -1).amax(-2, keepdim=True) + 1, size)
+        size = torch.where(here, cell.masked_fill(~here, -1).amax(-2, keepdim=True) + 1, size)
     return size

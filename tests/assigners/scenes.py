@@ -123,3 +123,19 @@ def matchable(truth: GroundTruth) -> list[int]:
 def usable(candidates: Candidates) -> list[int]:
     """The numbers of the real candidates."""
     return [n for n in range(len(candidates.boxes)) if candidates.valid[n]]
+
+
+def corner_anchors(shapes: list[tuple[float, float]], stride: float = 8, columns: int = 16) -> Candidates:
+    """Anchors of these (width, height) around ``(i * stride, j * stride)``, as torchvision's generator lays them."""
+    center = torch.cartesian_prod(torch.arange(columns) * stride, torch.arange(columns) * stride).flip(-1)
+    half = torch.tensor(shapes) / 2
+    boxes = torch.cat((center.unsqueeze(1) - half, center.unsqueeze(1) + half), -1).flatten(0, 1)
+    level = torch.zeros(len(boxes), dtype=torch.int64)
+    return Candidates(boxes, torch.ones(len(boxes), dtype=torch.bool), level, torch.full((len(boxes),), stride))
+
+
+def one_object(x: float, y: float, width: float, height: float) -> GroundTruth:
+    """An object of class 0 around (x, y)."""
+    box = torch.tensor([[x - width / 2, y - height / 2, x + width / 2, y + height / 2]])
+    one = torch.ones(1, dtype=torch.bool)
+    return GroundTruth(box, torch.zeros(1, dtype=torch.int64), one, ~one)

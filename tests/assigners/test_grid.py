@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.assigners.grid import GridAssigner
 from harness.types import IGNORED, NEGATIVE, Candidates, GroundTruth
-from tests.assigners.scenes import matchable, numbers, scene, scenes, usable
+from tests.assigners.scenes import corner_anchors, matchable, numbers, one_object, scene, scenes, usable
 from tests.assigners.test_max_iou import best_object, overlaps
 
 
@@ -72,6 +72,16 @@ def test_many_objects() -> None:
     parameters = {"pos_iou_thr": 0.5, "neg_iou_thr": 0.4, "min_pos_iou": 0.0, "gt_max_assign_all": True}
     drawn = scene(8, "ties", objects=300, anchors=True)
     assert GridAssigner(**parameters)(*drawn).gt_index.tolist() == oracle(*drawn, parameters)
+
+
+@pytest.mark.parametrize("x", [60.0, 63.5, 64.0, 67.9])
+def test_cells_are_those_around_the_anchors(x: float) -> None:
+    """torchvision's anchors stand at i * stride: (64, 64) has the cell from 60 to 68."""
+    candidates = corner_anchors([(30, 30)])
+    truth = one_object(x, 63.5, 30, 30)
+    found = GridAssigner()(truth, candidates)
+    assert candidates.centers[found.positive].tolist() == [[64, 64]]
+    assert candidates.centers[GridAssigner().responsible(truth, candidates)].tolist() == [[64, 64]]
 
 
 def test_refuses() -> None:

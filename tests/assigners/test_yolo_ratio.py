@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.assigners.yolo_ratio import YOLORatioAssigner
 from harness.types import IGNORED, NEGATIVE, Candidates, GroundTruth
-from tests.assigners.scenes import matchable, numbers, scene, scenes, usable
+from tests.assigners.scenes import corner_anchors, matchable, numbers, one_object, scene, scenes, usable
 
 
 def cells_of(x: float, y: float, columns: int, rows: int) -> list[tuple[int, int]]:
@@ -74,6 +74,17 @@ def test_equals_the_oracle(drawn: tuple[GroundTruth, Candidates], anchor_t: floa
 def test_many_objects() -> None:
     drawn = scene(8, "ties", objects=200, anchors=True)
     assert YOLORatioAssigner(memory_bound=100_000)(*drawn).gt_index.tolist() == oracle(*drawn, 4.0)[0]
+
+
+@pytest.mark.parametrize(
+    ("x", "columns"),
+    [(62.0, [56.0, 64.0]), (64.0, [64.0]), (66.0, [64.0, 72.0]), (0.0, [0.0]), (123.0, [120.0])],
+)
+def test_cells_are_those_around_the_anchors(x: float, columns: list[float]) -> None:
+    """torchvision's anchors stand at i * stride: (64, 64) has the cell from 60 to 68, the last column ends at 124."""
+    candidates = corner_anchors([(30, 30)])
+    found = YOLORatioAssigner()(one_object(x, 64, 30, 30), candidates)
+    assert sorted(candidates.centers[found.positive][:, 0].unique().tolist()) == columns
 
 
 def test_refuses() -> None:
