@@ -26,7 +26,7 @@ ASSIGNERS: Mapping[str, frozenset[Need]] = {
     "task_aligned": frozenset({PREDICTIONS}),
     "atss": frozenset({LEVELS}),
     "center_region": frozenset(),
-    "fcos": frozenset({LEVELS}),
+    "fcos": frozenset({LEVELS, STRIDES}),
     "simota": frozenset({STRIDES, PREDICTIONS}),
     "simota_yolox": frozenset({STRIDES, PREDICTIONS}),
     "ota": frozenset({STRIDES, PREDICTIONS}),

@@ -24,7 +24,8 @@ class FCOSAssigner:
     Tian et al., "FCOS", sections 3.1 and 3.2, with the centre sampling of its journal version. A point is positive for
     an object if it is strictly inside its box, less than ``center_sampling_radius`` strides from its centre in x and
     in y, and if the farthest side of the box is at a distance that the point's level regresses. Of several objects the
-    smallest takes the point. All other points are negative. Candidates are points: squares of side = stride.
+    smallest takes the point. All other points are negative. Of a candidate only its centre, level and stride count, so
+    that anchors are as good as points.
 
     With a radius just above 0.5 this is "centre only" and with 1.5 (3 x 3 points) "multi positives" of YOLOX, table 2.
 
@@ -40,10 +41,11 @@ class FCOSAssigner:
         memory_bound: bytes for the pairs that are worked on at once.
 
     Raises:
-        ValueError: for a parameter outside its range; on call, if the number of ranges is not that of the levels.
+        ValueError: for a parameter outside its range; on call, if the number of ranges is not that of the levels, or
+            if the candidates carry no strides.
     """
 
-    needs: frozenset[Need] = frozenset({Need.LEVELS})
+    needs: frozenset[Need] = frozenset({Need.LEVELS, Need.STRIDES})
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class FCOSAssigner:
 
     def _admits(self, truth: GroundTruth, candidates: Candidates) -> Tensor:
         """``(*, G, N)`` float, 1 where the point may be positive for the object, before objects compete for it."""
+        stride = _stride(candidates)
         x, y = (center.contiguous() for center in candidates.centers.unsqueeze(-3).unbind(-1))
         x1, y1, x2, y2 = truth.boxes.unsqueeze(-2).unbind(-1)
         side = x - x1
@@ -90,18 +93,18 @@ class FCOSAssigner:
             farthest = torch.maximum(farthest, side, out=farthest)
             depth = torch.minimum(depth, side, out=depth)
         if self.center_sampling_radius is not None:
-            reach = (_stride(candidates) * self.center_sampling_radius).unsqueeze(-2)
+            reach = stride * self.center_sampling_radius
             away = torch.maximum((x - (x1 + x2) / 2).abs_(), (y - (y1 + y2) / 2).abs_())
             depth = torch.minimum(depth, reach - away)
-        low, high = (bound.unsqueeze(-2) for bound in self._ranges(candidates))
+        low, high = self._ranges(candidates, stride)
         margin = torch.minimum(farthest - low, high - farthest)
         fits = margin.gt_(0) if self.flavour == "torchvision" else margin.ge_(0)
         return depth.gt_(0).mul_(fits)
 
-    def _ranges(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
-        """``(*, N)`` lowest and highest distance that each point regresses, px."""
-        stride, last = _stride(candidates), candidates.num_levels - 1
-        level = torch.zeros_like(candidates.valid, dtype=torch.int64) if candidates.level is None else candidates.level
+    def _ranges(self, candidates: Candidates, stride: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N,)`` lowest and highest distance that each point regresses, px."""
+        last = candidates.num_levels - 1
+        level = torch.zeros_like(stride, dtype=torch.int64) if candidates.level is None else candidates.level
         if self.regress_ranges is None:
             low = (stride * 4).masked_fill(level == 0, 0)
             return low, (stride * 8).masked_fill(level == last, torch.inf)
@@ -122,5 +125,7 @@ def of_rank(order: Tensor, rank: Tensor) -> Tensor:
 
 
 def _stride(candidates: Candidates) -> Tensor:
-    """``(*, N)`` the side of the square around each point, px."""
-    return candidates.boxes[..., 2] - candidates.boxes[..., 0]
+    """``(N,)`` px between neighbouring cells, in the precision of the boxes."""
+    if candidates.stride is None:
+        raise ValueError("fcos needs the strides of the candidates, but they carry none")
+    return candidates.stride.to(candidates.boxes.dtype)

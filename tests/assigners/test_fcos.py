@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.assigners.fcos import FCOSAssigner
 from harness.types import IGNORED, NEGATIVE, Candidates, GroundTruth
-from tests.assigners.scenes import matchable, numbers, scene, scenes, usable
+from tests.assigners.scenes import corner_anchors, matchable, numbers, one_object, scene, scenes, usable
 
 RANGES = [(-1.0, 16.0), (16.0, 32.0), (32.0, 1e8)]
 
@@ -22,7 +24,8 @@ def oracle(
     for n in usable(candidates):
         answer[n] = NEGATIVE
         x1, y1, x2, y2 = boxes[n]
-        x, y, stride, level = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, int(candidates.level[n])
+        x, y, level = (x1 + x2) / 2, (y1 + y2) / 2, int(candidates.level[n])
+        stride = type(x)(float(candidates.stride[n]))
         low = 0 if level == 0 else stride * 4
         high = float("inf") if level == candidates.num_levels - 1 else stride * 8
         if ranges is not None:
@@ -78,6 +81,15 @@ def test_centre_only_and_multi_positives() -> None:
     assert counts == [1, 9]
 
 
+def test_an_anchor_counts_as_the_point_in_its_middle() -> None:
+    """A large anchor on a fine level has that level's stride, not its own side."""
+    candidates = corner_anchors([(8, 8), (90, 45)])
+    found = FCOSAssigner(regress_ranges=[(0, 1e8)])(one_object(64, 64, 40, 40), candidates)
+    small, large = found.positive.unflatten(0, (-1, 2)).unbind(-1)
+    assert int(small.sum()) == 9
+    assert torch.equal(small, large)
+
+
 def test_refuses() -> None:
     with pytest.raises(ValueError, match="flavour='paper' must be one of torchvision, mmdet"):
         FCOSAssigner(flavour="paper")
@@ -87,3 +99,6 @@ def test_refuses() -> None:
         FCOSAssigner(regress_ranges=[(3, 1)])
     with pytest.raises(ValueError, match="2 ranges for 3 levels"):
         FCOSAssigner(regress_ranges=[(0, 8), (8, 16)])(*scene(0))
+    truth, candidates = scene(0)
+    with pytest.raises(ValueError, match="fcos needs the strides"):
+        FCOSAssigner()(truth, replace(candidates, stride=None))

@@ -154,7 +154,9 @@ def rows_of(rows: Tensor, keep: Tensor | None = None) -> list[tuple[int, ...]]:
 
 def check_fcos_torchvision(case: Case) -> None:
     assigner = FCOSAssigner(**given(case, "center_sampling_radius"), flavour="torchvision")
-    truth, candidates = truth_of(case), candidates_of(case.tensor("anchors"), case.tensor("num_level_anchors"))
+    anchors = case.tensor("anchors")
+    candidates = candidates_of(anchors, case.tensor("num_level_anchors"), stride=anchors[:, 2] - anchors[:, 0])
+    truth = truth_of(case)
     assert_assigned(case, assigner(truth, candidates), truth, candidates)
 
 
@@ -165,7 +167,8 @@ def check_fcos_mmdet(case: Case) -> None:
         flavour="mmdet",
     )
     points, strides = case.tensor("points"), case.tensor("strides")
-    truth, candidates = truth_of(case), candidates_of(squares(points, strides), case.tensor("num_level_points"))
+    truth = truth_of(case)
+    candidates = candidates_of(squares(points, strides), case.tensor("num_level_points"), strides)
     found = assigner(truth, candidates)
     assert_assigned(case, found, truth, candidates)
     positive = found.positive & case.tensor("robust")
