@@ -13,14 +13,14 @@ from harness.heads import Geometry, Head
 from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
 from harness.types import Activation, Assigner, Need
 
-ANCHORS, LEVELS, STRIDES = Need.ANCHORS, Need.LEVELS, Need.STRIDES
+ANCHORS, SHAPES, LEVELS, STRIDES = Need.ANCHORS, Need.SHAPES, Need.LEVELS, Need.STRIDES
 PREDICTIONS, LOSSES = Need.PREDICTIONS, Need.LOSSES
 
 # option of conf/assigner -> what it needs of the head
 ASSIGNERS: Mapping[str, frozenset[Need]] = {
-    "max_iou": frozenset(),
-    "torchvision": frozenset(),
-    "ssd": frozenset(),
+    "max_iou": frozenset({SHAPES}),
+    "torchvision": frozenset({SHAPES}),
+    "ssd": frozenset({SHAPES}),
     "uniform": frozenset({PREDICTIONS}),
     "hungarian": frozenset({PREDICTIONS}),
     "task_aligned": frozenset({PREDICTIONS}),
@@ -87,6 +87,8 @@ def _missing(head: Head, needs: frozenset[Need]) -> list[Need]:
     absent = set() if head.has_levels else {LEVELS, STRIDES}
     if head.geometry is not Geometry.ANCHORS:
         absent.add(ANCHORS)
+    if head.geometry is Geometry.POINTS:
+        absent.add(SHAPES)
     return sorted(needs & absent)
 
 

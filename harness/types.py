@@ -28,6 +28,7 @@ class Need(StrEnum):
     LEVELS = "levels"  # candidates.level and candidates.num_levels
     STRIDES = "strides"  # candidates.stride
     ANCHORS = "anchor shapes"  # candidates are anchors, whose chosen shapes an object can be compared with
+    SHAPES = "boxes with shapes of their own"  # candidates are anchors or proposals: a point has its stride only
     NOISE = "noise"  # one uniform number in [0, 1) per candidate
     QUALITY = "quality"  # a soft target in [0, 1] per positive
 

@@ -9,6 +9,7 @@ from harness import limits
 from harness.assigners.nearest import nearest
 from harness.assigners.overlap import covered_by_crowd, overlaps
 from harness.assigners.padding import clean, settle
+from harness.assigners.points import with_squares
 from harness.boxes import aligned_iou, centers
 from harness.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
@@ -31,10 +32,14 @@ class ATSSAssigner:
     one of highest IoU, the first among equals. A single competitor has deviation 0, so that it reaches its own mean
     (the reference: NaN, never positive).
 
+    Points (FCOS, YOLOX) are compared as squares of ``point_scale`` strides, the paper's ATSS on FCOS (section 3.2 and
+    table 3: one square anchor of 8 strides per location). As squares of one stride they would not see an object's size.
+
     Args:
         topk: competitors per level.
         ignore_iof_thr: candidates with more than this share of their area inside a crowd region compete last, and are
             ignored unless positive; off unless > 0. Without matchable objects they are negative, as in the reference.
+        point_scale: side of the square that stands for a point, in strides; anchors and proposals stay as they are.
         memory_bound: bytes for the pairs that are worked on at once.
 
     Raises:
@@ -43,9 +48,12 @@ class ATSSAssigner:
 
     needs: frozenset[Need] = frozenset({Need.LEVELS})
 
-    def __init__(self, topk: int = 9, ignore_iof_thr: float = -1, memory_bound: int = MEMORY_BOUND) -> None:
+    def __init__(
+        self, topk: int = 9, ignore_iof_thr: float = -1, point_scale: float = 8.0, memory_bound: int = MEMORY_BOUND
+    ) -> None:
         self.topk = limits.count("topk", topk, 1)
         self.ignore_iof_thr = limits.between("ignore_iof_thr", ignore_iof_thr, -1, 1)
+        self.point_scale = limits.above("point_scale", point_scale, 0)
         self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
@@ -57,6 +65,7 @@ class ATSSAssigner:
         max_iou = overlaps(truth, candidates, memory_bound=self.memory_bound).iou
         if truth.valid.shape[-1] == 0 or candidates.valid.shape[-1] == 0:
             return settle(torch.full_like(max_iou, NEGATIVE, dtype=torch.int64), max_iou, candidates.valid)
+        candidates = with_squares(candidates, self.point_scale)
         covered = covered_by_crowd(truth, candidates, self.ignore_iof_thr, True, self.memory_bound)
         index, competes = self._competitors(truth, candidates, covered)
         slots = index.flatten(-2).unsqueeze(-1)

@@ -43,7 +43,7 @@ class MaxIoUAssigner:
         ValueError: for a threshold outside its range.
     """
 
-    needs: frozenset[Need] = frozenset()
+    needs: frozenset[Need] = frozenset({Need.SHAPES})
 
     def __init__(
         self,

@@ -10,6 +10,9 @@ from torch import Tensor
 from harness import limits
 from harness.assigners.max_iou import MaxIoUAssigner
 from harness.assigners.mixture import COVARIANCE_TYPES, fit_mixture
+from harness.assigners.overlap import overlaps
+from harness.assigners.padding import clean
+from harness.assigners.points import with_squares
 from harness.chunking import MEMORY_BOUND
 from harness.types import NEGATIVE, Assignment, CandidateLosses, Candidates, GroundTruth, Need
 
@@ -21,8 +24,12 @@ class PAAAssigner:
     best candidates (:class:`~harness.assigners.max_iou.MaxIoUAssigner`). :meth:`refine` then sees their losses. Of each
     object the ``topk`` proposed candidates of lowest loss on every level stay, and a mixture of two Gaussians is fitted
     to these losses. Positive are those of the component of low loss up to its most likely one (variant (c) of the
-    paper's figure 3); everything else that was proposed becomes negative, all of it where an object has one candidate
-    only.
+    paper's figure 3); everything else that was proposed becomes negative: all of it where an object has one candidate
+    only, and where no candidate falls into the component of low loss (as in mmdetection; the authors' code keeps all of
+    them there).
+
+    Points (FCOS, YOLOX) are proposed as squares of ``point_scale`` strides, as in
+    :class:`~harness.assigners.atss.ATSSAssigner`.
 
     Args:
         topk: candidates of an object and level.
@@ -32,6 +39,7 @@ class PAAAssigner:
         tol: the mixture has converged when its mean log-likelihood changes by less.
         reg_covar: added to its variances.
         max_iter: the most steps of expectation maximisation.
+        point_scale: side of the square that stands for a point, in strides; anchors and proposals stay as they are.
         memory_bound: bytes that the pairwise tensors may take at once.
 
     Raises:
@@ -51,9 +59,12 @@ class PAAAssigner:
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
         max_iter: int = 100,
+        point_scale: float = 8.0,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
         self.propose = MaxIoUAssigner(pos_iou_thr, pos_iou_thr, min_pos_iou=min_pos_iou, memory_bound=memory_bound)
+        self.memory_bound = self.propose.memory_bound
+        self.point_scale = limits.above("point_scale", point_scale, 0)
         self.topk = limits.count("topk", topk, 1)
         self.covariance_type = limits.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
         self.tol = limits.at_least("tol", tol, 0)
@@ -62,7 +73,9 @@ class PAAAssigner:
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
         """The proposal: ``(*, G)`` objects and ``(*, N)`` candidates to a ``(*, N)`` assignment."""
-        return self.propose(truth, candidates)
+        truth, candidates = clean(truth, candidates)
+        proposed = self.propose(truth, with_squares(candidates, self.point_scale))
+        return replace(proposed, max_iou=overlaps(truth, candidates, memory_bound=self.memory_bound).iou)
 
     def refine(
         self, truth: GroundTruth, candidates: Candidates, proposed: Assignment, losses: CandidateLosses

@@ -25,7 +25,7 @@ class SSDMatcher:
         ValueError: for a threshold outside [0, 1].
     """
 
-    needs: frozenset[Need] = frozenset()
+    needs: frozenset[Need] = frozenset({Need.SHAPES})
 
     def __init__(self, threshold: float = 0.5, memory_bound: int = MEMORY_BOUND) -> None:
         self.threshold = limits.between("threshold", threshold, 0, 1)

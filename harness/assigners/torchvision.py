@@ -30,7 +30,7 @@ class TorchvisionMatcher:
         ValueError: for thresholds outside [0, 1], or in the wrong order.
     """
 
-    needs: frozenset[Need] = frozenset()
+    needs: frozenset[Need] = frozenset({Need.SHAPES})
 
     def __init__(
         self,

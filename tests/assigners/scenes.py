@@ -134,6 +134,17 @@ def corner_anchors(shapes: list[tuple[float, float]], stride: float = 8, columns
     return Candidates(boxes, torch.ones(len(boxes), dtype=torch.bool), level, torch.full((len(boxes),), stride))
 
 
+def points(size: int) -> Candidates:
+    """The pyramid of points of a square image."""
+    middles = [torch.arange(stride / 2, size, stride) for stride in STRIDES]
+    center = torch.cat([torch.cartesian_prod(middle, middle).flip(-1) for middle in middles])
+    level = torch.cat([torch.full((len(middle) ** 2,), i) for i, middle in enumerate(middles)])
+    stride = torch.tensor(STRIDES, dtype=torch.float32)[level]
+    half = stride.unsqueeze(-1) / 2
+    boxes = torch.cat((center - half, center + half), -1)
+    return Candidates(boxes, torch.ones(len(boxes), dtype=torch.bool), level, stride, len(STRIDES))
+
+
 def one_object(x: float, y: float, width: float, height: float) -> GroundTruth:
     """An object of class 0 around (x, y)."""
     box = torch.tensor([[x - width / 2, y - height / 2, x + width / 2, y + height / 2]])

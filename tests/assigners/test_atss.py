@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.assigners.atss import ATSSAssigner
+from harness.boxes import pairwise_iou
 from harness.types import IGNORED, NEGATIVE, Candidates, GroundTruth
-from tests.assigners.scenes import iou, matchable, numbers, scene, scenes, usable
+from tests.assigners.scenes import iou, matchable, numbers, one_object, points, scene, scenes, usable
 from tests.assigners.test_max_iou import covered
 
 
@@ -20,8 +21,19 @@ def middle(box: tuple) -> tuple:
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
+def shapes(candidates: Candidates) -> list[tuple]:
+    """The boxes that are compared: of a pyramid of points the squares of 8 strides."""
+    boxes, strides = numbers(candidates.boxes), candidates.stride.tolist()
+    if not all(boxes[n][2] - boxes[n][0] == boxes[n][3] - boxes[n][1] == strides[n] for n in usable(candidates)):
+        return boxes
+    return [
+        (x1 - 3.5 * s, y1 - 3.5 * s, x2 + 3.5 * s, y2 + 3.5 * s)
+        for (x1, y1, x2, y2), s in zip(boxes, strides, strict=True)
+    ]
+
+
 def oracle(truth: GroundTruth, candidates: Candidates, topk: int, ignore_iof_thr: float) -> list[int]:
-    objects, boxes, real = numbers(truth.boxes), numbers(candidates.boxes), usable(candidates)
+    objects, boxes, real = numbers(truth.boxes), shapes(candidates), usable(candidates)
     if not matchable(truth):
         return [NEGATIVE if valid else IGNORED for valid in candidates.valid]
     out = {n for n in real if covered(truth, candidates, n, ignore_iof_thr, True)}
@@ -71,6 +83,15 @@ def test_a_single_competitor_reaches_its_own_mean() -> None:
     )
     candidates = Candidates(boxes + 1, torch.ones(1, dtype=torch.bool))
     assert ATSSAssigner(topk=1)(truth, candidates).gt_index.tolist() == [0]
+
+
+@pytest.mark.parametrize(("side", "level"), [(64, 0), (128, 1), (256, 2)])
+def test_a_point_counts_as_a_square_of_eight_strides(side: int, level: int) -> None:
+    """As squares of one stride all objects would be those of the coarsest points."""
+    truth, candidates = one_object(128, 128, side, side), points(256)
+    found = ATSSAssigner()(truth, candidates)
+    assert candidates.level[found.positive].unique().tolist() == [level]
+    assert torch.equal(found.max_iou, pairwise_iou(truth.boxes, candidates.boxes).amax(0))
 
 
 def test_refuses() -> None:

@@ -15,7 +15,7 @@ from sklearn.mixture import GaussianMixture
 from harness.assigners.mixture import COVARIANCE_TYPES, fit_mixture
 from harness.assigners.paa import PAAAssigner
 from harness.types import NEGATIVE, CandidateLosses, Candidates, GroundTruth
-from tests.assigners.scenes import scene, scenes
+from tests.assigners.scenes import one_object, points, scene, scenes
 
 EPS = 10 * 2.220446049250313e-16
 
@@ -100,6 +100,13 @@ def test_equals_the_oracle(drawn: tuple[GroundTruth, Candidates], seed: int, top
     assert torch.equal(found.max_iou, proposed.max_iou)
 
 
+@pytest.mark.parametrize(("side", "level"), [(64, 0), (128, 1), (256, 2)])
+def test_a_point_is_proposed_as_a_square_of_eight_strides(side: int, level: int) -> None:
+    candidates = points(256)
+    found = PAAAssigner(pos_iou_thr=0.7)(one_object(128, 128, side, side), candidates)
+    assert candidates.level[found.positive].unique().tolist() == [level]
+
+
 def test_a_loss_that_is_not_finite_leaves_the_mixture() -> None:
     truth, candidates = scene(2, anchors=True)
     assigner = PAAAssigner()
@@ -173,6 +180,7 @@ def test_needs_levels() -> None:
         {"tol": -1},
         {"reg_covar": 0},
         {"max_iter": 0},
+        {"point_scale": 0},
         {"memory_bound": 0},
     ],
 )

@@ -141,6 +141,23 @@ def test_lines() -> None:
     assert refusals(heads, {}) == []
 
 
+@pytest.mark.parametrize(
+    "target", ["harness.detectors.tiny_fcos.tiny_fcos", "harness.detectors.yolox_models.tiny_yolox"]
+)
+def test_points_have_no_shapes(target: str) -> None:
+    """A square of one stride has about the IoU 0 with most objects: thresholds on it would train on next to nothing."""
+    for option in ("max_iou", "torchvision", "ssd"):
+        chosen = piece("assigner", option)
+        (line,) = refusals_for(target, Trio(assigner=chosen), {})
+        reason = f"stage dense: {type(chosen).__name__} needs boxes with shapes of their own, which points do not have"
+        head, choices = line.split("; choose one of ")
+        assert head == reason
+        assert {"atss", "fcos", "simota"} <= set(choices.split(", "))
+        assert not {"max_iou", "torchvision", "ssd", "grid"} & set(choices.split(", "))
+    for option in ("atss", "paa", "fcos"):
+        assert refusals_for(target, Trio(assigner=piece("assigner", option)), {}) == []
+
+
 def test_facts_by_name() -> None:
     target = "harness.detectors.rcnn_models.fasterrcnn_resnet50_fpn"
     heads = heads_for(target, 21, weights="DEFAULT")  # the weights are not wanted: nothing is downloaded
