@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from harness.boxes import aligned_iou
 from harness.heads import Head, Outputs
-from harness.losses.interface import Space
+from harness.losses.interface import Normalizer, Space
 from harness.losses.pair import Loss
 from harness.types import (
     Assigner,
@@ -188,9 +188,14 @@ class Criterion(nn.Module):
             known = self._weighted(outputs, selection.sample, classification, regression)
             for observer in self.loss_observers:
                 observer(self.head.stage, selection, known)
+        own = self.loss.classification.normalizer
+        if own is Normalizer.SAMPLED and self.head.classify_positives_only:
+            own = Normalizer.POSITIVES  # the other slots are none of its samples
+        classification = self.loss.reduce(classification, selection.sample, own)
+        regression = self.loss.reduce(regression, selection.sample, self.loss.regression.normalizer)
         return {
-            "classification": self.loss.reduce(classification, selection.sample) * self.loss.classification_weight,
-            "regression": self.loss.reduce(regression, selection.sample) * self.loss.regression_weight,
+            "classification": classification * self.loss.classification_weight,
+            "regression": regression * self.loss.regression_weight,
         }
 
     def candidate_losses(

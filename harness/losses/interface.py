@@ -1,7 +1,7 @@
 """What the criterion asks of a loss.
 
 Every loss is unreduced until the end: one value per slot, so that any sampler works with any loss. The criterion sums
-them and divides by one normaliser.
+them and divides by a normaliser: the stage's, unless the loss declares one of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,15 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from harness.types import Activation, Need, full_precision
+
+
+class Normalizer(StrEnum):
+    """What the summed losses of a stage are divided by, at least 1."""
+
+    SAMPLED = "sampled"  # used slots of the batch (Faster R-CNN)
+    POSITIVES = "positives"  # positive slots of the batch (SSD, FCOS)
+    IMAGE_POSITIVES = "image_positives"  # positive slots of each image, then the mean over images (RetinaNet)
+    WEIGHTS = "weights"  # the sum of the slots' weights
 
 
 class ClassificationLoss(nn.Module):
@@ -25,6 +34,8 @@ class ClassificationLoss(nn.Module):
 
     activation: ClassVar[Activation]
     needs: frozenset[Need] = frozenset()
+    normalizer: ClassVar[Normalizer | None] = None  # the method's own, in the place of the stage's
+    ranks_slots: ClassVar[bool] = True  # whether a harder slot has a larger value: what hard example mining relies on
     background_last: bool = False  # the loss tells the background column apart: it must be the last one
     extra_columns: int = 0  # logits that the loss wants beyond one per class and the background's
 
@@ -85,6 +96,7 @@ class RegressionLoss(nn.Module):
     """
 
     space: ClassVar[Space]
+    normalizer: ClassVar[Normalizer | None] = None  # the method's own, in the place of the stage's
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S, 4)`` or ``(*, S)`` values before the slot weights, of ``(*, S, 4)`` predictions and targets."""

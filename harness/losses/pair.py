@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from torch import Tensor, nn
 
 from harness import limits
-from harness.losses.interface import ClassificationLoss, RegressionLoss
+from harness.losses.interface import ClassificationLoss, Normalizer, RegressionLoss
 from harness.types import Sample
-
-
-class Normalizer(StrEnum):
-    """What the summed losses of a stage are divided by, at least 1."""
-
-    SAMPLED = "sampled"  # used slots of the batch (Faster R-CNN)
-    POSITIVES = "positives"  # positive slots of the batch (SSD, FCOS)
-    IMAGE_POSITIVES = "image_positives"  # positive slots of each image, then the mean over images (RetinaNet)
-    WEIGHTS = "weights"  # the sum of the slots' weights
 
 
 class Loss(nn.Module):
@@ -26,7 +15,8 @@ class Loss(nn.Module):
     Args:
         classification: the loss of the logits, over all used slots.
         regression: the loss of the boxes, over the positive slots.
-        normalizer: one of ``sampled | positives | image_positives | weights``.
+        normalizer: one of ``sampled | positives | image_positives | weights``; a loss that declares a normaliser of its
+            own (GHM) keeps it.
         classification_weight: factor of the classification term, >= 0.
         regression_weight: factor of the regression term, >= 0.
 
@@ -49,9 +39,9 @@ class Loss(nn.Module):
         self.classification_weight = limits.at_least("classification_weight", classification_weight, 0)
         self.regression_weight = limits.at_least("regression_weight", regression_weight, 0)
 
-    def reduce(self, loss: Tensor, sample: Sample) -> Tensor:
-        """The scalar of per-slot losses ``(B, S)``: their sum over the normaliser."""
-        match self.normalizer:
+    def reduce(self, loss: Tensor, sample: Sample, own: Normalizer | None = None) -> Tensor:
+        """The scalar of per-slot losses ``(B, S)``: their sum over the ``own`` normaliser of the term, else the pair's."""
+        match own or self.normalizer:
             case Normalizer.SAMPLED:
                 return loss.sum() / sample.used.sum().clamp(min=1)
             case Normalizer.POSITIVES:

@@ -315,12 +315,12 @@ def test_ghm_r_state_changes_in_training_mode_only() -> None:
 
 @each_regression
 def test_regression_compiles_without_a_graph_break(name: str) -> None:
-    loss = regress(name)
+    eager, traced = regress(name), regress(name)
     torch._dynamo.reset()
-    compiled = torch.compile(loss, fullgraph=True, backend="eager")
-    prediction, target = boxes(loss, 2, 9)
+    compiled = torch.compile(traced, fullgraph=True, backend="eager")
+    prediction, target = boxes(eager, 2, 9)
     weight = torch.rand(2, 9)
-    value, gradient = value_and_gradient(loss, prediction, target, weight=weight)
+    value, gradient = value_and_gradient(eager, prediction, target, weight=weight)
     compiled_value, compiled_gradient = value_and_gradient(compiled, prediction, target, weight=weight)
     torch.testing.assert_close(compiled_value, value)
     torch.testing.assert_close(compiled_gradient, gradient)

@@ -9,15 +9,16 @@ from torch import Tensor
 
 from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.gradient_density import GradientDensity
-from harness.losses.interface import ClassificationLoss
+from harness.losses.interface import ClassificationLoss, Normalizer
 from harness.types import Activation
 
 
 class GHMCLoss(ClassificationLoss):
     """Sigmoid cross entropy, each column weighted by the inverse density of its gradient norm (Li 2019, eq. 9).
 
-    Every column of every slot is an example of its own, so a slot's loss is the mean over its columns: divided by the
-    slots (normaliser ``sampled``) it is the paper's mean over examples.
+    Every column of every slot is an example of its own, so a slot's loss is the mean over its columns. Divided by the
+    slots, its own normaliser in any stage, it is the paper's mean over examples: the density has already balanced
+    positives and negatives.
 
     Args:
         bins: of the gradient norm, >= 1.
@@ -28,6 +29,7 @@ class GHMCLoss(ClassificationLoss):
     """
 
     activation: ClassVar[Activation] = Activation.SIGMOID
+    normalizer: ClassVar[Normalizer | None] = Normalizer.SAMPLED
 
     def __init__(self, bins: int = 10, momentum: float = 0.0) -> None:
         super().__init__()

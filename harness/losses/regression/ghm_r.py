@@ -9,14 +9,14 @@ from torch import Tensor
 
 from harness import limits
 from harness.losses.gradient_density import GradientDensity
-from harness.losses.interface import RegressionLoss, Space
+from harness.losses.interface import Normalizer, RegressionLoss, Space
 
 
 class GHMRLoss(RegressionLoss):
     """Authentic smooth L1, each delta weighted by the inverse density of its gradient norm (Li 2019, eq. 10 to 13).
 
-    Every delta of every slot is an example of its own, so a slot's loss is the mean over its four: divided by the slots
-    (normaliser ``positives``) it is the paper's mean over examples.
+    Every delta of every slot is an example of its own, so a slot's loss is the mean over its four. Divided by the
+    positives, its own normaliser in any stage, it is the paper's mean over examples. The authors weigh it by 10.
 
     Args:
         mu: width of the quadratic part, > 0.
@@ -28,6 +28,7 @@ class GHMRLoss(RegressionLoss):
     """
 
     space: ClassVar[Space] = Space.DELTAS
+    normalizer: ClassVar[Normalizer | None] = Normalizer.POSITIVES
 
     def __init__(self, mu: float = 0.02, bins: int = 10, momentum: float = 0.0) -> None:
         super().__init__()

@@ -1,0 +1,65 @@
+"""What the two terms of a stage are divided by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from harness.detectors import equip
+from harness.detectors.tiny_retinanet import tiny_retinanet
+from harness.detectors.yolox_models import tiny_yolox
+from harness.losses.classification import BinaryCrossEntropyLoss, FocalLoss, GHMCLoss
+from harness.losses.interface import Normalizer
+from harness.losses.pair import Loss
+from harness.losses.regression import GHMRLoss, L1Loss
+from harness.types import Sample
+from tests.detectors.rcnn_parity import scenes, step
+
+IMAGES, TARGETS = scenes(96, 5)["ordinary"]
+
+
+def sample() -> Sample:
+    weight = torch.tensor([[1.0, 0.5, 1.0, 0.0], [0.5, 1.0, 0.0, 0.0]])
+    positive = torch.tensor([[True, True, False, False], [True, False, False, False]])
+    return Sample(torch.arange(4).expand(2, 4), positive, weight)
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "expected"),
+    [("sampled", 9 / 5), ("positives", 9 / 3), ("image_positives", (5 / 2 + 4) / 2), ("weights", 9 / 4)],
+)
+def test_the_normaliser(normalizer: str, expected: float) -> None:
+    pair = Loss(FocalLoss(), L1Loss(), normalizer)
+    value = torch.tensor([[2.0, 2, 1, 0], [3, 1, 0, 0]])
+    assert float(pair.reduce(value, sample())) == pytest.approx(expected)
+    for own in Normalizer:
+        assert pair.reduce(value, sample(), own) == Loss(FocalLoss(), L1Loss(), own).reduce(value, sample())
+
+
+def of_step(model: Any, loss: Loss) -> dict[str, float]:
+    """The losses of one step of the model's twin."""
+    return {name: float(value) for name, value in step(equip(model, loss=loss), IMAGES, TARGETS)[0].items()}
+
+
+def test_ghm_is_a_mean_over_its_examples_in_every_stage() -> None:
+    """RetinaNet divides by the positives: over all anchors that would be hundreds."""
+    torch.manual_seed(0)
+    model = tiny_retinanet(5, min_size=96)
+    by_stage = {n: of_step(model, Loss(GHMCLoss(), GHMRLoss(), n)) for n in Normalizer}
+    assert all(losses == by_stage["sampled"] for losses in by_stage.values())
+    assert 0 < by_stage["image_positives"]["classification"] < 10
+    others = {n: of_step(model, Loss(FocalLoss(), L1Loss(), n)) for n in Normalizer}
+    assert len({losses["classification"] for losses in others.values()}) > 1
+
+
+def test_ghm_c_counts_what_the_head_shows_it() -> None:
+    """YOLOX classifies its positives only."""
+    torch.manual_seed(0)
+    model = tiny_yolox(5, min_size=96)
+    mean, plain = (
+        of_step(model, Loss(loss, L1Loss(), "positives"))["classification"]
+        for loss in (GHMCLoss(bins=1), BinaryCrossEntropyLoss())
+    )
+    assert mean == pytest.approx(plain / 4, rel=1e-5)  # one bin: all weights are 1, the mean is over 4 columns
