@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from harness.criterion import Trio
 from harness.heads import Geometry, Head
 from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
-from harness.types import Activation, Assigner, Need
+from harness.types import Activation, Assigner, Need, Sampler
 
 ANCHORS, SHAPES, LEVELS, STRIDES = Need.ANCHORS, Need.SHAPES, Need.LEVELS, Need.STRIDES
 PREDICTIONS, LOSSES = Need.PREDICTIONS, Need.LOSSES
@@ -34,6 +34,12 @@ ASSIGNERS: Mapping[str, frozenset[Need]] = {
     "grid": frozenset({ANCHORS, STRIDES}),
     "yolo_ratio": frozenset({ANCHORS, LEVELS, STRIDES}),
     "paa": frozenset({LEVELS, LOSSES}),
+}
+
+# option of conf/sampler -> whether it ranks by the loss
+SAMPLERS: Mapping[str, bool] = {
+    **dict.fromkeys(("all", "random", "combined", "instance_balanced", "iou_balanced", "offline_hard"), False),
+    **dict.fromkeys(("hard_negative", "topk_loss", "ohem", "ohem_paper", "matched_random", "score_hlr"), True),
 }
 
 # option of conf/loss/classification -> how it reads the logits
@@ -79,6 +85,8 @@ def refusals(heads: Mapping[str, Head], trios: Mapping[str, Trio]) -> list[str]:
         if trio.loss is not None:
             lines += _classification(head, trio.loss.classification)
             lines += _regression(head, trio.loss.regression)
+        if trio.loss is not None and trio.sampler is not None:
+            lines += _ranking(head, trio.sampler, trio.loss.classification)
     return lines
 
 
@@ -129,6 +137,14 @@ def _regression(head: Head, loss: RegressionLoss) -> list[str]:
         option for option, space in REGRESSION.items() if (space is Space.DISTRIBUTION) == bool(head.regression_bins)
     ]
     return [_choose(head, reason, valid)]
+
+
+def _ranking(head: Head, sampler: Sampler, loss: ClassificationLoss) -> list[str]:
+    if loss.ranks_slots or LOSSES not in sampler.needs:
+        return []
+    ranker, name = type(sampler).__name__, type(loss).__name__
+    reason = f"{ranker} ranks by the loss, but {name} gives every negative the same, 0"
+    return [_choose(head, reason, [option for option, ranks in SAMPLERS.items() if not ranks])]
 
 
 def _choose(head: Head, reason: str, valid: Iterable[str]) -> str:

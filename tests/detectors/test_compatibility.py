@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from harness import compatibility
-from harness.compatibility import ASSIGNERS, CLASSIFICATION, REGRESSION, refusals
+from harness.compatibility import ASSIGNERS, CLASSIFICATION, REGRESSION, SAMPLERS, refusals
 from harness.criterion import Trio
 from harness.detectors import equip
 from harness.detectors.facts import heads_for, refusals_for
@@ -53,7 +53,12 @@ def loss(classification: Any = None, regression: Any = None) -> Loss:
 
 @pytest.mark.parametrize(
     ("group", "table"),
-    [("assigner", ASSIGNERS), ("loss/classification", CLASSIFICATION), ("loss/regression", REGRESSION)],
+    [
+        ("assigner", ASSIGNERS),
+        ("sampler", SAMPLERS),
+        ("loss/classification", CLASSIFICATION),
+        ("loss/regression", REGRESSION),
+    ],
 )
 def test_the_tables_name_every_choice(group: str, table: Any) -> None:
     assert sorted(table) == options(group)
@@ -62,6 +67,11 @@ def test_the_tables_name_every_choice(group: str, table: Any) -> None:
 @pytest.mark.parametrize("option", ASSIGNERS)
 def test_the_table_of_assigners(option: str) -> None:
     assert piece("assigner", option).needs == ASSIGNERS[option]
+
+
+@pytest.mark.parametrize("option", SAMPLERS)
+def test_the_table_of_samplers(option: str) -> None:
+    assert (Need.LOSSES in piece("sampler", option).needs) == SAMPLERS[option]
 
 
 def test_the_tables_of_losses() -> None:
@@ -115,6 +125,13 @@ def test_classification_losses(model: Any, option: str) -> None:
 def test_classification_losses_in_an_rpn(model: Any, option: str) -> None:
     chosen = piece("loss/classification", option)
     check(model, "rpn", Trio(loss=loss(classification=chosen)), refused=chosen.activation != "sigmoid")
+
+
+@pytest.mark.parametrize("option", options("sampler"))
+def test_a_loss_that_ranks_no_negatives(model: Any, option: str) -> None:
+    """The AP loss of every negative is 0: mining would go by index."""
+    trio = Trio(sampler=piece("sampler", option), loss=loss(classification=piece("loss/classification", "ap_loss")))
+    check(model, "rpn", trio, refused=SAMPLERS[option])
 
 
 @pytest.mark.parametrize("option", options("loss/regression"))

@@ -19,7 +19,8 @@ class APLoss(ClassificationLoss):
     Every column of every slot of the batch is ranked with every other: those that are on are the positives. The value
     of a positive is 1 - its precision, of a negative 0; with the normaliser ``positives`` their sum is ``1 - AP``. The
     gradient is not that of the value, which is flat: it is the paper's update (algorithm 1), by which a positive pulls
-    itself up by its value, and pushes each negative above it down by that negative's share of it.
+    itself up by its value, and pushes each negative above it down by that negative's share of it. So the value says
+    nothing of how hard a negative is: samplers that rank by the loss are refused.
 
     Args:
         delta: half the width of the band in which two logits count as partly out of order, > 0.
@@ -29,6 +30,7 @@ class APLoss(ClassificationLoss):
     """
 
     activation: ClassVar[Activation] = Activation.SIGMOID
+    ranks_slots: ClassVar[bool] = False
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()
