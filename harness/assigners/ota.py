@@ -111,7 +111,7 @@ class OTAAssigner:
             cost: ``(*, 1 + G, N)``; infinite rows and columns take no part.
         """
         log_supply = (supply + _LOG_EPS).log()
-        log_demand = torch.log1p(torch.tensor(_LOG_EPS, device=cost.device))
+        log_demand = torch.full((), _LOG_EPS, device=cost.device).log1p()
         u, v = torch.ones_like(supply), cost.new_ones((*cost.shape[:-2], cost.shape[-1]))
         for _ in range(self.sinkhorn_iter):
             v = _finite(self.sinkhorn_eps * (log_demand - self._exponent(cost, u, v).logsumexp(-2)) + v)

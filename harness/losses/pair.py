@@ -40,7 +40,7 @@ class Loss(nn.Module):
         self.regression_weight = limits.at_least("regression_weight", regression_weight, 0)
 
     def reduce(self, loss: Tensor, sample: Sample, own: Normalizer | None = None) -> Tensor:
-        """The scalar of per-slot losses ``(B, S)``: their sum over the ``own`` normaliser of the term, else the pair's."""
+        """The scalar of per-slot losses ``(B, S)``: their sum over the term's ``own`` normaliser, else the pair's."""
         match own or self.normalizer:
             case Normalizer.SAMPLED:
                 return loss.sum() / sample.used.sum().clamp(min=1)

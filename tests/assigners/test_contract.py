@@ -146,9 +146,10 @@ def assert_best_iou(found: Assignment, truth: GroundTruth, candidates: Candidate
 
 
 class NoWaiting(TorchDispatchMode):
-    """Refuses every operation that waits for the device: reading a number, sizes that depend on values."""
+    """Refuses every operation that waits for the device: reading a number, sizes that depend on values, a new tensor of
+    the host's numbers."""
 
-    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal")
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "lift_fresh")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__

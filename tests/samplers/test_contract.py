@@ -16,6 +16,7 @@ from harness.types import Need, Predictions, Sample, Sampler
 from tests.samplers.scenes import CONF, NAMES, Scene, from_yaml, make_scene, odd_losses, over_tensors, scenes
 
 BREAKS = {"ohem_paper", "matched_random"}  # NMS: the number of survivors is data
+WAITS = BREAKS | {"score_hlr"}  # NMS again, inside of an operator
 BREAKS_GRAPH = "(?i)graph break|unsupported|data.dependent"
 
 
@@ -186,6 +187,22 @@ def test_many_candidates_compile_too() -> None:
     for size in (3000, 3100):
         scene = make_scene(8, size=size)
         assert_equal(scene.sampled(compiled), scene.sampled(sampler))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_as_on_the_cpu(name: str, sampler: Sampler) -> None:
+    scene = make_scene(9, size=300)
+    there = over_tensors(scene, lambda values, _: values.cuda())
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("default" if name in WAITS else "error")
+    try:
+        found = there.sampled(sampler)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    expected = scene.sampled(sampler)
+    for ours, other in zip(tensors(found), tensors(expected), strict=True):
+        torch.testing.assert_close(ours.cpu(), other)
 
 
 @pytest.mark.slow
