@@ -43,7 +43,7 @@ class HungarianAssigner:
         focal_alpha: weight of the positive class in the focal cost.
         focal_gamma: its exponent.
         image_size: ``(height, width)`` px that the L1 distance divides by; ``None`` takes the farthest bottom and right
-            side of an image's candidates, which for anchors and points is the size of the padded image.
+            side of an image's cells, which is the size of the padded image to half a cell, or of its proposals.
         memory_bound: bytes that the pairwise tensors may take at once.
 
     Raises:
@@ -73,15 +73,11 @@ class HungarianAssigner:
         self.iou_weight = limits.at_least("iou_weight", iou_weight, 0)
         something_costs = cls_weight + l1_weight + iou_weight > 0
         limits.require(something_costs, "cls_weight", cls_weight, "above 0 where l1_weight and iou_weight are 0")
-        something_costs = cls_weight + l1_weight + iou_weight > 0
-        limits.require(something_costs, "cls_weight", cls_weight, "above 0 where l1_weight and iou_weight are 0")
         self.cls_cost = limits.one_of("cls_cost", cls_cost, CLS_COSTS)
         self.box_format = limits.one_of("box_format", box_format, BOX_FORMATS)
         self.iou_mode = limits.one_of("iou_mode", iou_mode, IOU_MODES)
         self.focal_alpha = limits.between("focal_alpha", focal_alpha, 0, 1)
         self.focal_gamma = limits.at_least("focal_gamma", focal_gamma, 0)
-        sized = image_size is None or (len(image_size) == 2 and min(image_size) > 0)
-        limits.require(sized, "image_size", image_size, "a height and a width above 0, px, or null")
         sized = image_size is None or (len(image_size) == 2 and min(image_size) > 0)
         limits.require(sized, "image_size", image_size, "a height and a width above 0, px, or null")
         self.image_size = None if image_size is None else tuple(image_size)
@@ -128,7 +124,10 @@ class HungarianAssigner:
         if self.image_size is not None:
             height, width = self.image_size
             return candidates.boxes.new_tensor((width, height, width, height), dtype=torch.float32)
-        corners = torch.where(candidates.valid.unsqueeze(-1), candidates.boxes[..., 2:].float(), 0)
+        corners = candidates.boxes[..., 2:].float()
+        if candidates.stride is not None:  # anchors reach past the border of the image
+            corners = candidates.centers.float() + candidates.stride.float().unsqueeze(-1) / 2
+        corners = torch.where(candidates.valid.unsqueeze(-1), corners, 0)
         if corners.shape[-2] == 0:
             return corners.new_ones(4)
         size = corners.amax(-2, keepdim=True).clamp(min=1)

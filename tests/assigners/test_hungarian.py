@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from harness.assigners.hungarian import HungarianAssigner
 from harness.assigners.padding import clean
-from harness.types import Candidates, GroundTruth
+from harness.types import Candidates, GroundTruth, Predictions
 from tests.assigners.pairs import Pair, area, assert_pairs, pairs
-from tests.assigners.scenes import DTYPES, KINDS, matchable, scene, usable
+from tests.assigners.scenes import DTYPES, KINDS, corner_anchors, matchable, one_object, scene, usable
 
 
 def classification(pair: Pair, kind: str) -> float:
@@ -91,6 +92,18 @@ def test_the_image_is_as_large_as_the_candidates_say() -> None:
     known = HungarianAssigner(image_size=(48, 64)).costs(truth, candidates)["l1"]
     torch.testing.assert_close(HungarianAssigner().costs(truth, candidates)["l1"], known)
     assert_pairs(known, lambda g, n: 5 * distance(pairs(truth, candidates)[g, n], "xywh", 64, 48))
+
+
+def test_anchors_past_the_border_do_not_make_the_image_larger() -> None:
+    candidates = corner_anchors([(8, 8), (200, 100)])
+    scores = torch.full((len(candidates.boxes), 1), 0.5)
+    candidates = candidates.predicted(Predictions(scores, candidates.boxes))
+    truth = one_object(60, 60, 30, 20)
+    known = HungarianAssigner(image_size=(124, 124)).costs(truth, candidates)["l1"]
+    torch.testing.assert_close(HungarianAssigner().costs(truth, candidates)["l1"], known)
+    proposals = replace(candidates, stride=None, level=None)
+    known = HungarianAssigner(image_size=(170, 220)).costs(truth, proposals)["l1"]
+    torch.testing.assert_close(HungarianAssigner().costs(truth, proposals)["l1"], known)
 
 
 @pytest.mark.parametrize(
