@@ -49,7 +49,9 @@ def full_precision(values: Tensor) -> Tensor:
 class GroundTruth:
     """The padded objects of a batch.
 
-    A crowd box is a region to ignore, never an object to match: :attr:`matchable` leaves it out.
+    A crowd box is never an object to match: :attr:`matchable` leaves it out. What lies in it trains as background
+    unless the assigner ignores it: ``max_iou`` and ``atss`` do where ``ignore_iof_thr`` is above 0 (by default it is
+    off), ``center_region`` within the region shrunk by ``ignore_gt_scale``.
     """
 
     boxes: Tensor  # (*, G, 4) float

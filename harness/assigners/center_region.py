@@ -26,6 +26,9 @@ class CenterRegionAssigner:
     its own class shadows becomes negative unless ``foreground_dominate``. Candidates whose centre is inside a crowd
     region shrunk by ``ignore_gt_scale`` are ignored.
 
+    This is FSAF's assignment within a level. Its online feature selection (section 3.3), by which an object trains on
+    the one level of lowest loss, is not part of it: here an object takes the candidates of its core on all levels.
+
     Args:
         pos_scale: side of the core, a fraction of the object's.
         neg_scale: side of the region outside of which an object has no say.

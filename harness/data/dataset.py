@@ -30,7 +30,7 @@ class Annotations:
     offsets: npt.NDArray[np.int64]  # (N + 1,)
     boxes: npt.NDArray[np.float64]  # (T, 4) xyxy px, as annotated
     labels: npt.NDArray[np.int64]  # (T,) 1..K
-    ignore: npt.NDArray[np.bool_]  # (T,) crowd or difficult, neither object nor background
+    ignore: npt.NDArray[np.bool_]  # (T,) crowd or difficult: never objects, see GroundTruth
     difficult: npt.NDArray[np.bool_]  # (T,)
     areas: npt.NDArray[np.float64]  # (T,) px^2
     ids: tuple[int, ...]  # of the N images, as all that follows
@@ -69,7 +69,8 @@ class DetectionDataset(Dataset[Sample]):
 
     ``dataset[i]`` is (image, target): image uint8 (3, H, W); target holds boxes (n, 4) float32 xyxy px inside the
     image, none of them degenerate; labels (n,) int64 in 1..K (0 is background); image_id (), int64; iscrowd (n,) int64,
-    1 for crowd regions and difficult objects, which are to be ignored; area (n,) float32 px^2. Tensors belong to the
+    1 for crowd regions and difficult objects, which are never objects (background unless the assigner ignores them, see
+    :class:`~harness.types.GroundTruth`); area (n,) float32 px^2. Tensors belong to the
     caller.
 
     Args:

@@ -39,7 +39,7 @@ def voc(
         classes: names in the order of their labels; ``None`` takes those found in both splits, sorted.
         one_based: coordinates count pixels from 1 and include the last one, as VOC's do: (xmin - 1, ymin - 1, xmax,
             ymax).
-        ignore_difficult: objects flagged difficult are neither objects nor background; else they are ordinary objects.
+        ignore_difficult: objects flagged difficult are treated as crowd regions; else they are ordinary objects.
         on_bad: ``error`` refuses a data set with problems, ``drop`` goes on without the bad objects and images.
         cache_bytes: bound of the decoded images kept in memory.
         augment: of the training images.
