@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from harness.criterion import Trio
 from harness.heads import Geometry, Head
 from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
-from harness.types import Activation, Assigner, Need, Sampler
+from harness.types import Activation, Assigner, Need
 
 ANCHORS, SHAPES, LEVELS, STRIDES = Need.ANCHORS, Need.SHAPES, Need.LEVELS, Need.STRIDES
 PREDICTIONS, LOSSES = Need.PREDICTIONS, Need.LOSSES
@@ -83,10 +83,9 @@ def refusals(heads: Mapping[str, Head], trios: Mapping[str, Trio]) -> list[str]:
         if trio.assigner is not None:
             lines += _assigner(head, trio.assigner)
         if trio.loss is not None:
-            lines += _classification(head, trio.loss.classification)
+            # A loss that the head cannot train needs no other sampler.
+            lines += _classification(head, trio.loss.classification) or _ranking(head, trio)
             lines += _regression(head, trio.loss.regression)
-        if trio.loss is not None and trio.sampler is not None:
-            lines += _ranking(head, trio.sampler, trio.loss.classification)
     return lines
 
 
@@ -139,10 +138,11 @@ def _regression(head: Head, loss: RegressionLoss) -> list[str]:
     return [_choose(head, reason, valid)]
 
 
-def _ranking(head: Head, sampler: Sampler, loss: ClassificationLoss) -> list[str]:
-    if loss.ranks_slots or LOSSES not in sampler.needs:
+def _ranking(head: Head, trio: Trio) -> list[str]:
+    sampler, loss = trio.sampler, trio.loss
+    if sampler is None or loss is None or loss.classification.ranks_slots or LOSSES not in sampler.needs:
         return []
-    ranker, name = type(sampler).__name__, type(loss).__name__
+    ranker, name = type(sampler).__name__, type(loss.classification).__name__
     reason = f"{ranker} ranks by the loss, but {name} gives every negative the same, 0"
     return [_choose(head, reason, [option for option, ranks in SAMPLERS.items() if not ranks])]
 
