@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness import limits
 from harness.losses.columns import target_column
-from harness.losses.interface import ClassificationLoss
+from harness.losses.interface import ClassificationLoss, Normalizer
 from harness.types import Activation
 
 
@@ -17,10 +17,10 @@ class APLoss(ClassificationLoss):
     """One minus the interpolated precision at every positive's score, with an error-driven gradient (Chen 2019).
 
     Every column of every slot of the batch is ranked with every other: those that are on are the positives. The value
-    of a positive is 1 - its precision, of a negative 0; with the normaliser ``positives`` their sum is ``1 - AP``. The
-    gradient is not that of the value, which is flat: it is the paper's update (algorithm 1), by which a positive pulls
-    itself up by its value, and pushes each negative above it down by that negative's share of it. So the value says
-    nothing of how hard a negative is: samplers that rank by the loss are refused.
+    of a positive is 1 - its precision, of a negative 0; divided by the positives, its own normaliser, the sum is
+    1 - AP. The gradient is not that of the value, which is flat: it is the paper's update (algorithm 1), by which a
+    positive pulls itself up by its value, and pushes each negative above it down by that negative's share of it. So the
+    value says nothing of how hard a negative is: samplers that rank by the loss are refused.
 
     Args:
         delta: half the width of the band in which two logits count as partly out of order, > 0.
@@ -30,6 +30,7 @@ class APLoss(ClassificationLoss):
     """
 
     activation: ClassVar[Activation] = Activation.SIGMOID
+    normalizer: ClassVar[Normalizer | None] = Normalizer.POSITIVES
     ranks_slots: ClassVar[bool] = False
 
     def __init__(self, delta: float = 1.0) -> None:
