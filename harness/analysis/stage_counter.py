@@ -25,6 +25,7 @@ CODES = 6
 NEGATIVE_CODE, POSITIVE_CODE, TRUTH_CODES = 1, 2, 3
 ROW_OF_KIND = {"positive": [POSITIVE_CODE], "negative": [NEGATIVE_CODE], "truth": [4, 5]}
 WIDTH = max(len(EDGES[quantity]) for quantity in CANDIDATE_QUANTITIES) + 1  # bins of the finest quantity
+FEW = 65_536  # losses that wait to be counted together
 SELECTIONS = 32  # that are counted before their objects and images are
 
 Histogram = np.ndarray[Any, Any]
@@ -54,6 +55,7 @@ class StageCounter:
         # into the counts every so often, because that takes as many operations as counting does.
         self._recent = torch.zeros(size, len(quantities) + 1, 0, dtype=torch.long)
         self._matchable: list[Tensor] = []  # (B, G) of the selections that are in there
+        self._losses: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # loss, weight, positive, joined: (B, S) each
         self._room = (0, 0)  # images, and objects per image, that fit
         self._constants(torch.device("cpu"))
 
@@ -94,13 +96,23 @@ class StageCounter:
     def add_losses(self, selection: Selection, losses: CandidateLosses) -> None:
         """Counts the classification losses of the slots of a selection; waits for nothing."""
         sample, is_truth = selection.sample, selection.candidates.is_truth
-        used = sample.used.long()
-        code = used + sample.positive  # 1 negative, 2 positive
-        if is_truth is not None:
-            code.add_(sample.take(is_truth), alpha=TRUTH_CODES)
-        values = losses.classification.float().flatten()
-        cells = torch.searchsorted(self._loss_edges, values, right=True).add_(code.flatten(), alpha=WIDTH)
-        self.counts["losses"].scatter_add_(0, cells, used.flatten())
+        joined = torch.zeros_like(sample.positive) if is_truth is None else sample.take(is_truth)
+        self._losses.append((losses.classification.float(), sample.weight, sample.positive, joined))
+        if sum(part[0].numel() for part in self._losses) > FEW:
+            self._fold_losses()
+
+    def _fold_losses(self) -> None:
+        """Counts the losses that wait: few of them cost as many operations as many do."""
+        if not self._losses:
+            return
+        values, weight, positive, joined = (
+            torch.cat([p.flatten() for p in part]) for part in zip(*self._losses, strict=True)
+        )
+        used = (weight > 0).long()
+        code = (used + positive).add_(joined, alpha=TRUTH_CODES)  # 1 negative, 2 positive
+        cells = torch.searchsorted(self._loss_edges, values, right=True).add_(code, alpha=WIDTH)
+        self.counts["losses"].scatter_add_(0, cells, used)
+        self._losses.clear()
 
     def _make_room(self, matchable: Tensor) -> tuple[int, int]:
         """The place of the first image of a selection with ``matchable (B, G)``, and the objects that fit an image."""
@@ -118,6 +130,7 @@ class StageCounter:
 
     def _fold(self) -> None:
         """Brings what was counted last into the counts."""
+        self._fold_losses()
         if not self._matchable:
             return
         objects = self._room[1]
