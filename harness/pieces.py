@@ -96,7 +96,10 @@ def build(node: DictConfig, key: str, **arguments: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, ValueError | RuntimeError | OSError):
             raise ConfigError(_with_key(refused, str(cause))) from cause
-        raise ConfigError(_with_key(refused, str(error).splitlines()[0])) from error
+        said = str(error).splitlines()[0]
+        if cause is not None:
+            said = f"{said} {type(cause).__name__}: {(str(cause).splitlines() or [''])[0]}"
+        raise ConfigError(_with_key(refused, said)) from error
 
 
 def _key_of_failure(error: InstantiationException) -> str:

@@ -22,6 +22,7 @@ GROUPS = {
     "data": "Data",
     "augment": "Augmentation",
 }
+PLACES = {"augment": "augment@data.augment"}  # how a group is written on the command line, where not by its own name
 
 
 def said(path: Path) -> str:
@@ -40,10 +41,10 @@ def options_of(group: str) -> list[Path]:
 
 def options() -> str:
     """One line per group of ``conf/`` with the names of its options."""
-    lines = [
-        f"- **{title.partition(':')[0]}** (`{group}=`): {', '.join(f'`{path.stem}`' for path in options_of(group))}"
-        for group, title in GROUPS.items()
-    ]
+    lines = []
+    for group, title in GROUPS.items():
+        names = ", ".join(f"`{path.stem}`" for path in options_of(group))
+        lines.append(f"- **{title.partition(':')[0]}** (`{PLACES.get(group, group)}=`): {names}")
     return "\n".join(lines)
 
 
@@ -52,7 +53,11 @@ def methods() -> str:
     parts = []
     for group, title in GROUPS.items():
         rows = [f"| `{path.stem}` | {said(path).replace('|', '/')} |" for path in options_of(group)]
-        parts.append("\n".join([f"## {title} (`{group}=`)", "", "| option | what it does |", "|---|---|", *rows]))
+        parts.append(
+            "\n".join(
+                [f"## {title} (`{PLACES.get(group, group)}=`)", "", "| option | what it does |", "|---|---|", *rows]
+            )
+        )
     return "\n\n".join(parts)
 
 

@@ -196,3 +196,17 @@ def test_other_threads_do_not_continue_a_run(trained: Trained, composed: Compose
     torch.save({**state, "threads": 64, "iteration": 3}, folder / "checkpoint.pt")
     with pytest.raises(Stopped, match=r"run.threads=64"):
         run(composed("run.threads=null"), choices={"detector": "tiny_rcnn", "sampler": "chosen"}, sources=[])
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", ""])
+def test_a_name_that_leaves_the_runs_folder_is_refused(name: str, composed: Composed) -> None:
+    config = composed()
+    config.name = name
+    with pytest.raises(Stopped, match="name=") as stop:
+        check(config, [str(schema.folder("conf"))])
+    assert stop.value.state is State.REFUSED
+
+
+def test_a_parameter_that_a_piece_does_not_have_is_named(composed: Composed) -> None:
+    with pytest.raises(Stopped, match="unexpected keyword argument 'numm'"):
+        check(composed("+sampler.numm=3"), [str(schema.folder("conf"))])
