@@ -74,6 +74,8 @@ def build_splits(
     refuse_bad_settings(on_bad, cache_bytes)
     if not classes:
         raise DataError("classes: none given and none found in the annotations")
+    if twice := [name for position, name in enumerate(classes) if name in classes[:position]]:
+        raise DataError(f"classes: {twice[0]!r} is listed twice; each class stands there once")
     for parsed in (train, val):
         if not parsed.images and not parsed.problems:
             raise DataError(f"{parsed.name}: the split is empty")

@@ -70,6 +70,12 @@ def test_given_classes_set_the_labels(write_voc: WriteVoc) -> None:
     assert voc(str(root), classes=["dog", "cat"]).train[0][1]["labels"].tolist() == [2, 1]
 
 
+def test_a_class_that_is_listed_twice_is_refused(write_voc: WriteVoc) -> None:
+    root = write_voc({"a": CAT + DOG, "b": CAT}, {"train": ["a"], "val": ["b"]})
+    with pytest.raises(DataError, match="classes: 'cat' is listed twice"):
+        voc(str(root), classes=["cat", "dog", "cat"])
+
+
 def test_an_unlisted_class_is_named(write_voc: WriteVoc) -> None:
     root = write_voc({"a": CAT + DOG, "b": CAT}, {"train": ["a"], "val": ["b"]})
     with pytest.raises(DataError) as caught:
