@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from harness import config as schema
 
 TRACE = "HYDRA_FULL_ERROR"
+INTERRUPTED = 130  # exit code of a program that SIGINT stopped
 
 # Hydra 1.4 says at every start that version_base will go and that a `_target_` can be any callable. The second is what
 # makes a user's own class an option here; the first has no form that suits 1.3 and 1.4 both.
@@ -49,6 +50,8 @@ def compose_and_run(config: DictConfig) -> float | None:
     outcome = run_job(config, choices=choices, overrides=overrides, sources=sources, sweeping=sweeping)
     if job_folder is not None:
         outcome.write(job_folder)
+        if outcome.exit_code == INTERRUPTED:
+            raise KeyboardInterrupt  # whoever stops one job of a sweep stops the sweep
     elif outcome.exit_code:
         raise SystemExit(outcome.exit_code)
     elif config.mode == "check":
@@ -77,6 +80,11 @@ def main() -> None:
             raise
         print(f"harness: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        if wants_trace:
+            raise
+        print("harness: stopped; the same command continues where it was", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":

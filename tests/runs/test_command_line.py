@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -174,3 +175,24 @@ def test_the_matrix_of_what_can_work(tmp_path: Path) -> None:
     assert "detector / assigner" in done.stdout
     assert "(1)" in done.stdout
     assert not (tmp_path / "results" / "runs").exists()
+
+
+def test_one_interrupt_stops_a_whole_sweep(tmp_path: Path) -> None:
+    arguments = ["-m", "sampler=random,ohem", *SMALL, "run.iterations=100000"]
+    # A shell's background jobs ignore SIGINT, and so would what they start: asked for again, as in a terminal.
+    command = "import signal, runpy, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command += f"sys.argv = {['harness', *arguments]!r}; "
+    command += "runpy.run_module('harness', run_name='__main__', alter_sys=True)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", command], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("**/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert len(list(tmp_path.glob("**/status.json"))) == 1
