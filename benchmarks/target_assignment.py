@@ -44,9 +44,9 @@ from harness.assigners.atss import ATSSAssigner
 from harness.assigners.simota import SimOTAAssigner
 from harness.assigners.task_aligned import TaskAlignedAssigner
 from harness.assigners.torchvision import TorchvisionMatcher
+from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Predictions, SamplingResult
 from harness.samplers.ohem import OHEMSampler
 from harness.samplers.random import RandomSampler
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Predictions, Sample
 
 Call = Callable[[], object]
 T = TypeVar("T")
@@ -172,7 +172,7 @@ def matcher(scene: Scene) -> tuple[Call, Call]:
     assigner, sampler = TorchvisionMatcher(0.7, 0.3, True), RandomSampler(NUM, POS_FRACTION)
     theirs, balanced = Matcher(0.7, 0.3, True), BalancedPositiveNegativeSampler(NUM, POS_FRACTION)
 
-    def ours() -> tuple[Assignment, Sample]:
+    def ours() -> tuple[Assignment, SamplingResult]:
         assignment = assigner(truth, candidates)
         noise = torch.rand(candidates.valid.shape, device=candidates.valid.device)
         return assignment, sampler(truth, candidates, assignment, noise=noise)
@@ -236,10 +236,10 @@ def ohem(scene: Scene) -> tuple[Call, Call]:
     losses = CandidateLosses(-scene.noise.log(), torch.zeros_like(scene.noise))
     hard, random = OHEMSampler(NUM, POS_FRACTION), RandomSampler(NUM, POS_FRACTION)
 
-    def ours() -> Sample:
+    def ours() -> SamplingResult:
         return hard(truth, candidates, assignment, losses=losses)
 
-    def theirs() -> Sample:
+    def theirs() -> SamplingResult:
         noise = torch.rand(scene.noise.shape, device=scene.noise.device)
         return random(truth, candidates, assignment, noise=noise)
 

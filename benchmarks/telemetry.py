@@ -18,11 +18,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from harness.analysis.telemetry import SamplingTelemetry
-from harness.criterion import Selection
+from harness.core.criterion import Selection
+from harness.core.structures import CandidateLosses
 from harness.detectors.equip import equip
-from harness.detectors.tiny_rcnn import tiny_rcnn
-from harness.types import CandidateLosses
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
+from harness.telemetry.recorder import SamplingTelemetry
 
 WINDOW = 50  # steps between two readings, as run.log_every has it
 

@@ -24,10 +24,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from harness.analysis.telemetry import SamplingTelemetry
-from harness.detectors import equip, rcnn_models
-from harness.detectors.tiny_rcnn import tiny_rcnn
+from harness.detectors import equip
+from harness.detectors.zoo import rcnn as rcnn_models
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.samplers.ohem import OHEMSampler
+from harness.telemetry.recorder import SamplingTelemetry
 
 LOG_EVERY = 50  # steps between two windows of the telemetry, as in a run
 CLASSES = 7

@@ -9,7 +9,7 @@ import ast
 import re
 from pathlib import Path
 
-from tests.test_architecture import FLOORS
+from tests.test_architecture import ASIDE, FLOORS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "METHODS.md")
@@ -62,15 +62,17 @@ def methods() -> str:
 
 
 def parts() -> str:
-    """One line per part of the package, from the lowest floor up; then what stands aside."""
+    """One line per room of the package, from the lowest floor up; then what stands aside."""
     package = ROOT / "harness"
-    found = {path.stem: path for path in package.glob("*.py") if path.stem != "__init__"}
-    found |= {path.parent.name: path for path in package.glob("*/__init__.py")}
+    rooms = {path.parent.name: path for path in package.glob("*/__init__.py")}
+
+    def floor(room: str) -> int:
+        return max((number for name, number in FLOORS.items() if name.split(".")[0] == room), default=len(FLOORS))
+
     lines = []
-    for name in sorted(found, key=lambda name: (FLOORS.get(name, len(FLOORS)), name)):
-        shown = f"harness/{name}/" if found[name].stem == "__init__" else f"harness/{name}.py"
-        told = re.sub(r"\. (Floor \d|Stands aside)\b.*", "", said(found[name]))
-        lines.append(f"{FLOORS.get(name, '-')}  {shown:<27} {told}")
+    for room in sorted(rooms, key=lambda room: (room in ASIDE, floor(room), room)):
+        told = re.sub(r"\. (Floor \d|Stands aside)\b.*", "", said(rooms[room]))
+        lines.append(f"{f'harness/{room}/':<20} {told}")
     return "```text\n" + "\n".join(lines) + "\n```"
 
 

@@ -10,45 +10,54 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "harness"
 
+# From the bottom up. A module belongs to the longest prefix that names it.
 FLOORS = {
-    "limits": 0,
-    "types": 0,
-    "records": 0,
-    "config": 0,
-    "boxes": 1,
-    "chunking": 1,
+    "core": 0,
+    "core.limits": 0,
+    "core.structures": 0,
+    "runs": 1,
+    "core.boxes": 1,
+    "core.chunking": 1,
+    "core.topk": 1,
     "coders": 1,
-    "run_folder": 1,
     "assigners": 2,
     "samplers": 2,
     "losses": 2,
-    "heads": 3,
-    "criterion": 3,
-    "compatibility": 3,
+    "core.heads": 3,
+    "core.criterion": 3,
+    "core.compatibility": 3,
     "detectors": 4,
     "data": 4,
-    "analysis": 4,
-    "environment": 5,
-    "pieces": 5,
+    "evaluation": 4,
+    "statistics": 4,
+    "telemetry": 4,
     "training": 5,
     "tracking": 5,
-    "training_run": 6,
-    "runner": 6,
-    "job": 7,
-    "sweep": 7,
-    "check_table": 7,
-    "__main__": 8,
+    "app": 6,
+    "__main__": 7,
 }
-ASIDE = {"report", "inspect", "evaluate", "dashboard"}  # they read what runs left, or draw what a run would see
+ASIDE = {
+    "report",
+    "inspect",
+    "evaluate",
+    "dashboard",
+    "testing",
+}  # they read runs, or serve users' code
 SIBLINGS = {"assigners", "samplers", "losses"}  # floor 2: they do not see each other
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def unit(path: Path) -> str:
-    """The part of the package that a file belongs to: its folder, or its own name at the top."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return parts[0]
+    """The room that a file belongs to: its folder, or its own name at the top."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def floor_of(module: str) -> int | None:
+    """The floor of a module, given without the leading ``harness.``: that of the longest prefix in ``FLOORS``."""
+    parts = module.removesuffix(".__init__").split(".")
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((FLOORS[prefix] for prefix in prefixes if prefix in FLOORS), None)
 
 
 def imports(path: Path) -> list[tuple[str, int]]:
@@ -62,14 +71,14 @@ def imports(path: Path) -> list[tuple[str, int]]:
     return found
 
 
-def harness_units(path: Path) -> list[tuple[str, int]]:
-    """The parts of the package that a file imports."""
-    units = []
+def harness_imports(path: Path) -> list[tuple[str, int]]:
+    """The modules of the package that a file imports, without the leading ``harness.``."""
+    found = []
     for module, line in imports(path):
         parts = module.split(".")
         if parts[0] == "harness" and len(parts) > 1 and parts[1] != "__version__":
-            units.append((parts[1], line))
-    return units
+            found.append((".".join(parts[1:]), line))
+    return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -77,21 +86,57 @@ def test_imports_only_go_down(path: Path) -> None:
     own = unit(path)
     if own == "__init__" or own in ASIDE:
         return
-    assert own in FLOORS, f"{path}: give {own!r} a floor"
-    for other, line in harness_units(path):
-        if other == own or (own == "sweep" and other == "report"):
+    module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    floor = floor_of(module)
+    assert floor is not None, f"{path}: give {own!r} a floor"
+    for other, line in harness_imports(path):
+        room = other.split(".")[0]
+        if module == "app.sweep" and room == "report":
             continue
-        assert other not in ASIDE, f"{path}:{line}: {own} imports {other}, which stands aside"
-        assert FLOORS[other] <= FLOORS[own], f"{path}:{line}: floor {FLOORS[own]} imports {other}, {FLOORS[other]}"
-        assert not (own in SIBLINGS and other in SIBLINGS), f"{path}:{line}: {own} sees its sibling {other}"
+        assert room not in ASIDE, f"{path}:{line}: {own} imports {other}, which stands aside"
+        below = floor_of(other)
+        assert below is not None, f"{path}:{line}: {other} has no floor"
+        assert below <= floor, f"{path}:{line}: floor {floor} imports {other}, {below}"
+        assert not (own != room and own in SIBLINGS and room in SIBLINGS), f"{path}:{line}: {own} sees {other}"
+
+
+def top_level_imports(path: Path) -> set[str]:
+    """Modules of the package that are imported when a file is, without the leading ``harness.``."""
+    names = {".".join(p.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for p in FILES}
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("harness."):
+            base = node.module.removeprefix("harness.")
+            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in names else base for alias in node.names}
+    return found
+
+
+def test_no_circle_of_imports() -> None:
+    """Modules import each other without a circle, so that each can be read, and imported, on its own."""
+    graph = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): top_level_imports(path)
+        for path in FILES
+    }
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join([*trail[trail.index(module) :], module])
+        if module in done:
+            return
+        for other in graph.get(module, ()):
+            visit(other, (*trail, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())
 
 
 OWNERS = {
-    "wandb": {"tracking", "dashboard"},
-    "wandb_workspaces": {"dashboard"},
+    "wandb": {"tracking"},
+    "wandb_workspaces": {"tracking"},
     "pandas": {"report"},
     "torchvision.models": {"detectors"},
-    "hydra": {"__main__", "sweep", "pieces", "config", "inspect"},
+    "hydra": {"app", "runs", "inspect"},
 }
 
 

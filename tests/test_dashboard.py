@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import wandb
 
-from harness import dashboard
 from harness.data.export import to_coco
-from harness.data.shapes import shapes
+from harness.data.sources.shapes import shapes
+from harness.tracking import dashboard
 from harness.tracking.wandb_tracker import numbers, sampling_values
 from tests.test_tracking import closed_port, detections_of, result_of, window_of
 

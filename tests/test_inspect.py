@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.boxes import pairwise_iou
+from harness.core.boxes import pairwise_iou
 from harness.data.export import to_coco
 from harness.inspect.__main__ import main
 from harness.inspect.capture import NEAR, of_object, selections, training_images
 from harness.inspect.setting import Setting, composed, of_folder, splits_of
-from harness.records import read_json
+from harness.runs.records import read_json
 from tests.test_tracking import detections_of
 
 

@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 import wandb
 
-from harness.analysis.accuracy import evaluate
-from harness.analysis.bins import EDGES
-from harness.analysis.telemetry import SamplingTelemetry, Window
-from harness.config import TrackerConfig
 from harness.data.export import to_coco
-from harness.data.shapes import shapes
+from harness.data.sources.shapes import shapes
 from harness.data.splits import Splits
-from harness.records import Cost, Result
+from harness.evaluation.accuracy import evaluate
+from harness.runs.records import Cost, Result
+from harness.runs.schema import TrackerConfig
+from harness.telemetry.bins import EDGES
+from harness.telemetry.recorder import SamplingTelemetry, Window
 from harness.tracking import NoTracker, Tracker, WandbTracker, log_report, open_tracker
 from harness.tracking.opening import group_of
 from harness.tracking.wandb_tracker import closed_edges
@@ -298,14 +298,14 @@ def test_no_mirror_on_request(tmp_path: Path, splits: Splits) -> None:
 
 
 def test_a_group_is_the_runs_that_differ_in_the_seed_alone() -> None:
-    choices = {"arm": "random", "detector": "tiny_rcnn", "sampler": "random"}
+    choices = {"experiment/arm": "random", "detector": "tiny_rcnn", "sampler": "random"}
     config = {"seed": 0, "sampler": {"num": 64}, "run": {"root": "a", "iterations": 9}, "tracker": {"mode": "offline"}}
     group = group_of(config, choices)
     assert group.startswith("random-tiny_rcnn-random-")
     assert group_of({**config, "seed": 1, "run": {"root": "b", "iterations": 9}}, choices) == group
     assert group_of({**config, "sampler": {"num": 32}}, choices) != group
     assert group_of({**config, "run": {"root": "a", "iterations": 10}}, choices) != group
-    assert len(group_of(config, {"arm": "x" * 300})) == 128
+    assert len(group_of(config, {"experiment/arm": "x" * 300})) == 128
 
 
 def test_the_report_is_an_artifact(tmp_path: Path) -> None:

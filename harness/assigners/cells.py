@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.types import Candidates
+from harness.core.structures import Candidates
 
 STEPS = 64  # of a cell: centres are rounded to these, so that a rounding error never moves one into the next cell
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.boxes import centers
+from harness.core.boxes import centers
 
 _LOG_FLOOR = -100.0  # torch's binary cross entropy bounds log(p) by it, and so do the references
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness import limits
 from harness.assigners.costs import (
     center_distances,
     depth_in_boxes,
@@ -16,9 +15,10 @@ from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions, read_strides
 from harness.assigners.top_pairs import match_dynamic_k
-from harness.boxes import pairwise_iou
-from harness.chunking import MEMORY_BOUND, by_images
-from harness.types import Assignment, Candidates, GroundTruth, Need
+from harness.core import limits
+from harness.core.boxes import pairwise_iou
+from harness.core.chunking import MEMORY_BOUND, by_images
+from harness.core.structures import Assignment, Candidates, GroundTruth, Need
 
 _IOU_EPS = 1e-7
 BYTES_PER_PAIR = 20

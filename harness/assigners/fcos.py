@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness import limits
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
-from harness.boxes import area
-from harness.chunking import MEMORY_BOUND, by_images, by_objects
-from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core import limits
+from harness.core.boxes import area
+from harness.core.chunking import MEMORY_BOUND, by_images, by_objects
+from harness.core.structures import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 BYTES_PER_PAIR = 32
 FLAVOURS = ("torchvision", "mmdet")

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness import limits
 from harness.assigners.cells import cells
 from harness.assigners.overlap import BYTES_PER_PAIR, Claim, overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.thresholds import negative_range
-from harness.boxes import centers
-from harness.chunking import MEMORY_BOUND, by_images, by_objects
-from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core import limits
+from harness.core.boxes import centers
+from harness.core.chunking import MEMORY_BOUND, by_images, by_objects
+from harness.core.structures import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 
 class GridAssigner:

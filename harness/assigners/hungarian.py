@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from harness import limits
 from harness.assigners.costs import of_labels
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions
-from harness.boxes import pairwise_giou, pairwise_iou
-from harness.chunking import MEMORY_BOUND, by_images
-from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core import limits
+from harness.core.boxes import pairwise_giou, pairwise_iou
+from harness.core.chunking import MEMORY_BOUND, by_images
+from harness.core.structures import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 CLS_COSTS = ("probability", "focal")
 BOX_FORMATS = ("xywh", "xyxy")

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
-from harness import limits
 from harness.assigners.overlap import BYTES_PER_PAIR, Claim, covered_by_crowd, overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.thresholds import negative_range
-from harness.chunking import MEMORY_BOUND, by_images
-from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core import limits
+from harness.core.chunking import MEMORY_BOUND, by_images
+from harness.core.structures import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 
 class MaxIoUAssigner:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness import limits
 from harness.assigners.costs import depth_in_boxes, depth_in_centers, log_probabilities, of_labels
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions, read_strides
 from harness.assigners.top_pairs import highest_object
-from harness.boxes import pairwise_iou
-from harness.chunking import MEMORY_BOUND, by_images
-from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core import limits
+from harness.core.boxes import pairwise_iou
+from harness.core.chunking import MEMORY_BOUND, by_images
+from harness.core.structures import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 _OUTSIDE = 1e6  # the cost of a pair outside the object's centre region: a price, not an exclusion
 _IOU_EPS = torch.finfo(torch.float32).eps

@@ -9,9 +9,9 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from harness.boxes import area, pairwise_intersection, pairwise_iou
-from harness.chunking import by_objects
-from harness.types import Candidates, GroundTruth
+from harness.core.boxes import area, pairwise_intersection, pairwise_iou
+from harness.core.chunking import by_objects
+from harness.core.structures import Candidates, GroundTruth
 
 # At the peak of the pass a pair owns four floats: two sides of its intersection, a bound of one, and its union.
 BYTES_PER_PAIR = 16

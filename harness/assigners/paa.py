@@ -7,14 +7,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from harness import limits
 from harness.assigners.max_iou import MaxIoUAssigner
 from harness.assigners.mixture import COVARIANCE_TYPES, fit_mixture
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean
 from harness.assigners.points import with_squares
-from harness.chunking import MEMORY_BOUND
-from harness.types import NEGATIVE, Assignment, CandidateLosses, Candidates, GroundTruth, Need
+from harness.core import limits
+from harness.core.chunking import MEMORY_BOUND
+from harness.core.structures import NEGATIVE, Assignment, CandidateLosses, Candidates, GroundTruth, Need
 
 
 class PAAAssigner:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from harness.types import IGNORED, Assignment, Candidates, GroundTruth
+from harness.core.structures import IGNORED, Assignment, Candidates, GroundTruth
 
 
 def clean(truth: GroundTruth, candidates: Candidates) -> tuple[GroundTruth, Candidates]:

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import torch
 
-from harness.types import Candidates
+from harness.core.structures import Candidates
 
 
 def with_squares(candidates: Candidates, scale: float) -> Candidates:
     """Points as squares of side ``scale`` strides around them; anchors and proposals as they are.
 
-    An image's candidates are points if all of them are (:attr:`~harness.types.Candidates.is_point`), because an anchor
-    may happen to be a square of its stride.
+    An image's candidates are points if all of them are (:attr:`~harness.core.structures.Candidates.is_point`), because
+    an anchor may happen to be a square of its stride.
 
     Args:
         candidates: ``(*, N)``.

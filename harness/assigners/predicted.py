@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.types import Candidates
+from harness.core.structures import Candidates
 
 # Beyond this a squared distance of two boxes leaves float32; no image is that large.
 FARTHEST = 1e9  # px

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness import limits
 from harness.assigners.costs import depth_in_boxes, depth_in_centers, log_probabilities, of_labels
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions, read_strides
 from harness.assigners.top_pairs import match_dynamic_k
-from harness.boxes import pairwise_iou
-from harness.chunking import MEMORY_BOUND, by_images
-from harness.types import Assignment, Candidates, GroundTruth, Need
+from harness.core import limits
+from harness.core.boxes import pairwise_iou
+from harness.core.chunking import MEMORY_BOUND, by_images
+from harness.core.structures import Assignment, Candidates, GroundTruth, Need
 
 BYTES_PER_PAIR = 16
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness import limits
 from harness.assigners.costs import depth_in_boxes, of_labels
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
 from harness.assigners.predicted import Predicted, read_predictions, read_strides
 from harness.assigners.top_pairs import highest, highest_object, highest_pair, one_object_each
-from harness.boxes import aligned_ciou, aligned_iou, centers, pairwise_ciou, pairwise_iou
-from harness.chunking import MEMORY_BOUND, by_images, by_objects
-from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core import limits
+from harness.core.boxes import aligned_ciou, aligned_iou, centers, pairwise_ciou, pairwise_iou
+from harness.core.chunking import MEMORY_BOUND, by_images, by_objects
+from harness.core.structures import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 Named = tuple[Tensor, Tensor, Tensor]  # (*, G, k): candidates, whether they count (bool), their overlap
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness import limits
+from harness.core import limits
 
 
 def negative_range(neg_iou_thr: float | Sequence[float], lowest: float) -> tuple[float, float]:

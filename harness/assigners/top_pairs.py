@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.types import NEGATIVE
+from harness.core.structures import NEGATIVE
 
 _RUN = 64  # candidates
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from harness import limits
 from harness.assigners.overlap import BYTES_PER_PAIR, Claim, overlaps
 from harness.assigners.padding import clean, settle
-from harness.chunking import MEMORY_BOUND, by_images
-from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core import limits
+from harness.core.chunking import MEMORY_BOUND, by_images
+from harness.core.structures import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 
 class TorchvisionMatcher:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness import limits
 from harness.assigners.nearest import nearest
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
-from harness.boxes import aligned_iou
-from harness.chunking import MEMORY_BOUND, by_images
-from harness.types import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core import limits
+from harness.core.boxes import aligned_iou
+from harness.core.chunking import MEMORY_BOUND, by_images
+from harness.core.structures import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 BYTES_PER_PAIR = 16
 

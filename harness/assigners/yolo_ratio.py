@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness import limits
 from harness.assigners.cells import cells
 from harness.assigners.overlap import overlaps
 from harness.assigners.padding import clean, settle
-from harness.boxes import centers
-from harness.chunking import MEMORY_BOUND, by_images, by_objects
-from harness.types import NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core import limits
+from harness.core.boxes import centers
+from harness.core.chunking import MEMORY_BOUND, by_images, by_objects
+from harness.core.structures import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
 BYTES_PER_PAIR = 52
 

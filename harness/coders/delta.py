@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness import limits
-from harness.boxes import centers, clip_boxes
+from harness.core import limits
+from harness.core.boxes import centers, clip_boxes
 
 
 class DeltaCoder:

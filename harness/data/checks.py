@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
 from harness.data.dataset import fit_boxes
 from harness.data.images import BadImage, probe_image, read_image
 from harness.data.records import AnnotationProblem, Box, DataError, ImageRecord, ObjectRecord, Parsed, list_problems

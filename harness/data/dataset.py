@@ -15,7 +15,7 @@ from harness.data.images import Images
 from harness.data.records import ImageRecord
 
 Target = dict[str, Tensor]
-Sample = tuple[Tensor, Target]
+DatasetItem = tuple[Tensor, Target]
 
 NO_BOXES: npt.NDArray[np.float64] = np.empty((0, 4))
 
@@ -64,13 +64,13 @@ def columns(images: Sequence[ImageRecord], classes: Sequence[str]) -> Annotation
     )
 
 
-class DetectionDataset(Dataset[Sample]):
+class DetectionDataset(Dataset[DatasetItem]):
     """Images with targets in torchvision's detection format.
 
     ``dataset[i]`` is (image, target): image uint8 (3, H, W); target holds boxes (n, 4) float32 xyxy px inside the
     image, none of them degenerate; labels (n,) int64 in 1..K (0 is background); image_id (), int64; iscrowd (n,) int64,
     1 for crowd regions and difficult objects, which are never objects (background unless the assigner ignores them, see
-    :class:`~harness.types.GroundTruth`); area (n,) float32 px^2. Tensors belong to the
+    :class:`~harness.core.structures.GroundTruth`); area (n,) float32 px^2. Tensors belong to the
     caller.
 
     Args:
@@ -104,7 +104,7 @@ class DetectionDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.annotations.ids)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> DatasetItem:
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} of a data set of {len(self)} images")
         return self.images[index], self.target(index)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from harness import limits
+from harness.core import limits
 from harness.data.augment.protocol import Augment, Surroundings
-from harness.data.dataset import DetectionDataset, Sample, Target
+from harness.data.dataset import DatasetItem, DetectionDataset, Target
 from harness.data.splits import Splits
 from harness.data.streams import cpu_stream, derive_seed
 
@@ -73,7 +73,7 @@ class TrainOrder(Sampler[list[Place]]):
         return Place(epoch, int(self._permutation[at]), left)
 
 
-class AugmentedDataset(Dataset[Sample]):
+class AugmentedDataset(Dataset[DatasetItem]):
     """Training images with their augmentation, by Place.
 
     What happens to an image depends on (seed, epoch, index) only: not on the worker, the batch or the images before.
@@ -85,7 +85,7 @@ class AugmentedDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, place: Place) -> Sample:
+    def __getitem__(self, place: Place) -> DatasetItem:
         sample = self.dataset[place.image]
         if self.augment is None:
             return sample
@@ -94,7 +94,7 @@ class AugmentedDataset(Dataset[Sample]):
             return self.augment(sample, around)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[DatasetItem]) -> Batch:
     """Samples as (images, targets): images of a batch may differ in size, so they are lists."""
     images, targets = zip(*samples, strict=True)
     return list(images), list(targets)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from harness import limits
+from harness.core import limits
 from harness.data.augment.protocol import Augment
 from harness.data.checks import Checked, Memory, OnBad, apply_policy, check_split, refuse_bad_settings
 from harness.data.dataset import DetectionDataset, columns

@@ -8,12 +8,12 @@ from typing import Any, Protocol, TypeVar, cast
 import torch
 from torch import nn
 
-from harness.compatibility import IncompatibleError, refusals
-from harness.criterion import Criterion, LossObserver, Observer, Trio
-from harness.detectors import cascade, fcos, rcnn, retinanet, ssd, yolox
-from harness.heads import Head
+from harness.core.compatibility import IncompatibleError, refusals
+from harness.core.criterion import Criterion, LossObserver, Observer, StageComponents
+from harness.core.heads import HeadSpec
+from harness.core.structures import Assigner, Sampler
+from harness.detectors.adapters import cascade, fcos, rcnn, retinanet, ssd, yolox
 from harness.losses.pair import Loss
-from harness.types import Assigner, Sampler
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -24,13 +24,13 @@ class Family(Protocol):
     HOST: type[nn.Module]  # the class it adapts
     ROOT: str  # the stage that the root trio belongs to
 
-    def heads(self, model: Any) -> dict[str, Head]:
+    def heads(self, model: Any) -> dict[str, HeadSpec]:
         """The facts of the stages' heads."""
 
-    def natural(self, model: Any) -> dict[str, Trio]:
+    def default_components(self, model: Any) -> dict[str, StageComponents]:
         """The trios whose losses are the host's own."""
 
-    def head_under(self, head: Head, loss: Loss) -> Head:
+    def head_under(self, head: HeadSpec, loss: Loss) -> HeadSpec:
         """The head as it is read under ``loss``: another activation, where the family's inference follows it."""
 
     def adapt(self, model: Any, criteria: Mapping[str, Criterion]) -> Any:
@@ -61,7 +61,7 @@ def equip(
     sampler: Sampler | None = None,
     loss: Loss | None = None,
     *,
-    stages: Mapping[str, Trio] | None = None,
+    stages: Mapping[str, StageComponents] | None = None,
     generator: torch.Generator | None = None,
     shadows: Mapping[str, Sampler] | None = None,
     shadow_generator: torch.Generator | None = None,
@@ -92,7 +92,7 @@ def equip(
         IncompatibleError: pieces that cannot work in their stage, one line each.
     """
     family = family_of(model)
-    heads, trios = planned(model, Trio(assigner, sampler, loss), stages or {})
+    heads, trios = planned(model, StageComponents(assigner, sampler, loss), stages or {})
     if lines := refusals(heads, trios):
         raise IncompatibleError("\n".join(lines))
     criteria = {
@@ -116,7 +116,9 @@ def equip(
     return cast(M, twin)
 
 
-def planned(model: nn.Module, root: Trio, stages: Mapping[str, Trio]) -> tuple[dict[str, Head], dict[str, Trio]]:
+def planned(
+    model: nn.Module, root: StageComponents, stages: Mapping[str, StageComponents]
+) -> tuple[dict[str, HeadSpec], dict[str, StageComponents]]:
     """What :func:`equip` would train: the heads' facts, as the losses read them, and complete trios, by stage.
 
     Raises:
@@ -124,7 +126,7 @@ def planned(model: nn.Module, root: Trio, stages: Mapping[str, Trio]) -> tuple[d
         ValueError: a stage that the detector does not have.
     """
     family = family_of(model)
-    trios = family.natural(model)
+    trios = family.default_components(model)
     for stage, trio in ((family.ROOT, root), *stages.items()):
         if stage not in trios:
             raise ValueError(f"{type(model).__name__} has no stage {stage!r}; its stages are {', '.join(trios)}")
@@ -135,8 +137,8 @@ def planned(model: nn.Module, root: Trio, stages: Mapping[str, Trio]) -> tuple[d
     return heads, trios
 
 
-def _over(chosen: Trio, natural: Trio) -> Trio:
-    return Trio(
+def _over(chosen: StageComponents, natural: StageComponents) -> StageComponents:
+    return StageComponents(
         assigner=natural.assigner if chosen.assigner is None else chosen.assigner,
         sampler=natural.sampler if chosen.sampler is None else chosen.sampler,
         loss=natural.loss if chosen.loss is None else chosen.loss,

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.compatibility import refusals
-from harness.criterion import Trio
+from harness.core.compatibility import refusals
+from harness.core.criterion import StageComponents
+from harness.core.heads import HeadSpec
 from harness.detectors.equip import family_of, planned
-from harness.heads import Head
 
 PRETRAINING = ("weights", "weights_backbone")
 SKETCHED_CLASSES = 2  # any number: what is refused does not depend on it
@@ -42,13 +42,15 @@ def sketch(target: str, num_classes: int, **options: Any) -> nn.Module:
     return model
 
 
-def heads_for(target: str, num_classes: int, **options: Any) -> dict[str, Head]:
+def heads_for(target: str, num_classes: int, **options: Any) -> dict[str, HeadSpec]:
     """Stage -> facts of the detector that ``target`` builds; arguments as of :func:`sketch`."""
     model = sketch(target, num_classes, **options)
     return family_of(model).heads(model)
 
 
-def refusals_for(target: str, root: Trio, stages: Mapping[str, Trio], /, **options: Any) -> list[str]:
+def refusals_for(
+    target: str, root: StageComponents, stages: Mapping[str, StageComponents], /, **options: Any
+) -> list[str]:
     """Why :func:`harness.detectors.equip.equip` would refuse these trios in the detector that ``target`` builds.
 
     Args:

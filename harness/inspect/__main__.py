@@ -17,18 +17,18 @@ from pathlib import Path
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.config import ConfigError
+from harness.app.runner import Stopped
 from harness.data.export import to_coco
 from harness.data.records import DataError
 from harness.data.splits import Splits
-from harness.data.statistics import describe
+from harness.data.summary import describe
 from harness.inspect import sheets
 from harness.inspect.capture import selections, training_images
 from harness.inspect.setting import Setting, composed, of_folder, splits_of
 from harness.inspect.words import described
-from harness.records import State, read_json
-from harness.run_folder import RunFolder
-from harness.runner import Stopped
+from harness.runs.folder import RunFolder
+from harness.runs.records import State, read_json
+from harness.runs.schema import ConfigError
 from harness.training.checkpoint import CheckpointError
 
 

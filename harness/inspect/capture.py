@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.boxes import pairwise_iou
-from harness.criterion import Selection
-from harness.data.dataset import Sample as ImageAndTarget
+from harness.app.pieces import build_detector
+from harness.app.runner import check
+from harness.core.boxes import pairwise_iou
+from harness.core.criterion import Selection
+from harness.core.structures import IGNORED, NEGATIVE
+from harness.data.dataset import DatasetItem as ImageAndTarget
 from harness.data.loading import AugmentedDataset, TrainOrder, to_device
 from harness.data.splits import Splits
 from harness.inspect.setting import Setting
-from harness.pieces import build_detector
-from harness.runner import check
 from harness.training import checkpoint
 from harness.training.streams import Streams
-from harness.types import IGNORED, NEGATIVE
 
 Array = np.ndarray[Any, Any]
 NEAR = 0.1  # IoU from which a candidate is one that an object could have had
@@ -83,7 +83,7 @@ def selections(
         weights: a checkpoint; ``None`` looks through freshly initialised weights.
 
     Raises:
-        harness.runner.Stopped: the combination is refused.
+        harness.app.runner.Stopped: the combination is refused.
         harness.training.checkpoint.CheckpointError: the checkpoint cannot be read.
     """
     _, pieces = check(setting.config, setting.sources)

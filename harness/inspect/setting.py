@@ -10,11 +10,11 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from harness import config as schema
-from harness.config import HarnessConfig
+from harness.app.pieces import build
+from harness.app.runner import folder_of
 from harness.data.splits import Splits
-from harness.pieces import build
-from harness.runner import folder_of
+from harness.runs import schema
+from harness.runs.schema import HarnessConfig
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.analysis.bins import EDGES
-from harness.analysis.tide import LABELS, classify_errors
-from harness.data.dataset import DetectionDataset, Sample
+from harness.data.dataset import DatasetItem, DetectionDataset
+from harness.evaluation.tide import LABELS, classify_errors
 from harness.inspect import drawing
 from harness.inspect.capture import NEAR, Seen, Taken, of_object
 from harness.inspect.drawing import Array, Pen
+from harness.telemetry.bins import EDGES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ MISSED = Pen(drawing.BLUE, "dashed", 2.0, "M missed object")
 FOUND = Pen(drawing.BLACK, "dotted", 1.0, "object")
 
 
-def data_sheet(samples: Sequence[Sample], classes: Sequence[str], path: Path) -> Path:
+def data_sheet(samples: Sequence[DatasetItem], classes: Sequence[str], path: Path) -> Path:
     """Training images after augmentation, with their boxes and labels; ignored regions dashed."""
     rows = -(-len(samples) // COLUMNS)
     sheet, axes = drawing.figure(rows, min(COLUMNS, len(samples)), "training images after augmentation")

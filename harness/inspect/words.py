@@ -17,7 +17,7 @@ QUANTILES = ("min", "q25", "median", "q75", "max", "mean")
 
 
 def described(statistics: Mapping[str, Any]) -> Iterator[str]:
-    """Lines about what ``harness.data.statistics.describe`` returned."""
+    """Lines about what ``harness.data.summary.describe`` returned."""
     for split in ("train", "val"):
         yield from _split(split, statistics[split])
         yield ""

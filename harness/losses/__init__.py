@@ -1,1 +1,62 @@
-"""Losses: unreduced until the end, one method per file, paired and normalised by :class:`harness.losses.pair.Loss`."""
+"""Losses: unreduced until the end, one method per file, paired and normalized by :class:`harness.losses.pair.Loss`."""
+
+from harness.losses.classification import (
+    APLoss,
+    BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
+    EQLv2Loss,
+    FocalLoss,
+    GHMCLoss,
+    QualityFocalLoss,
+    SeesawLoss,
+    SoftmaxFocalLoss,
+    TopKCrossEntropyLoss,
+    VarifocalLoss,
+)
+from harness.losses.interface import ClassificationLoss, Normalizer, RegressionLoss, Space
+from harness.losses.pair import Loss
+from harness.losses.regression import (
+    BalancedL1Loss,
+    BoundedIoULoss,
+    CIoULoss,
+    DIoULoss,
+    DistributionFocalLoss,
+    EIoULoss,
+    GHMRLoss,
+    GIoULoss,
+    IoULoss,
+    L1Loss,
+    SIoULoss,
+    SmoothL1Loss,
+)
+
+__all__ = [
+    "APLoss",
+    "BalancedL1Loss",
+    "BinaryCrossEntropyLoss",
+    "BoundedIoULoss",
+    "CIoULoss",
+    "ClassificationLoss",
+    "CrossEntropyLoss",
+    "DIoULoss",
+    "DistributionFocalLoss",
+    "EIoULoss",
+    "EQLv2Loss",
+    "FocalLoss",
+    "GHMCLoss",
+    "GHMRLoss",
+    "GIoULoss",
+    "IoULoss",
+    "L1Loss",
+    "Loss",
+    "Normalizer",
+    "QualityFocalLoss",
+    "RegressionLoss",
+    "SIoULoss",
+    "SeesawLoss",
+    "SmoothL1Loss",
+    "SoftmaxFocalLoss",
+    "Space",
+    "TopKCrossEntropyLoss",
+    "VarifocalLoss",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness import limits
+from harness.core import limits
 
 
 class GradientDensity(nn.Module):

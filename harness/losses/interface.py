@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from harness.types import Activation, Need, full_precision
+from harness.core.structures import Activation, Need, full_precision
 
 
 class Normalizer(StrEnum):

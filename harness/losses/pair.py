@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from harness import limits
+from harness.core import limits
+from harness.core.structures import SamplingResult
 from harness.losses.interface import ClassificationLoss, Normalizer, RegressionLoss
-from harness.types import Sample
 
 
 class Loss(nn.Module):
@@ -39,7 +39,7 @@ class Loss(nn.Module):
         self.classification_weight = limits.at_least("classification_weight", classification_weight, 0)
         self.regression_weight = limits.at_least("regression_weight", regression_weight, 0)
 
-    def reduce(self, loss: Tensor, sample: Sample, own: Normalizer | None = None) -> Tensor:
+    def reduce(self, loss: Tensor, sample: SamplingResult, own: Normalizer | None = None) -> Tensor:
         """The scalar of per-slot losses ``(B, S)``: their sum over the term's ``own`` normaliser, else the pair's."""
         match own or self.normalizer:
             case Normalizer.SAMPLED:

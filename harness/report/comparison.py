@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.analysis.statistics import Comparison, compare_to_baseline, sign_flip_test
 from harness.report.baselines import baselines_of
 from harness.report.contexts import Context
 from harness.report.frame import RunTable
 from harness.report.methods import Method, Methods, methods_of
 from harness.report.metric import Metric
+from harness.statistics.comparison import Comparison, compare_to_baseline, sign_flip_test
 
 ALPHA = 0.05
 Scores = dict[int | str, float]  # seed -> metric

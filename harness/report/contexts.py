@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from harness.records import State
 from harness.report.frame import RunTable, Settings
+from harness.runs.records import State
 
 _EVALUATION = ("evaluator.max_dets", "evaluator.area_ranges")  # with all that is set below them
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.statistics import BETTER, WORSE, decide, t_interval
 from harness.report.comparison import ALPHA, Row, Section
 from harness.report.frame import RunTable, Settings
+from harness.statistics.comparison import BETTER, WORSE, decide, t_interval
 
 MIN_SEEDS = 3
 
@@ -142,7 +142,9 @@ def _alike(table: RunTable, one: Row, other: Row) -> bool:
 
 def _without_sampler(settings: dict[str, Hashable]) -> dict[str, Hashable]:
     # A quota only feeds the samplers, which are what the arms differ in; `arm` is but the name of the joint choice.
-    return {key: value for key, value in settings.items() if key.split(".")[0] not in ("sampler", "quota", "arm")}
+    return {
+        key: value for key, value in settings.items() if key.split(".")[0] not in ("sampler", "quota", "experiment/arm")
+    }
 
 
 def _is_of(table: RunTable, matched: Row, ohem: Row) -> bool:

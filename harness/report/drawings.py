@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from harness.records import read_json
 from harness.report.comparison import COSTS, Row, Section
 from harness.report.frame import RunTable
 from harness.report.histories import curves_of
@@ -20,6 +19,7 @@ from harness.report.plots.candidates import Line, candidate_panels
 from harness.report.plots.effect import effect_plot
 from harness.report.plots.panel import NUM_COLOURS, colour, legend, panels
 from harness.report.sampling import Sampling, sampling_of
+from harness.runs.records import read_json
 
 _EVALUATED = ("map", "map50", "map75")
 MOST_CLASSES = 24

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.records import whole
 from harness.report.build import Report
 from harness.report.frame import CORE, RunTable
 from harness.report.markup import latex_table, markdown_table
@@ -26,6 +25,7 @@ from harness.report.tables import (
     stopped_table,
 )
 from harness.report.words import ACROSS_NOTE, across_text, answer, decomposition_text, question
+from harness.runs.records import atomic_write
 
 
 def write_report(report: Report, folder: Path, latex: bool = False) -> list[Path]:
@@ -41,13 +41,13 @@ def write_report(report: Report, folder: Path, latex: bool = False) -> list[Path
     if latex:
         texts["report.tex"] = tex(report)
     for name, text in texts.items():
-        with whole(folder / name) as file:
+        with atomic_write(folder / name) as file:
             file.write(text)
     frames = {"runs.csv": varying_only(report.table), "summary.csv": summary_frame(report)}
     if report.across:
         frames["across.csv"] = across_frame(report)
     for name, frame in frames.items():
-        with whole(folder / name) as file:
+        with atomic_write(folder / name) as file:
             frame.to_csv(file, index=False)
     return [folder / name for name in (*texts, *frames)]
 

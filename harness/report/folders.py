@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from harness.records import State, read_json
+from harness.runs.records import State, read_json
 
 SETTLED = (State.DONE, State.FAILED, State.REFUSED)
 _TOP_LEVEL = re.compile(r"(?m)^(?=[^\s#\-])")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.run_folder import MetricsLog
+from harness.runs.folder import MetricsLog
 
 
 @dataclass(frozen=True)

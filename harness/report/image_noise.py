@@ -8,11 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.match_table import MatchTable
-from harness.analysis.statistics import ImageBootstrap, paired_image_bootstrap
-from harness.records import read_json
+from harness.evaluation.match_table import MatchTable
 from harness.report.comparison import Section
 from harness.report.frame import RunTable
+from harness.runs.records import read_json
+from harness.statistics.comparison import ImageBootstrap, paired_image_bootstrap
 
 LABEL = "noise of the test set, not of training"
 MOST_PAIRS = 8  # each costs about a second

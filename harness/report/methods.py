@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from harness.report.contexts import Context, is_data
 from harness.report.folders import ReportError
 from harness.report.frame import RunTable, node_of
-from harness.run_folder import SPEED_ONLY, WITHOUT_EFFECT
+from harness.runs.folder import SPEED_ONLY, WITHOUT_EFFECT
 
 PIECES = ("sampler", "assigner", "classification", "regression")
 # What a run was driven with, on which data and what was watched: no part of the method.
@@ -210,7 +210,7 @@ def _name(
 
 def _bare(choice: str) -> bool:
     """Whether an option says by itself what it is an option of."""
-    return choice in (*PIECES, "rung", "arm")
+    return choice in (*PIECES, "experiment/rung", "experiment/arm")
 
 
 def _text(value: Hashable) -> str:

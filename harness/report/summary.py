@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 
-from harness.analysis.statistics import fewest_pairs
 from harness.report.across import Across
 from harness.report.build import Judged, Options, Report
 from harness.report.image_noise import LABEL
@@ -21,6 +20,7 @@ from harness.report.words import (
     question,
     signed,
 )
+from harness.statistics.comparison import fewest_pairs
 
 _WIDE = ("p sign-flip", "images/s", "peak MB")  # a terminal has no room for them; the page has them
 _TAKEN_APART = 2

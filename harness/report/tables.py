@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.records import State
 from harness.report.across import Across
 from harness.report.comparison import Row, Section
 from harness.report.frame import CORE, RunTable
 from harness.report.methods import MISSING
 from harness.report.words import interval_text, number, p_text, shares_text, signed
+from harness.runs.records import State
 
 _COSTS = {"train s": ("train_seconds", 0), "images/s": ("images_per_second", 1), "peak MB": ("peak_memory_mb", 0)}
 _SAMPLING = {

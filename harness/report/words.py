@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from harness.analysis.statistics import BETTER, NO_DIFFERENCE_SHOWN, NOT_ENOUGH_SEEDS, WORSE
 from harness.report.across import Across, Together
 from harness.report.comparison import ALPHA, Row, Section
 from harness.report.decomposition import Decomposition, Part
+from harness.statistics.comparison import BETTER, NO_DIFFERENCE_SHOWN, NOT_ENOUGH_SEEDS, WORSE
 
 ACROSS_NOTE = (
     "Methods are matched by their names. Gained: the interquartile mean of the differences between paired seeds of all "

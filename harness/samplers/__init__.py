@@ -3,3 +3,29 @@
 A sampler ranks: it gives each candidate a priority, and the first positives and the first negatives fill the slots that
 :mod:`~harness.samplers.quota` grants (:mod:`~harness.samplers.ranking`).
 """
+
+from harness.samplers.all import AllSampler
+from harness.samplers.combined import CombinedSampler
+from harness.samplers.hard_negative import HardNegativeSampler
+from harness.samplers.instance_balanced import InstanceBalancedPosSampler
+from harness.samplers.iou_balanced import IoUBalancedSampler
+from harness.samplers.matched_random import MatchedRandomSampler
+from harness.samplers.offline_hard import OfflineHardSampler
+from harness.samplers.ohem import OHEMSampler
+from harness.samplers.random import RandomSampler
+from harness.samplers.score_hlr import ScoreHLRSampler
+from harness.samplers.topk_loss import TopKLossSampler
+
+__all__ = [
+    "AllSampler",
+    "CombinedSampler",
+    "HardNegativeSampler",
+    "InstanceBalancedPosSampler",
+    "IoUBalancedSampler",
+    "MatchedRandomSampler",
+    "OHEMSampler",
+    "OfflineHardSampler",
+    "RandomSampler",
+    "ScoreHLRSampler",
+    "TopKLossSampler",
+]

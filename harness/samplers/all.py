@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
 from harness.samplers.ranker import Pool
 from harness.samplers.ranking import keep_in_order
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
 class AllSampler:
@@ -26,7 +26,7 @@ class AllSampler:
         *,
         noise: Tensor | None = None,
         losses: CandidateLosses | None = None,
-    ) -> Sample:
+    ) -> SamplingResult:
         """Takes all; ``noise`` and ``losses`` are not looked at."""
         pool = Pool.of(truth, candidates, assignment)
         return keep_in_order(pool.positive, pool.negative)

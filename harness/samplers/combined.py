@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
+from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, SamplingResult
 from harness.samplers.quota import Quota
 from harness.samplers.ranker import NegativeRanker, Pool, PositiveRanker, sample_by_rank
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Sample
 
 
 class CombinedSampler:
@@ -56,7 +56,7 @@ class CombinedSampler:
         *,
         noise: Tensor | None = None,
         losses: CandidateLosses | None = None,
-    ) -> Sample:
+    ) -> SamplingResult:
         """Samples; ``noise`` and ``losses`` are required where a part needs them."""
         pool = Pool.of(truth, candidates, assignment, noise, losses)
         return sample_by_rank(self.quota, pool, positives=self.pos, negatives=self.neg)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
+from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
 from harness.samplers.hardness import RankBy, hardness
 from harness.samplers.ranker import Pool
 from harness.samplers.ranking import among, highest, keep_in_order, order_code
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
 class HardNegativeSampler:
@@ -42,7 +42,7 @@ class HardNegativeSampler:
         *,
         noise: Tensor | None = None,
         losses: CandidateLosses | None = None,
-    ) -> Sample:
+    ) -> SamplingResult:
         """Samples; ``losses`` are required, ``noise`` is not looked at."""
         pool = Pool.of(truth, candidates, assignment, losses=losses)
         num_pos = pool.positive.count_nonzero(-1).unsqueeze(-1)

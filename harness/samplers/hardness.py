@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
 from harness.samplers.ranker import Pool
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
 from harness.samplers.quota import Quota
 from harness.samplers.ranker import Pool, sample_by_rank
 from harness.samplers.ranking import rank_within, second_noise
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
 class InstanceBalancedPosSampler:
@@ -55,7 +55,7 @@ class InstanceBalancedPosSampler:
         *,
         noise: Tensor | None = None,
         losses: CandidateLosses | None = None,
-    ) -> Sample:
+    ) -> SamplingResult:
         """Samples; ``noise (*, N)`` is required, ``losses`` are not looked at."""
         pool = Pool.of(truth, candidates, assignment, noise)
         return sample_by_rank(self.quota, pool, positives=self, negatives=self)

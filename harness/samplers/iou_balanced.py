@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from harness import limits
+from harness.core import limits
+from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
 from harness.samplers.quota import Quota
 from harness.samplers.ranker import Pool, sample_by_rank
 from harness.samplers.ranking import among, highest, order_code, second_noise
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
 class IoUBalancedSampler:
@@ -110,7 +110,7 @@ class IoUBalancedSampler:
         *,
         noise: Tensor | None = None,
         losses: CandidateLosses | None = None,
-    ) -> Sample:
+    ) -> SamplingResult:
         """Samples; ``noise (*, N)`` is required, ``losses`` are not looked at."""
         pool = Pool.of(truth, candidates, assignment, noise)
         return sample_by_rank(self.quota, pool, positives=self, negatives=self)

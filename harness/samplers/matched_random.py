@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
+from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sampler, SamplingResult
 from harness.samplers.ranker import Pool
 from harness.samplers.ranking import among, fill_slots, highest, keep_in_order, largest, order_code, second_noise
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample, Sampler
 
 
 class MatchedRandomSampler:
@@ -38,7 +38,7 @@ class MatchedRandomSampler:
         *,
         noise: Tensor | None = None,
         losses: CandidateLosses | None = None,
-    ) -> Sample:
+    ) -> SamplingResult:
         """Samples; ``noise (*, N)`` is required, ``losses`` where the other sampler needs them."""
         pool = Pool.of(truth, candidates, assignment, noise)
         code = order_code(second_noise(pool.drawn))  # the other sampler may rank by the noise itself

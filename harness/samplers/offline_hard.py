@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness import limits
-from harness.boxes import area, centers, pairwise_iou
-from harness.chunking import by_objects
+from harness.core import limits
+from harness.core.boxes import area, centers, pairwise_iou
+from harness.core.chunking import by_objects
+from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
 from harness.samplers.quota import Quota
 from harness.samplers.random import RandomSampler
 from harness.samplers.ranker import Pool, sample_by_rank
 from harness.samplers.ranking import among, highest, order_code, second_noise
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 MEMORY_BOUND = 2**26  # bytes for every float of the pairs of a stored box and a candidate
 
@@ -80,7 +80,7 @@ class OfflineHardSampler:
         *,
         noise: Tensor | None = None,
         losses: CandidateLosses | None = None,
-    ) -> Sample:
+    ) -> SamplingResult:
         """Samples; ``noise (*, N)`` is required, ``losses`` are not looked at."""
         pool = Pool.of(truth, candidates, assignment, noise)
         return sample_by_rank(self.quota, pool, positives=self._positives, negatives=self._negatives)

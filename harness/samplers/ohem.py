@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
+from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
 from harness.samplers.hardness import hardness, parse_rank_by
 from harness.samplers.quota import Quota
 from harness.samplers.ranker import Pool, sample_by_rank
 from harness.samplers.ranking import among, largest, order_code
 from harness.samplers.suppression import suppress
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
 class OHEMSampler:
@@ -80,7 +80,7 @@ class OHEMSampler:
         *,
         noise: Tensor | None = None,
         losses: CandidateLosses | None = None,
-    ) -> Sample:
+    ) -> SamplingResult:
         """Samples; ``losses`` are required, ``noise`` is not looked at."""
         pool = Pool.of(truth, candidates, assignment, losses=losses)
         if self.nms_thr is not None:
@@ -89,12 +89,12 @@ class OHEMSampler:
             return sample_by_rank(self.quota, pool, positives=self, negatives=self)
         return self._hardest(pool)
 
-    def _hardest(self, pool: Pool) -> Sample:
+    def _hardest(self, pool: Pool) -> SamplingResult:
         """The hardest of both kinds together."""
         code = among(order_code(hardness(pool, self.rank_by)), pool.positive | pool.negative)
         index, available, _ = largest(code, min(self.quota.num, code.shape[-1]))
         index = index.masked_fill(~available, 0)
-        return Sample(index, available & pool.positive.gather(-1, index), available.float())
+        return SamplingResult(index, available & pool.positive.gather(-1, index), available.float())
 
     def _survivors(self, pool: Pool, nms_thr: float) -> Tensor:
         group = torch.zeros_like(pool.assignment.gt_index)

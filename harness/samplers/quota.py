@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
 from harness.samplers.quota import Quota
 from harness.samplers.ranker import Pool, sample_by_rank
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
 class RandomSampler:
@@ -46,7 +46,7 @@ class RandomSampler:
         *,
         noise: Tensor | None = None,
         losses: CandidateLosses | None = None,
-    ) -> Sample:
+    ) -> SamplingResult:
         """Samples; ``noise (*, N)`` is required, ``losses`` are not looked at."""
         pool = Pool.of(truth, candidates, assignment, noise)
         return sample_by_rank(self.quota, pool, positives=self, negatives=self)

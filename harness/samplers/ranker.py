@@ -8,9 +8,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
 from harness.samplers.quota import Quota
 from harness.samplers.ranking import among, fill_slots, largest, order_code
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class NegativeRanker(Protocol):
     def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor: ...
 
 
-def sample_by_rank(quota: Quota, pool: Pool, positives: PositiveRanker, negatives: NegativeRanker) -> Sample:
+def sample_by_rank(quota: Quota, pool: Pool, positives: PositiveRanker, negatives: NegativeRanker) -> SamplingResult:
     """The first positives and the first negatives that the quota grants, with weight 1."""
     slots = min(quota.num, pool.positive.shape[-1])
     priority = positives.rank_positives(pool, quota.num_pos)

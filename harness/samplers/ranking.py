@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from harness.types import Sample
+from harness.core.structures import SamplingResult
 
 NEVER = -(1 << 31)  # the code of a candidate that cannot be chosen; below -inf
 INDEX_BITS = 28  # below the code, an index: up to 268 million candidates
@@ -121,7 +121,7 @@ def second_noise(noise: Tensor) -> Tensor:
     return ((bits ^ (bits >> 13)) >> 8).float() / (1 << 24)
 
 
-def fill_slots(pos_index: Tensor, num_pos: Tensor, neg_index: Tensor, num_neg: Tensor) -> Sample:
+def fill_slots(pos_index: Tensor, num_pos: Tensor, neg_index: Tensor, num_neg: Tensor) -> SamplingResult:
     """The first ``num_pos`` positives, then the first ``num_neg`` negatives, in as many slots as ``neg_index`` has.
 
     Args:
@@ -135,10 +135,10 @@ def fill_slots(pos_index: Tensor, num_pos: Tensor, neg_index: Tensor, num_neg: T
     used = slot < num_pos + num_neg
     place = torch.where(positive, slot, slot - num_pos + pos_index.shape[-1]).masked_fill(~used, 0)
     index = torch.cat((pos_index, neg_index), -1).gather(-1, place)
-    return Sample(index.masked_fill(~used, 0), positive, used.float())
+    return SamplingResult(index.masked_fill(~used, 0), positive, used.float())
 
 
-def keep_in_order(positive: Tensor, negative: Tensor) -> Sample:
+def keep_in_order(positive: Tensor, negative: Tensor) -> SamplingResult:
     """All candidates in their order, of weight 1 where ``positive`` or ``negative``, each ``(*, N)`` bool."""
     index = torch.arange(positive.shape[-1], device=positive.device).expand(positive.shape)
-    return Sample(index, positive, (positive | negative).float(), in_order=True)
+    return SamplingResult(index, positive, (positive | negative).float(), in_order=True)

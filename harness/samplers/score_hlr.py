@@ -7,13 +7,21 @@ import math
 import torch
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
+from harness.core.structures import (
+    Assignment,
+    CandidateLosses,
+    Candidates,
+    GroundTruth,
+    Need,
+    Predictions,
+    SamplingResult,
+)
 from harness.samplers.hardness import RankBy, hardness
 from harness.samplers.quota import Quota
 from harness.samplers.ranker import Pool, sample_by_rank
 from harness.samplers.ranking import among, highest, largest, order_code, rank_within
 from harness.samplers.suppression import match_leaders
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Predictions, Sample
 
 
 class ScoreHLRSampler:
@@ -93,11 +101,11 @@ class ScoreHLRSampler:
         *,
         noise: Tensor | None = None,
         losses: CandidateLosses | None = None,
-    ) -> Sample:
+    ) -> SamplingResult:
         """Samples and weighs; ``noise (*, N)``, ``losses`` and ``candidates.predictions`` are required."""
         pool = Pool.of(truth, candidates, assignment, noise, losses)
         sample = sample_by_rank(self.quota, pool, positives=self, negatives=self)
-        return Sample(sample.index, sample.positive, self._weight(pool, sample))
+        return SamplingResult(sample.index, sample.positive, self._weight(pool, sample))
 
     def _predictions(self, pool: Pool) -> Predictions:
         if pool.candidates.predictions is None:
@@ -113,7 +121,7 @@ class ScoreHLRSampler:
         count = torch.full_like(code[..., :1], self.nms_pre, dtype=torch.int64)
         return code, highest(code, count, self.nms_pre)
 
-    def _weight(self, pool: Pool, sample: Sample) -> Tensor:
+    def _weight(self, pool: Pool, sample: SamplingResult) -> Tensor:
         num_neg = sample.negative.count_nonzero(-1).unsqueeze(-1)
         num_confident = self._confident(pool)[1].count_nonzero(-1).unsqueeze(-1)
         slot = torch.arange(sample.index.shape[-1], device=sample.index.device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from harness.boxes import pairwise_iou
+from harness.core.boxes import pairwise_iou
 from harness.samplers.ranking import order_code
 
 

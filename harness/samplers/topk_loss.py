@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
+from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
 from harness.samplers.hardness import hardness, parse_rank_by
 from harness.samplers.ranker import Pool
 from harness.samplers.ranking import among, highest, keep_in_order, order_code
-from harness.types import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sample
 
 
 class TopKLossSampler:
@@ -42,7 +42,7 @@ class TopKLossSampler:
         *,
         noise: Tensor | None = None,
         losses: CandidateLosses | None = None,
-    ) -> Sample:
+    ) -> SamplingResult:
         """Samples; ``losses`` are required, ``noise`` is not looked at."""
         pool = Pool.of(truth, candidates, assignment, losses=losses)
         available = pool.positive | pool.negative

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.config import TrackerConfig
-from harness.run_folder import identity
+from harness.runs.folder import config_hash
+from harness.runs.schema import TrackerConfig
 from harness.tracking.tracker import NoTracker, Tracker
 from harness.tracking.wandb_tracker import WandbTracker
 from harness.training.interrupt import Interrupted
@@ -21,7 +21,16 @@ log = logging.getLogger("harness")
 
 # What a group's name starts with; it ends with a hash of all settings but the seed, so that runs of one group differ in
 # nothing else. The dashboard's bars and bands are over the runs of a group.
-COMBINATION = ("arm", "rung", "data", "detector", "assigner", "sampler", "loss/classification", "loss/regression")
+COMBINATION = (
+    "experiment/arm",
+    "experiment/rung",
+    "data",
+    "detector",
+    "assigner",
+    "sampler",
+    "loss/classification",
+    "loss/regression",
+)
 MAX_GROUP = 128  # W&B's bound
 
 FAILED, STOPPED = 1, 255  # exit codes that W&B shows as failed and killed
@@ -67,7 +76,7 @@ def open_tracker(
 def group_of(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     """The name of what a run shares with its other seeds."""
     told = "-".join(choices[name] for name in COMBINATION if name in choices)
-    alike = identity({**config, "seed": None}, data_fingerprint="")[:6]
+    alike = config_hash({**config, "seed": None}, data_fingerprint="")[:6]
     return f"{told[: MAX_GROUP - len(alike) - 1]}-{alike}"
 
 

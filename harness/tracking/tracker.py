@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from harness.analysis.telemetry import Window
 from harness.data.dataset import DetectionDataset
-from harness.records import Result
+from harness.runs.records import Result
+from harness.telemetry.recorder import Window
 
 
 class Tracker(Protocol):

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.bins import EDGES
-from harness.analysis.telemetry import Window
 from harness.data.dataset import DetectionDataset
-from harness.records import Result
+from harness.runs.records import Result
+from harness.telemetry.bins import EDGES
+from harness.telemetry.recorder import Window
 
 log = logging.getLogger("harness")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness.records import whole
+from harness.runs.records import atomic_write
 
 
 class CheckpointError(RuntimeError):
@@ -16,7 +16,7 @@ class CheckpointError(RuntimeError):
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Writes ``state`` (tensors and plain containers only)."""
-    with whole(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         torch.save(state, file)
 
 

@@ -12,7 +12,7 @@ from typing import IO
 
 import torch
 
-from harness.config import ConfigError
+from harness.runs.schema import ConfigError
 
 
 class DeviceLease:

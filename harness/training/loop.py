@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from harness.config import RunConfig
 from harness.data.loading import Batch, to_device
+from harness.runs.schema import RunConfig
 from harness.training import checkpoint
 from harness.training.checkpoint import CheckpointError
 from harness.training.devices import autocast
@@ -80,7 +80,7 @@ class Stateful(Protocol):
 
 
 @dataclass
-class Training:
+class TrainState:
     """Everything that a step reads and writes."""
 
     model: nn.Module
@@ -149,7 +149,9 @@ class Hooks:
     on_save: Callable[[int], None]  # after a checkpoint is on disk
 
 
-def train(training: Training, batches: Iterable[Batch], path: Path, hooks: Hooks, *, until: int | None = None) -> None:
+def train(
+    training: TrainState, batches: Iterable[Batch], path: Path, hooks: Hooks, *, until: int | None = None
+) -> None:
     """Trains to ``run.iterations`` or to the iteration ``until``, if that comes first, saving to ``path``.
 
     Args:
@@ -206,7 +208,7 @@ def train(training: Training, batches: Iterable[Batch], path: Path, hooks: Hooks
         save()
 
 
-def step(training: Training, batch: Batch) -> dict[str, Tensor]:
+def step(training: TrainState, batch: Batch) -> dict[str, Tensor]:
     """One optimiser step; returns the detached parts of the loss."""
     model, config, device = training.model, training.config, training.device
     images, targets = to_device(batch, device)

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.boxes import pairwise_iof, pairwise_iou
-from harness.config import ConfigError
+from harness.core.boxes import pairwise_iof, pairwise_iou
 from harness.data.dataset import Annotations, DetectionDataset
-from harness.records import read_json, write_json
+from harness.runs.records import read_json, write_json
+from harness.runs.schema import ConfigError
 from harness.training.checkpoint import CheckpointError
 
 log = logging.getLogger("harness")

@@ -7,7 +7,7 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from harness.config import ScheduleConfig
+from harness.runs.schema import ScheduleConfig
 
 
 def lr_factor(iteration: int, total: int, schedule: ScheduleConfig) -> float:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harness.types import Candidates, GroundTruth, Predictions
+from harness.core.structures import Candidates, GroundTruth, Predictions
 
 KINDS = ("plain", "ties", "duplicates", "no_area", "outside", "crowd", "padded", "all_padded")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)

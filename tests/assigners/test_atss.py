@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.assigners.atss import ATSSAssigner
-from harness.boxes import pairwise_iou
-from harness.types import IGNORED, NEGATIVE, Candidates, GroundTruth
+from harness.core.boxes import pairwise_iou
+from harness.core.structures import IGNORED, NEGATIVE, Candidates, GroundTruth
 from tests.assigners.scenes import iou, matchable, numbers, one_object, points, scene, scenes, usable
 from tests.assigners.test_max_iou import covered
 

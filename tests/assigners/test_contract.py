@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.boxes import pairwise_iou
-from harness.types import (
+from harness.core.boxes import pairwise_iou
+from harness.core.structures import (
     IGNORED,
     NEGATIVE,
     Assigner,
@@ -53,7 +53,7 @@ def composed(choice: str) -> DictConfig:
 
 
 def build(choice: str, **changes: Any) -> Assigner:
-    stage = OmegaConf.create({"matching": MATCHING, "assigner": composed(choice)})
+    stage = OmegaConf.create({"matching": MATCHING, "run": {"memory_bound": 2**30}, "assigner": composed(choice)})
     stage.assigner.update(changes)
     return instantiate(stage.assigner)
 

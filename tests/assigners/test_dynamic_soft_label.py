@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.assigners.dynamic_soft_label import DynamicSoftLabelAssigner
 from harness.assigners.padding import clean
-from harness.types import Candidates, GroundTruth
+from harness.core.structures import Candidates, GroundTruth
 from tests.assigners.pairs import Pair, assert_pairs, dynamic_k, pairs
 from tests.assigners.scenes import scenes
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.assigners.fcos import FCOSAssigner
-from harness.types import IGNORED, NEGATIVE, Candidates, GroundTruth
+from harness.core.structures import IGNORED, NEGATIVE, Candidates, GroundTruth
 from tests.assigners.scenes import corner_anchors, matchable, numbers, one_object, scene, scenes, usable
 
 RANGES = [(-1.0, 16.0), (16.0, 32.0), (32.0, 1e8)]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.assigners.grid import GridAssigner
-from harness.types import IGNORED, NEGATIVE, Candidates, GroundTruth
+from harness.core.structures import IGNORED, NEGATIVE, Candidates, GroundTruth
 from tests.assigners.scenes import corner_anchors, matchable, numbers, one_object, scene, scenes, usable
 from tests.assigners.test_max_iou import best_object, overlaps
 

@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 from harness.assigners.max_iou import MaxIoUAssigner
 from harness.assigners.ssd import SSDMatcher
 from harness.assigners.torchvision import TorchvisionMatcher
-from harness.types import IGNORED, NEGATIVE, Candidates, GroundTruth
+from harness.core.structures import IGNORED, NEGATIVE, Candidates, GroundTruth
 from tests.assigners.scenes import iou, matchable, numbers, scene, scenes, usable
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.assigners.ota import OTAAssigner
 from harness.assigners.padding import clean
-from harness.types import IGNORED, NEGATIVE, Candidates, GroundTruth
+from harness.core.structures import IGNORED, NEGATIVE, Candidates, GroundTruth
 from tests.assigners.pairs import Pair, assert_pairs, pairs
 from tests.assigners.scenes import matchable, scene, scenes, usable
 

@@ -14,7 +14,7 @@ from sklearn.mixture import GaussianMixture
 
 from harness.assigners.mixture import COVARIANCE_TYPES, fit_mixture
 from harness.assigners.paa import PAAAssigner
-from harness.types import NEGATIVE, CandidateLosses, Candidates, GroundTruth
+from harness.core.structures import NEGATIVE, CandidateLosses, Candidates, GroundTruth
 from tests.assigners.scenes import one_object, points, scene, scenes
 
 EPS = 10 * 2.220446049250313e-16

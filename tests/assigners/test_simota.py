@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.assigners.padding import clean
 from harness.assigners.simota import SimOTAAssigner
-from harness.types import Candidates, GroundTruth, Need, Predictions
+from harness.core.structures import Candidates, GroundTruth, Need, Predictions
 from tests.assigners.pairs import Pair, assert_pairs, dynamic_k, pairs
 from tests.assigners.scenes import scene, scenes
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.assigners.padding import clean
 from harness.assigners.task_aligned import FLAVOURS, TaskAlignedAssigner
-from harness.types import IGNORED, NEGATIVE, Candidates, GroundTruth, Need, Predictions
+from harness.core.structures import IGNORED, NEGATIVE, Candidates, GroundTruth, Need, Predictions
 from tests.assigners.pairs import Pair, assert_pairs, pairs
 from tests.assigners.scenes import scene, scenes
 

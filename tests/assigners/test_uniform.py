@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.assigners.uniform import UniformAssigner
-from harness.types import IGNORED, NEGATIVE, Candidates, GroundTruth
+from harness.core.structures import IGNORED, NEGATIVE, Candidates, GroundTruth
 from tests.assigners.scenes import iou, matchable, numbers, scene, scenes, usable
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.assigners.yolo_ratio import YOLORatioAssigner
-from harness.types import IGNORED, NEGATIVE, Candidates, GroundTruth
+from harness.core.structures import IGNORED, NEGATIVE, Candidates, GroundTruth
 from tests.assigners.scenes import corner_anchors, matchable, numbers, one_object, scene, scenes, usable
 
 

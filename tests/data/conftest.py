@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data.shapes import shapes
+from harness.data.sources.shapes import shapes
 from harness.data.splits import Splits
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ from harness.data.augment.mosaic_mixup import MosaicMixup, blend, stitch
 from harness.data.augment.multi_scale import GREY, MultiScale, place
 from harness.data.augment.photometric import Photometric
 from harness.data.augment.protocol import Augment, Surroundings
-from harness.data.dataset import Sample, Target
+from harness.data.dataset import DatasetItem, Target
 from harness.data.splits import Splits
 from harness.data.streams import cpu_stream
 from tests.data.conftest import REPOSITORY
@@ -35,18 +35,18 @@ def target_of(boxes: list[list[float]], image_id: int = 0, crowd: int = 0) -> Ta
     }
 
 
-def framed(height: int, width: int, box: list[int]) -> Sample:
+def framed(height: int, width: int, box: list[int]) -> DatasetItem:
     """A black image with one white rectangle, and its box: what is white afterwards says where the box must be."""
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     image[:, box[1] : box[3], box[0] : box[2]] = 255
     return image, target_of([[float(v) for v in box]])
 
 
-def alone(sample: Sample, epochs_left: float = 100.0) -> Surroundings:
+def alone(sample: DatasetItem, epochs_left: float = 100.0) -> Surroundings:
     return Surroundings(lambda index: copy.deepcopy(sample), 1, epochs_left)
 
 
-def run(augment: Augment, sample: Sample, around: Surroundings, seed: int) -> Sample:
+def run(augment: Augment, sample: DatasetItem, around: Surroundings, seed: int) -> DatasetItem:
     with cpu_stream(seed):
         return augment(sample, around)
 
@@ -168,7 +168,7 @@ def test_mosaic_is_off_at_the_end(scenes30: Splits) -> None:
     train = scenes30.train
     fetched: list[int] = []
 
-    def fetch(index: int) -> Sample:
+    def fetch(index: int) -> DatasetItem:
         fetched.append(index)
         return train[index]
 

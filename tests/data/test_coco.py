@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from harness.data.coco import coco
 from harness.data.export import to_coco
 from harness.data.records import DataError
+from harness.data.sources.coco import coco
 from harness.data.splits import Splits
 from tests.data.conftest import WriteCoco
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.data import figures
+from harness.data.drawing import figures
 
 
 def naive_distance(vertices: np.ndarray, x: float, y: float) -> float:

@@ -4,9 +4,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from harness.data import scenes
-from harness.data.figures import CLASSES
-from harness.data.scenes import Scene, SceneRecipe, draw_scene
+from harness.data.drawing import scenes
+from harness.data.drawing.figures import CLASSES
+from harness.data.drawing.scenes import Scene, SceneRecipe, draw_scene
 
 RECIPE = SceneRecipe(image_size=96, objects=(2, 7), lookalikes=(0, 3), size=(8, 22), crowding=0.3, imbalance=1.0)
 

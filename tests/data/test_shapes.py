@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.data import scenes, shapes
+from harness.data.drawing import scenes
 from harness.data.images import ArrayImages
 from harness.data.records import DataError
+from harness.data.sources import shapes
 from harness.data.splits import Splits
 
 SMALL = {"image_size": 64, "num_train": 6, "num_val": 3, "size": (5, 12)}
@@ -169,7 +170,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_drawing_is_announced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="harness.data.shapes"):
+    with caplog.at_level(logging.INFO, logger="harness.data.sources.shapes"):
         shapes.shapes(**SMALL, cache_dir=str(tmp_path))
     assert [record.getMessage().split(",")[0] for record in caplog.records] == [
         "drawing 6 train scenes",

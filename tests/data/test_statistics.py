@@ -2,9 +2,9 @@ import json
 
 import numpy as np
 
-from harness.data.coco import coco
+from harness.data.sources.coco import coco
 from harness.data.splits import Splits
-from harness.data.statistics import describe, spread
+from harness.data.summary import describe, spread
 from tests.data.conftest import WriteCoco
 
 

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from harness.data.records import DataError
-from harness.data.voc import voc
+from harness.data.sources.voc import voc
 from tests.data.conftest import WriteVoc, voc_object, write_image
 
 CAT = voc_object("cat", 11, 6, 30, 25)

@@ -14,7 +14,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops import MultiScaleRoIAlign
 
 from harness.detectors import equip
-from harness.detectors.tiny_backbone import tiny_fpn
+from harness.detectors.networks.tiny_backbone import tiny_fpn
 from harness.samplers.ohem import OHEMSampler
 from tests.detectors.rcnn_parity import Recorder, assert_same, replayed, scenes, step
 

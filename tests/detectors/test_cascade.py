@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from harness.criterion import Trio
+from harness.core.criterion import StageComponents
 from harness.detectors import equip
-from harness.detectors.cascade_heads import STAGES
-from harness.detectors.cascade_models import cascade_rcnn_resnet50_fpn, tiny_cascade
 from harness.detectors.facts import heads_for
+from harness.detectors.networks.cascade_heads import STAGES
+from harness.detectors.zoo.cascade_rcnn import cascade_rcnn_resnet50_fpn, tiny_cascade
 from harness.losses.classification.focal import FocalLoss
 from harness.losses.pair import Loss
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
@@ -73,7 +73,7 @@ def test_a_stage_starts_from_what_the_one_before_refined(model: Any) -> None:
 
 def test_ohem_in_every_stage(model: Any) -> None:
     recorder = Recorder()
-    ohem = Trio(sampler=OHEMSampler(8, 0.25))
+    ohem = StageComponents(sampler=OHEMSampler(8, 0.25))
     twin = equip(model, sampler=ohem.sampler, stages={"roi2": ohem, "roi3": ohem}, observers=[recorder])
     losses, _ = step(twin, IMAGES, TARGETS)
     assert all(torch.isfinite(loss) for loss in losses.values())
@@ -117,7 +117,7 @@ def test_the_twin_shares_parameters_state_and_detections(model: Any) -> None:
 
 
 def test_a_cascade_learns_with_another_loss_in_a_later_stage(model: Any) -> None:
-    focal = Trio(loss=Loss(FocalLoss(), SmoothL1Loss(beta=1.0), "positives"))
+    focal = StageComponents(loss=Loss(FocalLoss(), SmoothL1Loss(beta=1.0), "positives"))
     twin = equip(model, stages={"roi2": focal})
     optimizer = torch.optim.AdamW(twin.parameters(), lr=2e-3)
     totals = []
@@ -136,7 +136,7 @@ def test_training_without_equip_is_refused(model: Any) -> None:
 
 
 def test_on_resnet50() -> None:
-    heads = heads_for("harness.detectors.cascade_models.cascade_rcnn_resnet50_fpn", 21)
+    heads = heads_for("harness.detectors.zoo.cascade_rcnn.cascade_rcnn_resnet50_fpn", 21)
     assert list(heads) == ["rpn", "roi", "roi2", "roi3"]
     assert not heads["roi2"].class_specific
     with torch.device("meta"):

@@ -10,18 +10,18 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from harness import compatibility
-from harness.compatibility import ASSIGNERS, CLASSIFICATION, REGRESSION, SAMPLERS, refusals
-from harness.criterion import Trio
+from harness.core import compatibility
+from harness.core.compatibility import ASSIGNERS, CLASSIFICATION, REGRESSION, SAMPLERS, refusals
+from harness.core.criterion import StageComponents
+from harness.core.structures import Need
 from harness.detectors import equip
+from harness.detectors.adapters.rcnn_facts import roi_head, rpn_head
 from harness.detectors.facts import heads_for, refusals_for
-from harness.detectors.rcnn_facts import roi_head, rpn_head
-from harness.detectors.tiny_rcnn import tiny_rcnn
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.losses.classification.cross_entropy import CrossEntropyLoss
 from harness.losses.interface import Space
 from harness.losses.pair import Loss
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
-from harness.types import Need
 from tests.detectors.rcnn_parity import scenes, step
 
 CONF = Path(compatibility.__file__).parents[1] / "conf"
@@ -87,7 +87,7 @@ def model() -> Any:
     return tiny_rcnn(5, min_size=96)
 
 
-def check(model: Any, stage: str, trio: Trio, refused: bool) -> None:
+def check(model: Any, stage: str, trio: StageComponents, refused: bool) -> None:
     """The stage refuses the trio as foreseen, or trains with it."""
     arguments: dict[str, Any] = {"stages": {"rpn": trio}}
     if stage == "roi":
@@ -107,44 +107,46 @@ def check(model: Any, stage: str, trio: Trio, refused: bool) -> None:
 @pytest.mark.parametrize("option", options("assigner"))
 def test_assigners(model: Any, option: str, stage: str) -> None:
     needs_grid = bool(ASSIGNERS[option] & {Need.LEVELS, Need.STRIDES})
-    check(model, stage, Trio(assigner=piece("assigner", option)), refused=stage == "roi" and needs_grid)
+    check(model, stage, StageComponents(assigner=piece("assigner", option)), refused=stage == "roi" and needs_grid)
 
 
 @pytest.mark.parametrize("stage", ["rpn", "roi"])
 @pytest.mark.parametrize("option", options("sampler"))
 def test_samplers(model: Any, option: str, stage: str) -> None:
-    check(model, stage, Trio(sampler=piece("sampler", option)), refused=False)
+    check(model, stage, StageComponents(sampler=piece("sampler", option)), refused=False)
 
 
 @pytest.mark.parametrize("option", options("loss/classification"))
 def test_classification_losses(model: Any, option: str) -> None:
-    check(model, "roi", Trio(loss=loss(classification=piece("loss/classification", option))), refused=False)
+    check(model, "roi", StageComponents(loss=loss(classification=piece("loss/classification", option))), refused=False)
 
 
 @pytest.mark.parametrize("option", options("loss/classification"))
 def test_classification_losses_in_an_rpn(model: Any, option: str) -> None:
     chosen = piece("loss/classification", option)
-    check(model, "rpn", Trio(loss=loss(classification=chosen)), refused=chosen.activation != "sigmoid")
+    check(model, "rpn", StageComponents(loss=loss(classification=chosen)), refused=chosen.activation != "sigmoid")
 
 
 @pytest.mark.parametrize("option", options("sampler"))
 def test_a_loss_that_ranks_no_negatives(model: Any, option: str) -> None:
     """The AP loss of every negative is 0: mining would go by index."""
-    trio = Trio(sampler=piece("sampler", option), loss=loss(classification=piece("loss/classification", "ap_loss")))
+    trio = StageComponents(
+        sampler=piece("sampler", option), loss=loss(classification=piece("loss/classification", "ap_loss"))
+    )
     check(model, "rpn", trio, refused=SAMPLERS[option])
 
 
 @pytest.mark.parametrize("option", options("loss/regression"))
 def test_regression_losses(model: Any, option: str) -> None:
     chosen = piece("loss/regression", option)
-    check(model, "roi", Trio(loss=loss(regression=chosen)), refused=chosen.space is Space.DISTRIBUTION)
+    check(model, "roi", StageComponents(loss=loss(regression=chosen)), refused=chosen.space is Space.DISTRIBUTION)
 
 
 def test_lines() -> None:
     heads = {"rpn": rpn_head(), "roi": roi_head("roi", 5, (10.0, 10.0, 5.0, 5.0))}
     trios = {
-        "rpn": Trio(loss=loss()),
-        "roi": Trio(
+        "rpn": StageComponents(loss=loss()),
+        "roi": StageComponents(
             assigner=piece("assigner", "atss"), loss=loss(regression=piece("loss/regression", "distribution_focal"))
         ),
     }
@@ -159,29 +161,31 @@ def test_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["harness.detectors.tiny_fcos.tiny_fcos", "harness.detectors.yolox_models.tiny_yolox"]
+    "target", ["harness.detectors.zoo.tiny_fcos.tiny_fcos", "harness.detectors.zoo.yolox.tiny_yolox"]
 )
 def test_points_have_no_shapes(target: str) -> None:
     """A square of one stride has about the IoU 0 with most objects: thresholds on it would train on next to nothing."""
     for option in ("max_iou", "torchvision", "ssd"):
         chosen = piece("assigner", option)
-        (line,) = refusals_for(target, Trio(assigner=chosen), {})
+        (line,) = refusals_for(target, StageComponents(assigner=chosen), {})
         reason = f"stage dense: {type(chosen).__name__} needs boxes with shapes of their own, which points do not have"
         head, choices = line.split("; choose one of ")
         assert head == reason
         assert {"atss", "fcos", "simota"} <= set(choices.split(", "))
         assert not {"max_iou", "torchvision", "ssd", "grid"} & set(choices.split(", "))
     for option in ("atss", "paa", "fcos"):
-        assert refusals_for(target, Trio(assigner=piece("assigner", option)), {}) == []
+        assert refusals_for(target, StageComponents(assigner=piece("assigner", option)), {}) == []
 
 
 def test_facts_by_name() -> None:
-    target = "harness.detectors.rcnn_models.fasterrcnn_resnet50_fpn"
+    target = "harness.detectors.zoo.rcnn.fasterrcnn_resnet50_fpn"
     heads = heads_for(target, 21, weights="DEFAULT")  # the weights are not wanted: nothing is downloaded
     assert heads["roi"].columns == 21
     assert heads["rpn"].columns == 1
-    assert refusals_for(target, Trio(), {}) == []
-    assert refusals_for(target, Trio(), {"roi2": Trio()}) == ["FasterRCNN has no stage 'roi2'; its stages are rpn, roi"]
-    assert len(refusals_for(target, Trio(assigner=piece("assigner", "atss")), {})) == 1
+    assert refusals_for(target, StageComponents(), {}) == []
+    assert refusals_for(target, StageComponents(), {"roi2": StageComponents()}) == [
+        "FasterRCNN has no stage 'roi2'; its stages are rpn, roi"
+    ]
+    assert len(refusals_for(target, StageComponents(assigner=piece("assigner", "atss")), {})) == 1
     with pytest.raises(ImportError, match="does not exist"):
-        heads_for("harness.detectors.rcnn_models.nothing", 21)
+        heads_for("harness.detectors.zoo.rcnn.nothing", 21)

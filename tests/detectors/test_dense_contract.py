@@ -13,12 +13,12 @@ from torchvision.models import detection
 from torchvision.models.detection.ssd import SSDFeatureExtractorVGG
 
 from harness.detectors.equip import equip, family_of
-from harness.detectors.fcos_models import fcos_resnet50_fpn
-from harness.detectors.retinanet_models import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
-from harness.detectors.ssd_models import ssd300_vgg16, ssdlite320_mobilenet_v3_large
-from harness.detectors.tiny_fcos import tiny_fcos
-from harness.detectors.tiny_retinanet import tiny_retinanet
-from harness.detectors.tiny_ssd import tiny_ssd
+from harness.detectors.zoo.fcos import fcos_resnet50_fpn
+from harness.detectors.zoo.retinanet import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
+from harness.detectors.zoo.ssd import ssd300_vgg16, ssdlite320_mobilenet_v3_large
+from harness.detectors.zoo.tiny_fcos import tiny_fcos
+from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
+from harness.detectors.zoo.tiny_ssd import tiny_ssd
 from tests.detectors.dense_parity import (
     SCENES,
     assert_same_training,

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
 
-from harness.compatibility import IncompatibleError
-from harness.criterion import Trio
+from harness.core.compatibility import IncompatibleError
+from harness.core.criterion import StageComponents
 from harness.detectors import equip
-from harness.detectors.equipped import mixed
-from harness.detectors.tiny_rcnn import tiny_rcnn
+from harness.detectors.adapters.equipped import mixed
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.losses.classification.seesaw import SeesawLoss
 from harness.losses.pair import Loss
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
@@ -152,7 +152,7 @@ def test_the_generator_is_the_only_randomness(model: Any) -> None:
         twin = equip(
             model,
             sampler=RandomSampler(6, 0.5),
-            stages={"rpn": Trio(sampler=RandomSampler(6, 0.5))},
+            stages={"rpn": StageComponents(sampler=RandomSampler(6, 0.5))},
             generator=torch.Generator().manual_seed(seed),
         )
         state = torch.get_rng_state()
@@ -192,7 +192,7 @@ def test_refusals(model: Any) -> None:
     with pytest.raises(TypeError, match="cannot equip a Linear"):
         equip(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="no stage 'roi2'; its stages are rpn, roi"):
-        equip(model, stages={"roi2": Trio()})
+        equip(model, stages={"roi2": StageComponents()})
     with pytest.raises(
         IncompatibleError,
         match=r"^stage roi: SeesawLoss needs a logit for 'object' beside the classes, which no head here has; set ",

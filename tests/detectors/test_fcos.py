@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from harness.criterion import Selection
+from harness.core.criterion import Selection
+from harness.detectors.adapters.fcos import centerness
 from harness.detectors.equip import equip
-from harness.detectors.fcos import centerness
-from harness.detectors.fcos_models import fcos_head, fcos_resnet50_fpn
-from harness.detectors.tiny_fcos import tiny_fcos
+from harness.detectors.zoo.fcos import fcos_head, fcos_resnet50_fpn
+from harness.detectors.zoo.tiny_fcos import tiny_fcos
 from tests.detectors.dense_parity import images, scene
 
 SMALL = {"min_size": 64, "max_size": 96, "score_thresh": 0.0}

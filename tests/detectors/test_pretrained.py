@@ -12,8 +12,8 @@ from torchvision.models import detection
 from torchvision.models._api import WeightsEnum
 from torchvision.ops import FrozenBatchNorm2d
 
-from harness.detectors import rcnn_models
-from harness.detectors.pretrained import DetectorError
+from harness.detectors.zoo import rcnn as rcnn_models
+from harness.detectors.zoo.pretrained import DetectorError
 
 PREDICTOR = "roi_heads.box_predictor.cls_score.weight"
 

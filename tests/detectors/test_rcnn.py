@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness.detectors import equip, rcnn_models
-from harness.detectors.tiny_rcnn import tiny_rcnn
+from harness.detectors import equip
+from harness.detectors.zoo import rcnn as rcnn_models
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from tests.detectors.rcnn_parity import Recorder, assert_same, replayed, scenes, step
 
 CLASSES = 5

@@ -9,7 +9,7 @@ from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
 from harness.detectors.equip import equip
-from harness.detectors.tiny_retinanet import tiny_retinanet
+from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
 from tests.detectors.dense_parity import assert_same_training, images, scene
 
 

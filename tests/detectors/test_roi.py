@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.criterion import Trio
+from harness.core.criterion import StageComponents
+from harness.core.heads import Outputs
+from harness.core.structures import Need
 from harness.detectors import equip
-from harness.detectors.box_branch import BoxBranch, proposal_candidates, with_truth
-from harness.detectors.equipped import ground_truth
-from harness.detectors.postprocess import class_detections
-from harness.detectors.rcnn_facts import roi_head
-from harness.detectors.tiny_rcnn import tiny_rcnn
-from harness.heads import Outputs
+from harness.detectors.adapters.box_branch import BoxBranch, proposal_candidates, with_truth
+from harness.detectors.adapters.equipped import ground_truth
+from harness.detectors.adapters.postprocess import class_detections
+from harness.detectors.adapters.rcnn_facts import roi_head
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
 from harness.losses.classification.eqlv2 import EQLv2Loss
 from harness.losses.classification.focal import FocalLoss
@@ -29,7 +30,6 @@ from harness.samplers.hard_negative import HardNegativeSampler
 from harness.samplers.iou_balanced import IoUBalancedSampler
 from harness.samplers.ohem import OHEMSampler
 from harness.samplers.random import RandomSampler
-from harness.types import Need
 from tests.detectors.rcnn_parity import Recorder, scenes, step
 
 IMAGES, TARGETS = scenes(96, 5)["ordinary"]
@@ -134,7 +134,7 @@ def test_the_ranking_pass_runs_only_where_it_is_needed(model: Any, sampler: Any,
 )
 def test_samplers_train_both_stages(model: Any, sampler: Any) -> None:
     recorder = Recorder()
-    twin = equip(model, sampler=sampler, stages={"rpn": Trio(sampler=sampler)}, observers=[recorder])
+    twin = equip(model, sampler=sampler, stages={"rpn": StageComponents(sampler=sampler)}, observers=[recorder])
     losses, gradients = step(twin, IMAGES, TARGETS)
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert {name.split(".")[0] for name in gradients} == {"backbone", "rpn", "roi_heads"}

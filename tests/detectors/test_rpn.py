@@ -10,9 +10,9 @@ import torch
 from harness.assigners.atss import ATSSAssigner
 from harness.assigners.simota import SimOTAAssigner
 from harness.assigners.task_aligned import TaskAlignedAssigner
-from harness.criterion import Trio
+from harness.core.criterion import StageComponents
 from harness.detectors import equip
-from harness.detectors.tiny_rcnn import tiny_rcnn
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from tests.detectors.rcnn_parity import Recorder, scenes, step
 
 IMAGES, TARGETS = scenes(96, 5)["ordinary"]
@@ -54,7 +54,7 @@ def test_every_object_is_class_zero(model: Any) -> None:
 def test_dense_assigners(model: Any, assigner: Any) -> None:
     recorder = Recorder()
     losses, gradients = step(
-        equip(model, stages={"rpn": Trio(assigner=assigner)}, observers=[recorder]), IMAGES, TARGETS
+        equip(model, stages={"rpn": StageComponents(assigner=assigner)}, observers=[recorder]), IMAGES, TARGETS
     )
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert any(name.startswith("rpn.head.cls_logits") for name in gradients)

@@ -16,11 +16,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from harness import config as schema
-from harness.compatibility import IncompatibleError
-from harness.criterion import Selection, Trio
+from harness.core.compatibility import IncompatibleError
+from harness.core.criterion import Selection, StageComponents
 from harness.detectors.equip import equip, family_of
 from harness.losses.pair import Loss
+from harness.runs import schema
 from tests.detectors.dense_parity import Target, images, losses_and_gradients, scene
 
 CONF = schema.folder("conf")
@@ -65,7 +65,7 @@ def detector(name: str) -> nn.Module:
     )
 
 
-def trio(name: str, *choices: str) -> Trio:
+def trio(name: str, *choices: str) -> StageComponents:
     """The pieces of ``detector=name group=option ...``; composed option by option, which is the slow part of it."""
     config = copy.deepcopy(composed(f"detector={name}"))
     OmegaConf.set_struct(config, False)
@@ -74,7 +74,7 @@ def trio(name: str, *choices: str) -> Trio:
         key = group.replace("/", ".")
         option = OmegaConf.select(composed(choice), key)
         OmegaConf.update(config, key, OmegaConf.to_container(option, resolve=False), merge=False)
-    return Trio(instantiate(config.assigner), instantiate(config.sampler), instantiate(config.loss))
+    return StageComponents(instantiate(config.assigner), instantiate(config.sampler), instantiate(config.loss))
 
 
 def batch() -> tuple[list[Tensor], list[Target]]:
@@ -112,10 +112,10 @@ def refused_or_trained(name: str, *choices: str) -> Selection | None:
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_detectors_own_configuration_is_its_natural_trio(name: str) -> None:
+def test_detectors_own_configuration_is_its_natural_components(name: str) -> None:
     """``detector=retinanet_resnet50_fpn`` alone is torchvision's RetinaNet: pieces of the same classes and values."""
     model = detector(name)
-    natural = family_of(model).natural(model)["dense"]
+    natural = family_of(model).default_components(model)["dense"]
     chosen = trio(name)
     for own, piece in ((natural.assigner, chosen.assigner), (natural.sampler, chosen.sampler)):
         assert type(own) is type(piece)
@@ -203,7 +203,7 @@ def test_the_ladder_has_the_reports_rungs_in_their_order() -> None:
 
 
 def _of_rung(rung: str) -> tuple[DictConfig, Selection]:
-    config = composed("detector=tiny_yolox", f"+rung={rung}")
+    config = composed("detector=tiny_yolox", f"experiment/rung={rung}")
     torch.manual_seed(0)
     model = instantiate(config.detector, num_classes=6, min_size=SIDE, max_size=SIDE)
     seen: list[Selection] = []
@@ -229,7 +229,7 @@ def test_every_rung_trains(rung: str) -> None:
 
 def test_rungs_differ_in_one_step_each() -> None:
     def facts(rung: str) -> dict[str, object]:
-        config = composed("detector=tiny_yolox", f"+rung={rung}")
+        config = composed("detector=tiny_yolox", f"experiment/rung={rung}")
         return {
             "head": config.detector.head,
             "augment": config.data.augment._target_.rsplit(".", 1)[1],
@@ -247,7 +247,7 @@ def test_centre_only_and_multi_positives_are_one_and_nine_points() -> None:
     targets = [{"boxes": boxes, "labels": torch.tensor([1])}]
     counts = []
     for rung in ("4_center_only", "5_multi_positives"):
-        config = composed("detector=tiny_yolox", f"+rung={rung}")
+        config = composed("detector=tiny_yolox", f"experiment/rung={rung}")
         seen: list[Selection] = []
         twin = equip(
             instantiate(config.detector, num_classes=6, min_size=SIDE, max_size=SIDE),
@@ -268,7 +268,7 @@ def test_the_ladder_is_a_sweep_over_all_rungs() -> None:
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(sweeps)):
-        point = compose("yolox_ladder", ["rung=7_ota", f"hydra.searchpath=[file://{CONF}]"])
+        point = compose("yolox_ladder", ["experiment/rung=7_ota", f"hydra.searchpath=[file://{CONF}]"])
     GlobalHydra.instance().hydra = outer
     assert point.assigner._target_.endswith("OTAAssigner")
     assert point.data.augment._target_.endswith("MosaicMixup")
@@ -301,7 +301,7 @@ def test_half_precision_changes_the_losses_little(name: str) -> None:
 @pytest.mark.parametrize("name", TINY)
 def test_one_epoch_on_the_embedded_data_finds_objects(name: str, tmp_path: Path) -> None:
     """2,000 images once: the loss falls and mAP is above zero."""
-    from harness.runner import run
+    from harness.app.runner import run
 
     overrides = [f"detector={name}", "tracker=none", "run.iterations=500", "run.threads=1", f"run.root={tmp_path}"]
     finished = run(composed(*overrides), choices={"detector": name}, sources=[str(CONF)])

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
-from harness.detectors.point_roi_align import PointRoIAlign
-from harness.detectors.tiny_backbone import tiny_fpn
-from harness.detectors.tiny_rcnn import tiny_rcnn
+from harness.detectors.networks.point_roi_align import PointRoIAlign
+from harness.detectors.networks.tiny_backbone import tiny_fpn
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 
 
 def test_size() -> None:

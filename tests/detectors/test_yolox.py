@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from harness.criterion import Selection, Trio
+from harness.core.criterion import Selection, StageComponents
+from harness.core.structures import Candidates, GroundTruth
 from harness.detectors.equip import equip
-from harness.detectors.pafpn import PAFPN
-from harness.detectors.pretrained import DetectorError
-from harness.detectors.tiny_backbone import group_norm
-from harness.detectors.yolox_models import tiny_yolox, yolox_s, yolox_tiny
-from harness.types import Candidates, GroundTruth
+from harness.detectors.networks.pafpn import PAFPN
+from harness.detectors.networks.tiny_backbone import group_norm
+from harness.detectors.zoo.pretrained import DetectorError
+from harness.detectors.zoo.yolox import tiny_yolox, yolox_s, yolox_tiny
 from tests.detectors.dense_parity import SCENES, assert_twin_is_the_host, images, losses_and_gradients, scene
 
 ANCHORS = [[(12.0, 12.0), (24.0, 24.0), (20.0, 30.0)], [(40.0, 40.0), (56.0, 56.0), (60.0, 40.0)]]
@@ -199,7 +199,7 @@ def test_no_network_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(name: str, weights: str | None) -> nn.Module:
         raise URLError("no route to host")
 
-    monkeypatch.setattr("harness.detectors.yolox_models.get_model", unreachable)
+    monkeypatch.setattr("harness.detectors.zoo.yolox.get_model", unreachable)
     with pytest.raises(
         DetectorError, match=r"DEFAULT could not be downloaded .* detector\.weights_backbone=null"
     ) as seen:
@@ -225,11 +225,11 @@ class _NoNegative:
     add_gt_as_proposals = False
 
     def __call__(self, truth: GroundTruth, candidates: Candidates, assignment: object, **_: object) -> object:
-        from harness.types import Sample
+        from harness.core.structures import SamplingResult
 
         positive = assignment.positive  # type: ignore[attr-defined]
         index = torch.arange(positive.shape[-1]).expand(positive.shape)
-        return Sample(index, positive, positive.float(), in_order=True)
+        return SamplingResult(index, positive, positive.float(), in_order=True)
 
 
 def test_objectness_is_learnt_by_the_sample_only(tiny: nn.Module) -> None:
@@ -262,4 +262,4 @@ def test_hard_negatives_are_those_of_high_objectness(tiny: nn.Module) -> None:
 
 def test_a_trio_may_be_given_for_the_stage_by_name(tiny: nn.Module) -> None:
     with pytest.raises(ValueError, match="has no stage 'roi'; its stages are dense"):
-        equip(tiny, stages={"roi": Trio()})
+        equip(tiny, stages={"roi": StageComponents()})

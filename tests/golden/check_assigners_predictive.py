@@ -14,8 +14,8 @@ from harness.assigners.ota import OTAAssigner
 from harness.assigners.paa import PAAAssigner
 from harness.assigners.simota import SimOTAAssigner
 from harness.assigners.task_aligned import TaskAlignedAssigner
-from harness.boxes import aligned_iou
-from harness.types import NEGATIVE, Assignment, CandidateLosses, Candidates, GroundTruth, Predictions
+from harness.core.boxes import aligned_iou
+from harness.core.structures import NEGATIVE, Assignment, CandidateLosses, Candidates, GroundTruth, Predictions
 from tests.golden.case import Case
 
 VALUES = {"rtol": 1e-5, "atol": 1e-6}  # of IoUs and alignments

@@ -16,8 +16,8 @@ from harness.assigners.ssd import SSDMatcher
 from harness.assigners.torchvision import TorchvisionMatcher
 from harness.assigners.uniform import UniformAssigner, UniformMatches
 from harness.assigners.yolo_ratio import YOLORatioAssigner
-from harness.boxes import aligned_iou
-from harness.types import Assigner, Assignment, Candidates, GroundTruth, Predictions
+from harness.core.boxes import aligned_iou
+from harness.core.structures import Assigner, Assignment, Candidates, GroundTruth, Predictions
 from tests.golden.case import BOXES, LOSS, Case
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness import boxes as geometry
-from harness.boxes import area
 from harness.coders import Coder, DeltaCoder, DistancePointCoder, LinearCoder, StandardizedDeltaCoder, TBLRCoder
+from harness.core import boxes as geometry
+from harness.core.boxes import area
 from tests.golden.case import BOXES, LOSS, Case
 
 

@@ -8,6 +8,15 @@ from scipy.stats import hypergeom, norm
 from torch import Tensor
 
 from harness.coders import DeltaCoder
+from harness.core.structures import (
+    Assignment,
+    CandidateLosses,
+    Candidates,
+    GroundTruth,
+    Predictions,
+    Sampler,
+    SamplingResult,
+)
 from harness.samplers.all import AllSampler
 from harness.samplers.combined import CombinedSampler
 from harness.samplers.hard_negative import HardNegativeSampler
@@ -16,15 +25,6 @@ from harness.samplers.iou_balanced import IoUBalancedSampler
 from harness.samplers.ohem import OHEMSampler
 from harness.samplers.random import RandomSampler
 from harness.samplers.score_hlr import ScoreHLRSampler
-from harness.types import (
-    Assignment,
-    CandidateLosses,
-    Candidates,
-    GroundTruth,
-    Predictions,
-    Sample,
-    Sampler,
-)
 from tests.golden.case import Case
 
 DRAWS = 1000
@@ -71,12 +71,12 @@ def losses(classification: Tensor) -> CandidateLosses:
     return CandidateLosses(classification, torch.zeros_like(classification))
 
 
-def chosen(sample: Sample, which: Tensor) -> Tensor:
+def chosen(sample: SamplingResult, which: Tensor) -> Tensor:
     """The candidates in the slots ``which (S,)`` of one image, in the order of the slots."""
     return sample.index[which]
 
 
-def masks(sample: Sample, size: int) -> tuple[Tensor, Tensor]:
+def masks(sample: SamplingResult, size: int) -> tuple[Tensor, Tensor]:
     """``(D, N)`` bool each: the candidates taken as positives and as negatives."""
 
     def mask(which: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 import harness.losses.classification as classification
 import harness.losses.regression as regression
+from harness.core.structures import Activation, Need
 from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
-from harness.types import Activation, Need
 from tests.losses.choices import CLASSIFICATION, CONF, REGRESSION, build, node
 
 COLUMNS, BINS = 5, 8

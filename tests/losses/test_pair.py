@@ -7,23 +7,23 @@ from typing import Any
 import pytest
 import torch
 
+from harness.core.structures import SamplingResult
 from harness.detectors import equip
-from harness.detectors.tiny_retinanet import tiny_retinanet
-from harness.detectors.yolox_models import tiny_yolox
+from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
+from harness.detectors.zoo.yolox import tiny_yolox
 from harness.losses.classification import BinaryCrossEntropyLoss, FocalLoss, GHMCLoss
 from harness.losses.interface import Normalizer
 from harness.losses.pair import Loss
 from harness.losses.regression import GHMRLoss, L1Loss
-from harness.types import Sample
 from tests.detectors.rcnn_parity import scenes, step
 
 IMAGES, TARGETS = scenes(96, 5)["ordinary"]
 
 
-def sample() -> Sample:
+def sample() -> SamplingResult:
     weight = torch.tensor([[1.0, 0.5, 1.0, 0.0], [0.5, 1.0, 0.0, 0.0]])
     positive = torch.tensor([[True, True, False, False], [True, False, False, False]])
-    return Sample(torch.arange(4).expand(2, 4), positive, weight)
+    return SamplingResult(torch.arange(4).expand(2, 4), positive, weight)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from harness.records import Cost, Result, State
+from harness.runs.records import Cost, Result, State
 
 EDGES = {
     "iou": np.linspace(0.05, 0.95, 19),
@@ -49,9 +49,10 @@ def config(chosen: str, seed: int, **changed: Any) -> dict[str, Any]:
     """The whole ``config.yaml``; ``changed`` sets dotted keys, written with ``__`` for the dots."""
     nodes = {key.removeprefix("sampler__"): changed.pop(key) for key in list(changed) if key.startswith("sampler__")}
     value: dict[str, Any] = {
-        "data": {"_target_": "harness.data.shapes.shapes", "num_train": 2000, "objects": [2, 7], "cache_dir": None,
+        "data": {"_target_": "harness.data.sources.shapes.shapes", "num_train": 2000, "objects": [2, 7],
+                 "cache_dir": None,
                  "augment": {"_target_": "harness.data.augment.flip.Flip", "p": 0.5}},
-        "detector": {"_target_": "harness.detectors.tiny_rcnn.tiny_rcnn", "channels": 64,
+        "detector": {"_target_": "harness.detectors.zoo.tiny_rcnn.tiny_rcnn", "channels": 64,
                      "anchor_sizes": [[20.0], [40.0]]},
         "assigner": {"_target_": "harness.assigners.max_iou.MaxIoUAssigner", "pos_iou_thr": 0.5},
         "sampler": sampler(chosen, **nodes),
@@ -83,7 +84,7 @@ def environment(**changed: Any) -> dict[str, Any]:
     """``environment.json``."""
     return {"harness": "0.1.0", "commit": "c0ffee" * 6 + "c0ff", "python": "3.11.7", "packages": {"torch": "2.14.1"},
             "platform": "Linux", "processor": "EPYC", "cores": 2, "threads": 2, "device": "cpu", "cuda": None,
-            "command": ["/x/harness/__main__.py", "sampler=ohem"]} | changed  # fmt: skip
+            "command": ["/x/harness/app/command_line.py", "sampler=ohem"]} | changed  # fmt: skip
 
 
 def write_run(

@@ -8,11 +8,11 @@ import time
 import pytest
 from omegaconf import OmegaConf
 
-from harness.config import TrackerConfig
-from harness.job import Outcome
-from harness.records import State
+from harness.app.job import Outcome
+from harness.app.sweep import SweepEnd, report_and_mirror
 from harness.report.__main__ import main
-from harness.sweep import SweepEnd, report_and_mirror
+from harness.runs.records import State
+from harness.runs.schema import TrackerConfig
 from tests.report.folders import write_arm, write_run
 
 UNTRACKED = OmegaConf.create({"tracker": TrackerConfig(kind="none")})

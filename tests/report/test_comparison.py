@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from harness.analysis.statistics import compare_to_baseline
 from harness.report.build import Options, build_report
 from harness.report.folders import ReportError, find_folders
 from harness.report.words import answer, question
+from harness.statistics.comparison import compare_to_baseline
 from tests.report.folders import write_arm, write_run
 
 BASE = [0.400, 0.412, 0.395, 0.407]

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from harness.analysis.statistics import t_interval
 from harness.report.build import Options, build_report
 from harness.report.decomposition import decompose
 from harness.report.folders import find_folders
 from harness.report.words import decomposition_text
+from harness.statistics.comparison import t_interval
 from tests.report.folders import sampler, write_arm
 
 RANDOM, MATCHED, OHEM = [0.40, 0.41, 0.42, 0.40], [0.49, 0.50, 0.50, 0.49], [0.493, 0.497, 0.506, 0.486]
@@ -127,7 +127,7 @@ def test_arms_that_a_sweep_names_are_taken_apart_as_well(tmp_path):
         ("half", "ohem_paper", OHEM, {"sampler__num": 32}),
         ("in_rpn", "random", RANDOM, {"rpn__sampler": sampler("ohem")}),
     ):
-        choices = {"arm": arm} | ({"sampler@rpn.sampler": "ohem"} if arm == "in_rpn" else {})
+        choices = {"experiment/arm": arm} | ({"sampler@rpn.sampler": "ohem"} if arm == "in_rpn" else {})
         write_arm(tmp_path, name, maps, heavy=False, choices=choices, **extra)
     report = build_report(find_folders(tmp_path), Options())
     section = report.judged[0].section

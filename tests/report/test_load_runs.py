@@ -6,9 +6,9 @@ import math
 import pandas as pd
 import pytest
 
-from harness.records import State
 from harness.report import LeftOut, ReportError, load_runs
 from harness.report.__main__ import main
+from harness.runs.records import State
 from tests.report.folders import CLASSES, write_arm, write_run
 
 

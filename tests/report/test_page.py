@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from harness.records import State
 from harness.report.__main__ import main
+from harness.runs.records import State
 from tests.report.folders import write_arm, write_run
 
 VOID = {"meta", "path", "rect", "circle", "line"}

@@ -12,8 +12,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from harness import config as schema
-from harness.runner import run
+from harness.app.runner import run
+from harness.runs import schema
 
 SMALL = (
     "run=smoke",

@@ -13,26 +13,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import config as schema
-from harness.config import ConfigError
-from harness.criterion import Selection
+from harness.app.runner import Stopped, run
+from harness.core.criterion import Selection
 from harness.data.augment.boxes import apply
 from harness.data.augment.flip import Flip
 from harness.data.augment.mosaic_mixup import MosaicMixup
 from harness.data.augment.protocol import Surroundings
 from harness.data.dataset import Annotations, DetectionDataset
-from harness.data.shapes import shapes
+from harness.data.sources.shapes import shapes
 from harness.data.streams import cpu_stream
-from harness.detectors.box_branch import proposal_candidates, with_truth
+from harness.detectors.adapters.box_branch import proposal_candidates, with_truth
+from harness.detectors.adapters.equipped import ground_truth
 from harness.detectors.equip import equip
-from harness.detectors.equipped import ground_truth
-from harness.detectors.tiny_fcos import tiny_fcos
-from harness.detectors.tiny_rcnn import tiny_rcnn
-from harness.detectors.tiny_retinanet import tiny_retinanet
-from harness.detectors.tiny_ssd import tiny_ssd
-from harness.detectors.yolox_models import tiny_yolox
-from harness.run_folder import MetricsLog
-from harness.runner import Stopped, run
+from harness.detectors.zoo.tiny_fcos import tiny_fcos
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
+from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
+from harness.detectors.zoo.tiny_ssd import tiny_ssd
+from harness.detectors.zoo.yolox import tiny_yolox
+from harness.runs import schema
+from harness.runs.folder import MetricsLog
+from harness.runs.schema import ConfigError
 from harness.samplers.offline_hard import OfflineHardSampler
 from harness.samplers.random import RandomSampler
 from harness.training import loop
@@ -275,7 +275,7 @@ def test_a_run_mines_between_its_rounds(
     background: list[dict[int, int]] = []  # a step: how many background boxes the images of its batch have
     real = loop.step
 
-    def watching(training: loop.Training, batch: loop.Batch) -> dict[str, Tensor]:
+    def watching(training: loop.TrainState, batch: loop.Batch) -> dict[str, Tensor]:
         background.append({int(target["image_id"]): int((target["labels"] == 0).sum()) for target in batch[1]})
         return real(training, batch)
 
@@ -352,7 +352,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     assert [record["iteration"] for record in rounds(whole)] == [4]
     real = loop.step
 
-    def stopping(training: loop.Training, batch: loop.Batch) -> dict[str, Tensor]:
+    def stopping(training: loop.TrainState, batch: loop.Batch) -> dict[str, Tensor]:
         if training.iteration + 1 == stopped_at:
             os.kill(os.getpid(), signal.SIGINT)
         return real(training, batch)

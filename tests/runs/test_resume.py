@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.records import State
-from harness.run_folder import MetricsLog, RunFolder
+from harness.runs.folder import MetricsLog, RunFolder
+from harness.runs.records import State
 from tests.runs.conftest import SMALL, outcome
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness import config as schema
-from harness.records import State
-from harness.run_folder import MetricsLog, RunFolder, identity
-from harness.runner import Stopped, check, run
+from harness.app.runner import Stopped, check, run
+from harness.runs import schema
+from harness.runs.folder import MetricsLog, RunFolder, config_hash
+from harness.runs.records import State
 from tests.runs.conftest import Composed, Trained, outcome
 
 
@@ -63,7 +63,7 @@ def test_what_cannot_change_the_result_is_no_part_of_the_identity(composed: Comp
     def named(*overrides: str, data: str = "x") -> str:
         plain = OmegaConf.to_container(composed(*overrides), resolve=True)
         assert isinstance(plain, dict)
-        return identity(plain, data)  # type: ignore[arg-type]
+        return config_hash(plain, data)  # type: ignore[arg-type]
 
     base = named()
     assert named("run.num_workers=2", "tracker=offline", "run.log_every=3", "name=mine", "run.root=/elsewhere") == base
@@ -102,7 +102,7 @@ def test_the_sampler_changes_neither_weights_nor_data(
     seen: list[list[torch.Tensor]] = []
     real = loop.step
 
-    def recording(training: loop.Training, batch: loop.Batch) -> dict[str, torch.Tensor]:
+    def recording(training: loop.TrainState, batch: loop.Batch) -> dict[str, torch.Tensor]:
         weights = [p.detach().clone() for p in training.model.parameters()] if training.iteration == 0 else []
         seen[-1].extend([*weights, *batch[0], *(target["boxes"] for target in batch[1])])
         return real(training, batch)

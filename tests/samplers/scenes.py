@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from harness.types import (
+from harness.core.structures import (
     IGNORED,
     NEGATIVE,
     Assignment,
@@ -21,8 +21,8 @@ from harness.types import (
     Candidates,
     GroundTruth,
     Predictions,
-    Sample,
     Sampler,
+    SamplingResult,
 )
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "sampler"
@@ -40,7 +40,7 @@ class Scene:
     noise: Tensor
     losses: CandidateLosses
 
-    def sampled(self, sampler: Sampler | Callable[..., Sample]) -> Sample:
+    def sampled(self, sampler: Sampler | Callable[..., SamplingResult]) -> SamplingResult:
         return sampler(self.truth, self.candidates, self.assignment, noise=self.noise, losses=self.losses)
 
     def image(self, index: int | slice, size: int | None = None) -> Scene:
@@ -128,7 +128,7 @@ def from_yaml(name: str, num: int = 16, pos_fraction: float = 0.25, **changes: A
     return instantiate(stage.sampler)
 
 
-def taken(sample: Sample) -> list[dict[int, tuple[bool, float]]]:
+def taken(sample: SamplingResult) -> list[dict[int, tuple[bool, float]]]:
     """For every image of a batch: the candidates that train, whether as positives, and with what weight."""
     images = []
     for index, positive, weight in zip(sample.index, sample.positive, sample.weight, strict=True):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from harness.types import Need, Predictions, Sample, Sampler
+from harness.core.structures import Need, Predictions, Sampler, SamplingResult
 from tests.samplers.scenes import CONF, NAMES, Scene, from_yaml, make_scene, odd_losses, over_tensors, scenes
 
 BREAKS = {"ohem_paper", "matched_random"}  # NMS: the number of survivors is data
@@ -20,7 +20,7 @@ WAITS = BREAKS | {"score_hlr"}  # NMS again, inside of an operator
 BREAKS_GRAPH = "(?i)graph break|unsupported|data.dependent"
 
 
-def assert_valid(sample: Sample, scene: Scene) -> None:
+def assert_valid(sample: SamplingResult, scene: Scene) -> None:
     """Shapes, kinds and ranges; every candidate once; nobody who is ignored or padded; no slot that is half used."""
     size = scene.noise.shape[-1]
     assert sample.index.shape == sample.positive.shape == sample.weight.shape
@@ -44,7 +44,7 @@ def assert_valid(sample: Sample, scene: Scene) -> None:
         assert torch.equal(sample.index, torch.arange(size).expand_as(sample.index))
 
 
-def assert_equal(first: Sample, second: Sample) -> None:
+def assert_equal(first: SamplingResult, second: SamplingResult) -> None:
     assert first.in_order == second.in_order
     for ours, other in zip(tensors(first), tensors(second), strict=True):
         assert torch.equal(ours, other)

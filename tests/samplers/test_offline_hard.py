@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from harness.core.structures import Assignment, Candidates, GroundTruth
 from harness.samplers import offline_hard
 from harness.samplers.combined import CombinedSampler
 from harness.samplers.offline_hard import OfflineHardSampler, near
 from harness.samplers.random import RandomSampler
-from harness.types import Assignment, Candidates, GroundTruth
 from tests.samplers.oracles import Image, Weights, box_iou, first, negatives_left, ones
 from tests.samplers.scenes import Scene, make_scene, scenes, taken
 

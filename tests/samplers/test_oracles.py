@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.core.structures import Sampler
 from harness.samplers.combined import CombinedSampler
 from harness.samplers.iou_balanced import IoUBalancedSampler
 from harness.samplers.ohem import OHEMSampler
 from harness.samplers.random import RandomSampler
-from harness.types import Sampler
 from tests.samplers import oracles
 from tests.samplers.oracles import ORACLES, Image, Weights
 from tests.samplers.scenes import NAMES, Scene, from_yaml, make_scene, scenes, taken

@@ -10,14 +10,14 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from harness.data.dataset import Sample, Target
+from harness.data.dataset import DatasetItem, Target
 
 # What a cut leaves of a box below these shows nothing of the object (YOLOv5 and its successors use the same two).
 MIN_SIDE = 2.0  # px
 MIN_SHARE = 0.1  # of its area
 
 
-def apply(transform: v2.Transform, sample: Sample) -> Sample:
+def apply(transform: v2.Transform, sample: DatasetItem) -> DatasetItem:
     """Apply a torchvision transform to image and boxes; cut boxes at the edge and drop the emptied ones."""
     image, target = sample
     moved, boxes = transform(tv_tensors.Image(image), as_boxes(target["boxes"], image))
@@ -30,7 +30,7 @@ def as_boxes(boxes: Tensor, image: Tensor) -> Any:
     return tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
 
 
-def tidy(image: Tensor, boxes: Any, target: Target) -> Sample:
+def tidy(image: Tensor, boxes: Any, target: Target) -> DatasetItem:
     """The sample of ``image`` with the transformed ``boxes``, row by row those of ``target``, cut at the image's edges.
 
     Boxes that the cut (nearly) empties are dropped. One that lost nothing stays, however small; so does any rest of a

@@ -9,12 +9,12 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from harness import limits
+from harness.core import limits
 from harness.data.augment.boxes import as_boxes, merge, tidy
 from harness.data.augment.multi_scale import place, rescale, uniform
 from harness.data.augment.photometric import Photometric
 from harness.data.augment.protocol import Surroundings
-from harness.data.dataset import Sample, Target
+from harness.data.dataset import DatasetItem, Target
 
 
 class MosaicMixup:
@@ -52,7 +52,7 @@ class MosaicMixup:
         self.off_last_epochs = limits.at_least("off_last_epochs", off_last_epochs, 0)
         self.finish = Photometric(flip=flip)
 
-    def __call__(self, sample: Sample, around: Surroundings) -> Sample:
+    def __call__(self, sample: DatasetItem, around: Surroundings) -> DatasetItem:
         if around.epochs_left > self.off_last_epochs:
             height, width = sample[0].shape[-2:]
             if torch.rand(()) < self.mosaic:
@@ -64,11 +64,11 @@ class MosaicMixup:
         return self.finish(sample, around)
 
 
-def _other(around: Surroundings) -> Sample:
+def _other(around: Surroundings) -> DatasetItem:
     return around.fetch(int(torch.randint(around.size, ())))
 
 
-def stitch(samples: Sequence[Sample]) -> Sample:
+def stitch(samples: Sequence[DatasetItem]) -> DatasetItem:
     """Four samples around a random point of a canvas of twice the first one's size, each fitted into that size.
 
     Sources touch the point with one corner and are cut at the edges of the canvas; the image id is the first one's.
@@ -99,7 +99,7 @@ def stitch(samples: Sequence[Sample]) -> Sample:
     return image, target
 
 
-def blend(first: Sample, second: Sample) -> Sample:
+def blend(first: DatasetItem, second: DatasetItem) -> DatasetItem:
     """Half of each image (of equal sizes) and the objects of both."""
     mixed = (first[0].to(torch.int16) + second[0].to(torch.int16)) // 2
     return mixed.to(torch.uint8), merge(first[1], second[1])

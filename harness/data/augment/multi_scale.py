@@ -10,11 +10,11 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from harness import limits
+from harness.core import limits
 from harness.data.augment.boxes import as_boxes, tidy
 from harness.data.augment.flip import Flip
 from harness.data.augment.protocol import Surroundings
-from harness.data.dataset import Sample
+from harness.data.dataset import DatasetItem
 
 GREY = 114  # of 255: the padding that the field uses, near the mean of natural images
 
@@ -37,12 +37,12 @@ class MultiScale:
         self.scale = limits.interval("scale", scale, 0.05, 10)
         self.flip = Flip(limits.between("flip", flip, 0, 1))
 
-    def __call__(self, sample: Sample, around: Surroundings) -> Sample:
+    def __call__(self, sample: DatasetItem, around: Surroundings) -> DatasetItem:
         height, width = sample[0].shape[-2:]
         return self.flip(rescale(sample, self.scale, (height, width)), around)
 
 
-def rescale(sample: Sample, scale: tuple[float, float], canvas: tuple[int, int]) -> Sample:
+def rescale(sample: DatasetItem, scale: tuple[float, float], canvas: tuple[int, int]) -> DatasetItem:
     """Resize a sample by a random factor and put it, cropped or padded at random, on a canvas of (height, width)."""
     image, target = sample
     factor = math.exp(uniform(math.log(scale[0]), math.log(scale[1])))

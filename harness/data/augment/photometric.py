@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torchvision.transforms import v2
 
-from harness import limits
+from harness.core import limits
 from harness.data.augment.boxes import apply
 from harness.data.augment.protocol import Surroundings
-from harness.data.dataset import Sample
+from harness.data.dataset import DatasetItem
 
 
 class Photometric:
@@ -47,5 +47,5 @@ class Photometric:
         )
         self.transform = v2.Compose([distort, v2.RandomHorizontalFlip(limits.between("flip", flip, 0, 1))])
 
-    def __call__(self, sample: Sample, around: Surroundings) -> Sample:
+    def __call__(self, sample: DatasetItem, around: Surroundings) -> DatasetItem:
         return apply(self.transform, sample)

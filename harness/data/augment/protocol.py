@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.data.dataset import Sample
+from harness.data.dataset import DatasetItem
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What an augmentation may know beyond its sample."""
 
-    fetch: Callable[[int], Sample]  # any training sample by index, not augmented, the caller's own
+    fetch: Callable[[int], DatasetItem]  # any training sample by index, not augmented, the caller's own
     size: int  # training images
     epochs_left: float  # epochs of training still to come, infinite where the end is not known
 
@@ -25,4 +25,4 @@ class Augment(Protocol):
     must return boxes inside the image, none of them degenerate, and all targets' tensors with one row per box.
     """
 
-    def __call__(self, sample: Sample, around: Surroundings) -> Sample: ...
+    def __call__(self, sample: DatasetItem, around: Surroundings) -> DatasetItem: ...

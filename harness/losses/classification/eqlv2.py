@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness import limits
+from harness.core import limits
+from harness.core.structures import Activation
 from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.interface import ClassificationLoss
-from harness.types import Activation
 
 
 class EQLv2Loss(ClassificationLoss):

@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from harness.core.structures import Activation
 from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.gradient_density import GradientDensity
 from harness.losses.interface import ClassificationLoss, Normalizer
-from harness.types import Activation
 
 
 class GHMCLoss(ClassificationLoss):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness import limits
+from harness.core import limits
+from harness.core.structures import Activation
 from harness.losses.interface import ClassificationLoss
-from harness.types import Activation
 
 
 class SeesawLoss(ClassificationLoss):

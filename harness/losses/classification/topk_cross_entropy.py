@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
+from harness.core.structures import Activation
 from harness.losses.classification.cross_entropy import CrossEntropyLoss
 from harness.losses.interface import ClassificationLoss
-from harness.types import Activation
 
 
 class TopKCrossEntropyLoss(ClassificationLoss):

@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
+from harness.core.structures import Activation, Need
 from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.interface import ClassificationLoss
-from harness.types import Activation, Need
 
 
 class VarifocalLoss(ClassificationLoss):

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
 from harness.losses.interface import RegressionLoss, Space
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness import limits
+from harness.core import limits
 from harness.losses.interface import RegressionLoss, Space
 
 

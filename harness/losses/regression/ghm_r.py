@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness import limits
+from harness.core import limits
 from harness.losses.gradient_density import GradientDensity
 from harness.losses.interface import Normalizer, RegressionLoss, Space
 

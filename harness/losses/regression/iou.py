@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from harness import limits
-from harness.boxes import aligned_iou
+from harness.core import limits
+from harness.core.boxes import aligned_iou
 from harness.losses.interface import RegressionLoss, Space
 
 

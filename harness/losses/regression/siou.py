@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness import limits
-from harness.boxes import aligned_iou, enclosing_sides
+from harness.core import limits
+from harness.core.boxes import aligned_iou, enclosing_sides
 from harness.losses.interface import RegressionLoss, Space
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness import limits
+from harness.core import limits
 from harness.losses.interface import RegressionLoss, Space
 
 

@@ -1,1 +1,0 @@
-"""What was sampled, what it changed, and whether it is real. Floor 4."""

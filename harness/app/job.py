@@ -1,0 +1,69 @@
+"""One job of the command line: runs it, and turns whatever stops it into one line, a status and an exit code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from harness.runs.records import State, write_json
+
+log = logging.getLogger("harness")
+
+EXIT_CODES = {State.DONE: 0, State.FAILED: 1, State.REFUSED: 2, State.INTERRUPTED: 130}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one job ended: ``outcome.json`` in the folder of a sweep's job."""
+
+    state: State
+    reason: str = ""  # where not done
+    folder: str | None = None  # of the run, where it got one
+    map: float | None = None
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """For the shell."""
+        return EXIT_CODES[self.state]
+
+    def write(self, job_folder: str) -> None:
+        """Leaves the outcome where the end of the sweep finds it; jobs may run in other processes."""
+        Path(job_folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(job_folder) / "outcome.json", asdict(self))
+
+
+def run_job(
+    config: DictConfig,
+    *,
+    choices: Mapping[str, str],
+    overrides: Sequence[str],
+    sources: Sequence[str],
+    sweeping: bool = False,
+) -> Outcome:
+    """Runs or checks one composed configuration; does not raise for what a user can cause.
+
+    Args:
+        config: the composed configuration.
+        choices: group -> option.
+        overrides: the job's part of the command line, for messages.
+        sources: folders of the configuration search path, where shadow samplers are looked up.
+        sweeping: one of many: its line names the overrides; a sweep that only checks says all at its end.
+    """
+    from harness.app import runner
+
+    try:
+        if config.mode == "check":
+            runner.check(config, sources)
+            return Outcome(State.DONE, overrides=list(overrides))
+        finished = runner.run(config, choices=choices, sources=sources)
+    except runner.Stopped as stop:
+        job = f" [{' '.join(overrides)}]" if sweeping else ""
+        if not (sweeping and config.mode == "check"):
+            log.error("harness: %s%s: %s", stop.state, job, " ".join(stop.reason.split()))
+        return Outcome(stop.state, stop.reason, stop.folder, overrides=list(overrides))
+    return Outcome(State.DONE, folder=str(finished.folder), map=finished.map, overrides=list(overrides))

@@ -1,0 +1,140 @@
+"""From the composed configuration to the pieces of every stage, or to one line that says why not."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from harness.core.criterion import LossObserver, Observer, StageComponents
+from harness.core.structures import Sampler
+from harness.detectors.equip import equip
+from harness.runs.schema import ConfigError
+from harness.training.streams import Streams
+
+M = TypeVar("M", bound=nn.Module)
+
+STAGE_NODES = ("rpn", "roi2", "roi3")  # each holds a trio of its own beside the root's
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What the flow is made of."""
+
+    root: StageComponents
+    stages: dict[str, StageComponents]
+    shadows: dict[str, Sampler]
+
+    def equip(
+        self,
+        detector: M,
+        streams: Streams,
+        *,
+        observers: Sequence[Observer] = (),
+        loss_observers: Sequence[LossObserver] = (),
+    ) -> M:
+        """The twin of ``detector`` that trains with these pieces, their noise out of ``streams``."""
+        return equip(
+            detector,
+            self.root.assigner,
+            self.root.sampler,
+            self.root.loss,
+            stages=self.stages,
+            generator=streams.sampling,
+            shadows=self.shadows,
+            shadow_generator=streams.shadow,
+            observers=observers,
+            loss_observers=loss_observers,
+        )
+
+
+def build_pieces(config: DictConfig, sources: Sequence[str]) -> Pieces:
+    """Instantiates the trio of every stage and the shadow samplers.
+
+    Args:
+        config: the composed configuration.
+        sources: folders of the configuration search path, where the shadows' YAML files are.
+
+    Raises:
+        ConfigError: a constructor refused a value; the line names the key.
+    """
+    stages = {name: _components(config[name], name) for name in STAGE_NODES if config.get(name) is not None}
+    return Pieces(_components(config), stages, _shadows(config, sources))
+
+
+def build_detector(config: DictConfig, classes: Sequence[str], streams: Streams) -> nn.Module:
+    """The plain detector with fresh weights of ``streams``, for the foreground ``classes``.
+
+    Raises:
+        ConfigError: its builder refused a value.
+    """
+    torch.manual_seed(streams.weights)
+    detector: nn.Module = build(config.detector, "detector", num_classes=len(classes) + 1)
+    return detector
+
+
+def build(node: DictConfig, key: str, **arguments: Any) -> Any:
+    """Instantiates one node, which the user knows as ``key``, and those inside it.
+
+    Raises:
+        ConfigError: a constructor refused a value; the line begins with the full key of that value, or of the node
+            where the constructor names none.
+    """
+    try:
+        return instantiate(node, **arguments)
+    except InstantiationException as error:
+        refused = key + _key_of_failure(error).removeprefix(node._get_full_key(None))
+        cause = error.__cause__
+        if isinstance(cause, ValueError | RuntimeError | OSError):
+            raise ConfigError(_with_key(refused, str(cause))) from cause
+        said = str(error).splitlines()[0]
+        if cause is not None:
+            said = f"{said} {type(cause).__name__}: {(str(cause).splitlines() or [''])[0]}"
+        raise ConfigError(_with_key(refused, said)) from error
+
+
+def _key_of_failure(error: InstantiationException) -> str:
+    """Where in the whole configuration the node stands that failed: Hydra says it in a line of its own."""
+    found = re.search(r"^full_key: (.+)$", str(error), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _with_key(key: str, message: str) -> str:
+    """``sampler`` and ``num=0 must be ...`` make ``sampler.num=0 must be ...``."""
+    if message.startswith(f"{key}."):
+        return message
+    return f"{key}.{message}" if re.match(r"\w+=", message) else f"{key}: {message}"
+
+
+def _components(node: DictConfig, stage: str = "") -> StageComponents:
+    prefix = f"{stage}." if stage else ""
+    return StageComponents(*(build(node[name], f"{prefix}{name}") for name in ("assigner", "sampler", "loss")))
+
+
+def _shadows(config: DictConfig, sources: Sequence[str]) -> dict[str, Sampler]:
+    """The samplers of ``analysis.shadow``, with the quota of the root stage as if they had been chosen for it."""
+    shadows = {}
+    for name in config.analysis.shadow:
+        stage = copy.deepcopy(config)
+        OmegaConf.set_struct(stage, False)
+        stage.sampler = OmegaConf.load(_sampler_file(name, sources))
+        shadows[name] = build(stage.sampler, f"analysis.shadow[{name}]")
+    return shadows
+
+
+def _sampler_file(name: str, sources: Sequence[str]) -> Path:
+    folders = [Path(source) / "sampler" for source in sources]
+    for folder in folders:
+        if (file := folder / f"{name}.yaml").is_file():
+            return file
+    known = sorted({file.stem for folder in folders if folder.is_dir() for file in folder.glob("*.yaml")})
+    raise ConfigError(f"analysis.shadow: there is no sampler {name!r}; choose from {', '.join(known)}")

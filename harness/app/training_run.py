@@ -1,0 +1,229 @@
+"""The events of one run that trains: seed, build or continue, train, evaluate, write. Floor 6."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from harness.app.pieces import Pieces, build, build_detector
+from harness.data.export import to_coco
+from harness.data.loading import Batch, train_loader, val_loader
+from harness.data.splits import Splits
+from harness.runs.environment import describe
+from harness.runs.folder import MetricsLog, RunFolder
+from harness.runs.records import Cost, Result, State, write_json
+from harness.runs.schema import HarnessConfig
+from harness.telemetry.recorder import SamplingTelemetry
+from harness.tracking import Tracker
+from harness.training import checkpoint
+from harness.training.detect import detect
+from harness.training.devices import DeviceLease, choose, peak_memory_mb, set_threads
+from harness.training.interrupt import Interrupted
+from harness.training.loop import Hooks, TrainState, train
+from harness.training.mining import Mining, MiningPlan
+from harness.training.schedule import lr_scheduler
+from harness.training.streams import Streams
+
+log = logging.getLogger("harness")
+
+
+def mining_plan(pieces: Pieces) -> MiningPlan | None:
+    """When the training set is mined: what the sampler of any stage asks for.
+
+    Raises:
+        ConfigError: two stages ask for different things.
+    """
+    return MiningPlan.of(trio.sampler for trio in (pieces.root, *pieces.stages.values()))
+
+
+class TrainingRun:
+    """The events of one run that trains; :meth:`execute` is their order."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: DictConfig,
+        settings: HarnessConfig,
+        choices: Mapping[str, str],
+        pieces: Pieces,
+        splits: Splits,
+        tracker: Tracker,
+        lease: DeviceLease,
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.settings = settings.run
+        self.schedule = settings.schedule
+        self.seed = settings.seed
+        self.choices = choices
+        self.pieces = pieces
+        self.splits = splits
+        self.tracker = tracker
+        self.threads = set_threads(self.settings.threads)
+        self.device = choose(self.settings.device, lease)
+        self.telemetry = SamplingTelemetry() if settings.analysis.telemetry else None
+        self.mining = Mining(
+            mining_plan(pieces),
+            splits.train,
+            folder.file("mined"),
+            iterations=self.settings.iterations,
+            batch_size=self.settings.batch_size,
+        )
+        self.evaluator = build(config.evaluator, "evaluator")
+        self.annotations = to_coco(splits.val)
+        self.eval_seconds = 0.0
+
+    def execute(self) -> Result:
+        """Builds or continues, trains, evaluates, writes."""
+        write_json(self.folder.file("environment.json"), describe(self.device, self.threads))
+        self._keep_annotations()
+        training = self._build()
+        if self.folder.checkpoint.exists():
+            training.load_state_dict(checkpoint.load(self.folder.checkpoint))
+            log.info("continues %s at iteration %d", self.folder.path, training.iteration)
+        metrics_log = MetricsLog(self.folder.file("metrics.jsonl"), training.iteration)
+
+        def on_log(iteration: int, values: dict[str, float]) -> None:
+            metrics_log.append({"iteration": iteration, **values})
+            self.tracker.log(iteration, values)
+            if self.telemetry is not None:
+                self.tracker.log_sampling(iteration, self.telemetry.close_window(iteration))
+
+        def on_eval(iteration: int) -> None:
+            metrics, _ = self._evaluate(training)
+            scalars = {f"eval/{name}": metrics[name] for name in ("map", "map50", "map75")}
+            metrics_log.append({"iteration": iteration, **scalars})
+            self.tracker.log(iteration, scalars)
+
+        try:
+            self._train(training, Hooks(on_log, on_eval, self._on_save))
+        except Interrupted as stop:
+            self.folder.set_status(State.INTERRUPTED, str(stop), training.iteration)
+            raise
+        finally:
+            metrics_log.close()
+
+        metrics, detections = self._evaluate(training)
+        write_json(self.folder.file("detections.json"), detections, indent=None)
+        if self.telemetry is not None:
+            self.telemetry.save(self.folder.file("sampling.npz"))
+        result = self._result(training, metrics)
+        self.folder.write_result(result)
+        self.tracker.finish(result, self.splits.val, self.annotations, detections)
+        return result
+
+    def _train(self, training: TrainState, hooks: Hooks) -> None:
+        """To the end; where a sampler mines, in rounds with the training set mined between them."""
+        for stop in self.mining.resume(training.iteration):
+            if training.iteration < stop:
+                train(training, self._batches(training), self.folder.checkpoint, hooks, until=stop)
+            self._mine(training)
+        train(training, self._batches(training), self.folder.checkpoint, hooks)
+
+    def _batches(self, training: TrainState) -> Iterable[Batch]:
+        return train_loader(
+            replace(self.splits, train=self.mining.dataset),
+            batch_size=self.settings.batch_size,
+            seed=training.streams.data,
+            iterations=self.settings.iterations,
+            start=training.iteration,
+            num_workers=self.settings.num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def _mine(self, training: TrainState) -> None:
+        """Stores what the detector wrongly finds in the training images as they are. Its time is time of training."""
+        started = time.monotonic()
+        batches = val_loader(
+            self.splits.train, batch_size=self.settings.batch_size, num_workers=self.settings.num_workers
+        )
+        # Batch by batch: of all detections of a large training set, only the confident ones fit into memory.
+        parts = (detect(training.model, [batch], self.device, self.settings.precision) for batch in batches)
+        self.mining.add(training.iteration, (row for rows in parts for row in rows))
+        training.seconds += time.monotonic() - started
+
+    def _build(self) -> TrainState:
+        streams = Streams(self.seed, self.device)
+        plain = build_detector(self.config, self.splits.classes, streams).to(self.device)
+        if self.settings.channels_last:
+            plain = plain.to(memory_format=torch.channels_last)
+        model = self.pieces.equip(
+            plain,
+            streams,
+            observers=[] if self.telemetry is None else [self.telemetry],
+            loss_observers=[] if self.telemetry is None else [self.telemetry.add_losses],
+        )
+        optimizer = build(self.config.optimizer, "optimizer")([p for p in model.parameters() if p.requires_grad])
+        ema = None
+        if self.settings.ema_decay is not None:
+            ema = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema_decay), use_buffers=True)
+        torch.manual_seed(streams.steps)
+        return TrainState(
+            model=model,
+            optimizer=optimizer,
+            schedule=lr_scheduler(optimizer, self.settings.iterations, self.schedule),
+            streams=streams,
+            device=self.device,
+            config=self.settings,
+            ema=ema,
+            saved_parts={} if self.telemetry is None else {"telemetry": self.telemetry},
+        )
+
+    def _keep_annotations(self) -> None:
+        """Leaves what the detections are measured against beside the runs, once for all runs on this data."""
+        path = Path(self.settings.root) / "annotations" / f"{self.splits.fingerprint}.json"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, self.annotations, indent=None)
+
+    def _on_save(self, iteration: int) -> None:
+        self.folder.set_status(State.RUNNING, iteration=iteration)
+
+    def _evaluate(self, training: TrainState) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        started = time.monotonic()
+        model = training.model if training.ema is None else training.ema.module
+        batches = val_loader(
+            self.splits.val, batch_size=self.settings.batch_size, num_workers=self.settings.num_workers
+        )
+        detections = detect(model, batches, self.device, self.settings.precision)
+        metrics = self.evaluator(self.annotations, detections).to_dict()
+        self.eval_seconds += time.monotonic() - started
+        return metrics, detections
+
+    def _result(self, training: TrainState, metrics: dict[str, Any]) -> Result:
+        images = training.iteration * self.settings.batch_size
+        return Result(
+            run=self.folder.path.name,
+            hash=self.folder.path.name.rpartition("-")[2],
+            seed=self.seed,
+            choices=dict(self.choices),
+            metrics=metrics,
+            sampling={} if self.telemetry is None else self.telemetry.summary(),
+            data={
+                "name": self.choices.get("data", ""),
+                "fingerprint": self.splits.fingerprint,
+                "classes": list(self.splits.classes),
+                "train_images": len(self.splits.train),
+                "val_images": len(self.splits.val),
+                "problems": [asdict(problem) for problem in self.splits.problems],
+            },
+            iterations=training.iteration,
+            images=images,
+            parameters=sum(p.numel() for p in training.model.parameters() if p.requires_grad),
+            cost=Cost(
+                train_seconds=training.seconds,
+                eval_seconds=self.eval_seconds,
+                images_per_second=images / max(training.seconds, 1e-9),
+                peak_memory_mb=peak_memory_mb(self.device),
+                sessions=training.sessions,
+            ),
+            extra=self.mining.summary(),
+        )

@@ -1,0 +1,1 @@
+"""What every part shares: structures, geometry, head specifications, the criterion, the compatibility checks."""

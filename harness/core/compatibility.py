@@ -1,0 +1,155 @@
+"""Which pieces can work in which head: refused before anything is trained, one line per reason.
+
+Floor 3. A head states facts, a piece states needs; what is impossible follows from the two. The tables below only name
+the shipped options, so that a refusal can say what would work instead; a test keeps them equal to the classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from harness.core.criterion import StageComponents
+from harness.core.heads import Geometry, HeadSpec
+from harness.core.structures import Activation, Assigner, Need
+from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
+
+ANCHORS, SHAPES, LEVELS, STRIDES = Need.ANCHORS, Need.SHAPES, Need.LEVELS, Need.STRIDES
+PREDICTIONS, LOSSES = Need.PREDICTIONS, Need.LOSSES
+
+# option of conf/assigner -> what it needs of the head
+ASSIGNERS: Mapping[str, frozenset[Need]] = {
+    "max_iou": frozenset({SHAPES}),
+    "torchvision": frozenset({SHAPES}),
+    "ssd": frozenset({SHAPES}),
+    "uniform": frozenset({PREDICTIONS}),
+    "hungarian": frozenset({PREDICTIONS}),
+    "task_aligned": frozenset({PREDICTIONS}),
+    "atss": frozenset({LEVELS}),
+    "center_region": frozenset(),
+    "fcos": frozenset({LEVELS, STRIDES}),
+    "simota": frozenset({STRIDES, PREDICTIONS}),
+    "simota_yolox": frozenset({STRIDES, PREDICTIONS}),
+    "ota": frozenset({STRIDES, PREDICTIONS}),
+    "dynamic_soft_label": frozenset({STRIDES, PREDICTIONS}),
+    "grid": frozenset({ANCHORS, STRIDES}),
+    "yolo_ratio": frozenset({ANCHORS, LEVELS, STRIDES}),
+    "paa": frozenset({LEVELS, LOSSES}),
+}
+
+# option of conf/sampler -> whether it ranks by the loss
+SAMPLERS: Mapping[str, bool] = {
+    **dict.fromkeys(("all", "random", "combined", "instance_balanced", "iou_balanced", "offline_hard"), False),
+    **dict.fromkeys(("hard_negative", "topk_loss", "ohem", "ohem_paper", "matched_random", "score_hlr"), True),
+}
+
+# option of conf/loss/classification -> how it reads the logits
+CLASSIFICATION: Mapping[str, Activation] = {
+    "cross_entropy": Activation.SOFTMAX,
+    "topk_cross_entropy": Activation.SOFTMAX,
+    "seesaw": Activation.SOFTMAX,
+    "softmax_focal": Activation.SOFTMAX,
+    "binary_cross_entropy": Activation.SIGMOID,
+    "binary_cross_entropy_soft": Activation.SIGMOID,
+    "focal": Activation.SIGMOID,
+    "ghm_c": Activation.SIGMOID,
+    "quality_focal": Activation.SIGMOID,
+    "varifocal": Activation.SIGMOID,
+    "eqlv2": Activation.SIGMOID,
+    "ap_loss": Activation.SIGMOID,
+}
+
+# option of conf/loss/regression -> what it compares
+REGRESSION: Mapping[str, Space] = {
+    **dict.fromkeys(("smooth_l1", "l1", "balanced_l1", "ghm_r"), Space.DELTAS),
+    **dict.fromkeys(("iou", "iou_square", "giou", "diou", "ciou", "eiou", "siou", "bounded_iou"), Space.BOXES),
+    "distribution_focal": Space.DISTRIBUTION,
+}
+
+
+class IncompatibleError(ValueError):
+    """Pieces that cannot work in their stage; one line each."""
+
+
+def refusals(heads: Mapping[str, HeadSpec], trios: Mapping[str, StageComponents]) -> list[str]:
+    """Every reason why ``trios`` cannot train ``heads``, one line each; empty where they can.
+
+    Args:
+        heads: stage -> facts.
+        trios: stage -> pieces; a piece that is ``None`` is the head's natural one, and fits.
+    """
+    lines = []
+    for stage, head in heads.items():
+        trio = trios.get(stage, StageComponents())
+        if trio.assigner is not None:
+            lines += _assigner(head, trio.assigner)
+        if trio.loss is not None:
+            # A loss that the head cannot train needs no other sampler.
+            lines += _classification(head, trio.loss.classification) or _ranking(head, trio)
+            lines += _regression(head, trio.loss.regression)
+    return lines
+
+
+def _missing(head: HeadSpec, needs: frozenset[Need]) -> list[Need]:
+    """What the head cannot provide; predictions, losses, noise and quality it always can."""
+    absent = set() if head.has_levels else {LEVELS, STRIDES}
+    if head.geometry is not Geometry.ANCHORS:
+        absent.add(ANCHORS)
+    if head.geometry is Geometry.POINTS:
+        absent.add(SHAPES)
+    return sorted(needs & absent)
+
+
+def _assigner(head: HeadSpec, assigner: Assigner) -> list[str]:
+    missing = _missing(head, assigner.needs)
+    if not missing:
+        return []
+    valid = [option for option, needs in ASSIGNERS.items() if not _missing(head, needs)]
+    reason = f"{type(assigner).__name__} needs {' and '.join(missing)}, which {head.geometry} do not have"
+    return [_choose(head, reason, valid)]
+
+
+def _classification(head: HeadSpec, loss: ClassificationLoss) -> list[str]:
+    name = type(loss).__name__
+    if loss.activation is not head.activation:
+        valid = [option for option, activation in CLASSIFICATION.items() if activation is head.activation]
+        return [_choose(head, f"{name} reads {loss.activation} logits, the head gives {head.activation}", valid)]
+    if loss.extra_columns:
+        reason = f"{name} needs a logit for 'object' beside the classes, which no head here has"
+        return [_line(head, f"{reason}; set loss.classification.objectness=false")]
+    if loss.background_last and head.background is None:
+        reason = f"{name} keeps the background in a column of its own, which the head does not have"
+        return [_line(head, f"{reason}; set loss.classification.background_column=false")]
+    return []
+
+
+def _regression(head: HeadSpec, loss: RegressionLoss) -> list[str]:
+    if (loss.space is Space.DISTRIBUTION) == (head.regression_bins > 0):
+        return []
+    name = type(loss).__name__
+    if head.regression_bins:
+        reason = (
+            f"the head predicts a distribution over {head.regression_bins} bins per side, {name} compares {loss.space}"
+        )
+    else:
+        reason = f"{name} needs a distribution over bins per side, the head predicts four numbers"
+    valid = [
+        option for option, space in REGRESSION.items() if (space is Space.DISTRIBUTION) == bool(head.regression_bins)
+    ]
+    return [_choose(head, reason, valid)]
+
+
+def _ranking(head: HeadSpec, trio: StageComponents) -> list[str]:
+    sampler, loss = trio.sampler, trio.loss
+    if sampler is None or loss is None or loss.classification.ranks_slots or LOSSES not in sampler.needs:
+        return []
+    ranker, name = type(sampler).__name__, type(loss.classification).__name__
+    reason = f"{ranker} ranks by the loss, but {name} gives every negative the same, 0"
+    return [_choose(head, reason, [option for option, ranks in SAMPLERS.items() if not ranks])]
+
+
+def _choose(head: HeadSpec, reason: str, valid: Iterable[str]) -> str:
+    return _line(head, f"{reason}; choose one of {', '.join(valid)}")
+
+
+def _line(head: HeadSpec, text: str) -> str:
+    return f"stage {head.stage}: {text}"

@@ -1,0 +1,1 @@
+"""Where images and annotations come from: one module per format."""

@@ -1,0 +1,107 @@
+"""The box branch of an RoI head over padded candidates: pool, head, predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.rnn import pad_sequence
+
+from harness.core.heads import Outputs
+from harness.core.structures import Candidates, GroundTruth
+
+
+def proposal_candidates(proposals: Sequence[Tensor]) -> Candidates:
+    """The padded proposals of a batch, ``(N_i, 4)`` per image, px."""
+    boxes = pad_sequence(list(proposals), batch_first=True)
+    valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
+    for row, image in zip(valid, proposals, strict=True):
+        if len(image) < boxes.shape[1]:
+            row[len(image) :] = False
+    return Candidates(boxes, valid)
+
+
+def with_truth(candidates: Candidates, truth: GroundTruth) -> Candidates:
+    """The objects join the proposals at the end, marked ``is_truth``, as Fast R-CNN trains; crowd regions do not.
+
+    Stored false positives (``truth.hard_negative``) join, too, as the ordinary proposals that they once were.
+    """
+    objects = truth.matchable
+    joining = objects if truth.hard_negative is None else objects | truth.hard_negative
+    return Candidates(
+        boxes=torch.cat((candidates.boxes, truth.boxes.to(candidates.boxes.dtype)), 1),
+        valid=torch.cat((candidates.valid, joining), 1),
+        is_truth=torch.cat((torch.zeros_like(candidates.valid), objects), 1),
+    )
+
+
+class BoxBranch:
+    """Runs the three modules of a box branch on boxes ``(B, N, 4)``.
+
+    Args:
+        pool: ``MultiScaleRoIAlign`` or the like.
+        head: features of the pooled boxes.
+        predictor: returns logits and deltas.
+    """
+
+    def __init__(self, pool: nn.Module, head: nn.Module, predictor: nn.Module) -> None:
+        self.pool = pool
+        self.head = head
+        self.predictor = predictor
+
+    def __call__(
+        self, features: dict[str, Tensor], boxes: Tensor, used: Tensor, image_shapes: list[tuple[int, int]]
+    ) -> Outputs:
+        """Outputs ``(B, N, ...)``; those of boxes that are not ``used (B, N)`` mean nothing.
+
+        Unused boxes are left out where they would cost (a CPU) or harm (BatchNorm would count them in its statistics);
+        elsewhere they pass through, because leaving them out makes a GPU wait for their number.
+        """
+        if (boxes.is_cuda and not self._normalizes_over_boxes()) or bool(used.all()):
+            rows: list[Tensor] = list(boxes.unbind(0))
+            logits, deltas = self._run(features, rows, image_shapes)
+            return Outputs(logits.unflatten(0, used.shape), deltas.unflatten(0, used.shape))
+        rows = [image[keep] for image, keep in zip(boxes, used, strict=True)]
+        logits, deltas = self._run(features, rows, image_shapes)
+        place = used.flatten().nonzero().squeeze(1)
+        return Outputs(_placed(logits, place, used.shape), _placed(deltas, place, used.shape))
+
+    @torch.no_grad()
+    def peek(
+        self, features: dict[str, Tensor], boxes: Tensor, used: Tensor, image_shapes: list[tuple[int, int]]
+    ) -> Outputs:
+        """The outputs without gradient, leaving every buffer and random stream as it was."""
+        with _untouched((self.head, self.predictor), boxes.device):
+            return self({name: level.detach() for name, level in features.items()}, boxes, used, image_shapes)
+
+    def _run(
+        self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        logits, deltas = self.predictor(self.head(self.pool(features, boxes, image_shapes)))
+        return logits, deltas
+
+    def _normalizes_over_boxes(self) -> bool:
+        return any(isinstance(m, _BatchNorm) and m.training for part in self._parts() for m in part.modules())
+
+    def _parts(self) -> tuple[nn.Module, nn.Module]:
+        return self.head, self.predictor
+
+
+def _placed(values: Tensor, place: Tensor, shape: torch.Size) -> Tensor:
+    """``(*shape, C)``: row ``i`` of ``values`` at the flat ``place[i]``, zeros elsewhere."""
+    return values.new_zeros(shape.numel(), values.shape[-1]).index_copy(0, place, values).unflatten(0, shape)
+
+
+@contextmanager
+def _untouched(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+    """Puts buffers (BatchNorm's running statistics) and random streams (dropout) back as they were."""
+    kept = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        for buffer, before in kept:
+            buffer.copy_(before)

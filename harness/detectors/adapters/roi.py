@@ -1,0 +1,104 @@
+"""The RoI head with a criterion (Girshick 2015, section 2.3): sampling precedes the box head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torchvision.models.detection.roi_heads import RoIHeads, keypointrcnn_loss, maskrcnn_loss
+
+from harness.core.criterion import Criterion, Selection
+from harness.detectors.adapters.box_branch import BoxBranch, proposal_candidates, with_truth
+from harness.detectors.adapters.equipped import ground_truth
+from harness.detectors.adapters.postprocess import class_detections, is_plain_softmax
+
+ImageShapes = list[tuple[int, int]]
+Targets = list[dict[str, Tensor]]
+
+
+class EquippedRoIHeads(RoIHeads):
+    """Trains by its criterion, which chooses among the proposals; masks and keypoints train on its positives.
+
+    The host's matcher and sampler are not called in training. In evaluation mode everything is the host's own, but
+    for the scores of a loss whose probabilities are no softmax.
+    """
+
+    criterion: Criterion
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: ImageShapes,
+        targets: Targets | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        if not self.training:
+            result: Any = super().forward(features, proposals, image_shapes, targets)
+            return result
+        self.check_targets(targets)
+        assert targets is not None
+        branch = BoxBranch(self.box_roi_pool, self.box_head, self.box_predictor)
+        truth = ground_truth(targets, proposals[0].dtype)
+        candidates = proposal_candidates(proposals)
+        if self.criterion.sampler.add_gt_as_proposals:
+            candidates = with_truth(candidates, truth)
+        selection = self.criterion.select(
+            truth, candidates, lambda: branch.peek(features, candidates.boxes, candidates.valid, image_shapes)
+        )
+        sample = selection.sample
+        boxes = sample.take(candidates.boxes)
+        losses = self.criterion(branch(features, boxes, sample.used, image_shapes), selection)
+        named = {"loss_classifier": losses["classification"], "loss_box_reg": losses["regression"]}
+        if self.has_mask() or self.has_keypoint():
+            named.update(self._branch_losses(features, boxes, selection, image_shapes, targets))
+        return [], named
+
+    def _branch_losses(
+        self,
+        features: dict[str, Tensor],
+        boxes: Tensor,
+        selection: Selection,
+        image_shapes: ImageShapes,
+        targets: Targets,
+    ) -> dict[str, Tensor]:
+        """Mask and keypoint losses on the positive slots, by torchvision's functions; ragged, so a GPU waits here."""
+        positive = selection.sample.positive
+        gt_index = selection.sample.take(selection.assignment.gt_index)
+        positives = [image[keep] for image, keep in zip(boxes, positive, strict=True)]
+        matched = [image[keep] for image, keep in zip(gt_index, positive, strict=True)]
+        losses = {}
+        if self.has_mask():
+            logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, positives, image_shapes)))
+            masks, labels = [t["masks"] for t in targets], [t["labels"] for t in targets]
+            losses["loss_mask"] = maskrcnn_loss(logits, positives, masks, labels, matched)
+        if self.has_keypoint():
+            pooled = self.keypoint_roi_pool(features, positives, image_shapes)
+            logits = self.keypoint_predictor(self.keypoint_head(pooled))
+            keypoints = [t["keypoints"] for t in targets]
+            losses["loss_keypoint"] = keypointrcnn_loss(logits, positives, keypoints, matched)
+        return losses
+
+    def postprocess_detections(
+        self, class_logits: Tensor, box_regression: Tensor, proposals: list[Tensor], image_shapes: ImageShapes
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        head, loss = self.criterion.head, self.criterion.loss.classification
+        if is_plain_softmax(loss):
+            result: Any = super().postprocess_detections(class_logits, box_regression, proposals, image_shapes)
+            return result
+        scores = head.probabilities(class_logits, loss)
+        boxes = self.box_coder.decode(box_regression, proposals)[:, head.first_column :]
+        lengths = [len(image) for image in proposals]
+        detections = [
+            class_detections(
+                image_boxes,
+                image_scores,
+                shape,
+                score_thresh=self.score_thresh,
+                nms_thresh=self.nms_thresh,
+                limit=self.detections_per_img,
+            )
+            for image_boxes, image_scores, shape in zip(
+                boxes.split(lengths), scores.split(lengths), image_shapes, strict=True
+            )
+        ]
+        return tuple(list(parts) for parts in zip(*detections, strict=True))  # type: ignore[return-value]

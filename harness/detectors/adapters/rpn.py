@@ -1,0 +1,63 @@
+"""The region proposal network with a criterion (Ren et al. 2015, section 3.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
+
+from harness.core.criterion import Criterion
+from harness.core.heads import Outputs
+from harness.core.structures import Candidates
+from harness.detectors.adapters.equipped import ground_truth
+
+
+class EquippedRPN(RegionProposalNetwork):
+    """Trains by its criterion; proposals and everything in evaluation mode are the host's own.
+
+    The host's matcher, sampler and ``compute_loss`` are not called in training: predictions never reach them.
+    """
+
+    criterion: Criterion
+
+    def forward(
+        self, images: ImageList, features: dict[str, Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        if not self.training:
+            result: Any = super().forward(images, features, targets)
+            return result
+        if targets is None:
+            raise ValueError("targets are needed in training mode")
+        maps = list(features.values())
+        logits, deltas = self.head(maps)
+        anchors = self.anchor_generator(images, maps)
+        sizes = [level[0].numel() for level in logits]
+        flat_logits, flat_deltas = concat_box_prediction_layers(logits, deltas)
+        boxes = self.box_coder.decode(flat_deltas.detach(), anchors).view(len(anchors), -1, 4)
+        proposals, _ = self.filter_proposals(boxes, flat_logits, images.image_sizes, sizes)
+
+        candidates = anchor_candidates(torch.stack(anchors), maps, sizes, images.tensors.shape[-1])
+        outputs = Outputs(flat_logits.view(len(anchors), -1, 1), flat_deltas.view(len(anchors), -1, 4))
+        selection = self.criterion.select(ground_truth(targets, boxes.dtype), candidates, lambda: outputs)
+        losses = self.criterion(outputs.take(selection.sample), selection)
+        return proposals, {"loss_objectness": losses["classification"], "loss_rpn_box_reg": losses["regression"]}
+
+
+def anchor_candidates(boxes: Tensor, maps: list[Tensor], sizes: list[int], image_width: int) -> Candidates:
+    """The anchors of a batch, ``boxes (B, N, 4)``, with the level and stride of each.
+
+    Args:
+        boxes: of all levels, finest first.
+        maps: the feature map of each level.
+        sizes: anchors of each level.
+        image_width: of the padded batch, px; over the map's width it is the stride.
+    """
+    device = boxes.device
+    level = torch.cat([torch.full((size,), i, device=device) for i, size in enumerate(sizes)])
+    strides = [float(image_width // level_map.shape[-1]) for level_map in maps]
+    stride = torch.cat([torch.full((size,), s, device=device) for size, s in zip(sizes, strides, strict=True)])
+    valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=device)
+    return Candidates(boxes, valid, level, stride, num_levels=len(sizes))

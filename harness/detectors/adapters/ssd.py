@@ -1,0 +1,78 @@
+"""torchvision's SSD and SSDlite (Liu et al. 2016, "SSD: Single Shot MultiBox Detector") with any trio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from torch import Tensor
+from torchvision.models.detection.ssd import SSD
+
+from harness.assigners.ssd import SSDMatcher
+from harness.coders import DeltaCoder
+from harness.core.criterion import Criterion, StageComponents
+from harness.core.heads import Geometry, HeadSpec, Outputs
+from harness.core.structures import Activation
+from harness.detectors.adapters.dense import STAGE, dense_losses, dense_twin, unchanged_head
+from harness.detectors.adapters.equipped import Equipped
+from harness.detectors.networks.pyramid import PyramidAnchors
+from harness.losses.classification.cross_entropy import CrossEntropyLoss
+from harness.losses.pair import Loss, Normalizer
+from harness.losses.regression.smooth_l1 import SmoothL1Loss
+from harness.samplers.hard_negative import HardNegativeSampler
+
+HOST = SSD
+ROOT = STAGE
+head_under = unchanged_head
+
+
+def heads(model: SSD) -> dict[str, HeadSpec]:
+    """One softmax head with the background in column 0."""
+    columns = int(model.head.classification_head.num_columns)
+    return {
+        STAGE: HeadSpec(
+            stage=STAGE,
+            num_classes=columns - 1,
+            columns=columns,
+            first_column=1,
+            background=0,
+            activation=Activation.SOFTMAX,
+            geometry=Geometry.ANCHORS,
+            coder=DeltaCoder(tuple(model.box_coder.weights), model.box_coder.bbox_xform_clip),
+        )
+    }
+
+
+def default_components(model: SSD) -> dict[str, StageComponents]:
+    """torchvision's own trio, with the threshold and the ratio that this model was built with.
+
+    torchvision's mining counts a positive a second time, as a background, in an image where ``ratio x positives``
+    exceeds the negatives. The sampler here takes all negatives there, and is equal elsewhere.
+    """
+    assigner = SSDMatcher(model.proposal_matcher.high_threshold)
+    loss = Loss(CrossEntropyLoss(), SmoothL1Loss(beta=1.0), Normalizer.POSITIVES)
+    return {STAGE: StageComponents(assigner, HardNegativeSampler(model.neg_to_pos_ratio), loss)}
+
+
+def adapt(model: SSD, criteria: Mapping[str, Criterion]) -> SSD:
+    """The twin of ``model`` that trains with ``criteria``."""
+    return dense_twin(model, EquippedSSD, criteria)
+
+
+class EquippedSSD(Equipped, SSD):
+    """Mixed over the model's own class: the losses come from the criterion."""
+
+    def compute_loss(
+        self,
+        targets: Sequence[Mapping[str, Tensor]],
+        head_outputs: Mapping[str, Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """``bbox_regression`` and ``classification``, as torchvision names them.
+
+        ``matched_idxs`` is ignored: torchvision has matched in ``forward`` already, where nobody else can.
+        """
+        outputs = Outputs(head_outputs["cls_logits"], head_outputs["bbox_regression"])
+        losses = dense_losses(self.criteria[STAGE], targets, outputs, cast(PyramidAnchors, anchors).candidates())
+        return {"bbox_regression": losses.regression, "classification": losses.classification}

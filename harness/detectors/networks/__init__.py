@@ -1,0 +1,1 @@
+"""Network parts that torchvision does not have."""

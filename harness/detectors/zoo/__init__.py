@@ -1,0 +1,1 @@
+"""Builders of the detectors that ``conf/detector`` offers."""

@@ -1,0 +1,58 @@
+"""torchvision's FCOS by name, with its own head or a coupled one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from torchvision.models import detection
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.fcos import FCOSHead
+
+from harness.detectors.networks.coupled_fcos_head import CoupledFCOSHead
+from harness.detectors.zoo.dense_predictor import TowerPredictor
+from harness.detectors.zoo.pretrained import build
+
+HEADS: Mapping[str, type[nn.Module]] = {"coupled": CoupledFCOSHead, "decoupled": FCOSHead}
+CHANNELS = 256  # of torchvision's pyramid
+
+
+def fcos_head(kind: str, channels: int, num_classes: int, num_convs: int = 4) -> nn.Module:
+    """A ``coupled`` or ``decoupled`` head over one point per cell.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    if kind not in HEADS:
+        raise ValueError(f"head={kind!r} is unknown; choose one of {', '.join(HEADS)}")
+    return HEADS[kind](channels, 1, num_classes, num_convs)
+
+
+def fcos_resnet50_fpn(
+    num_classes: int,
+    weights: str | None = None,
+    weights_backbone: str | None = None,
+    *,
+    head: str = "decoupled",
+    **options: Any,
+) -> FCOS:
+    """FCOS (Tian et al. 2019).
+
+    Args:
+        num_classes: K + 1, with the background.
+        weights: as in :func:`harness.detectors.zoo.pretrained.build`; named weights are of the decoupled head.
+        weights_backbone: as there.
+        head: ``decoupled`` (FCOS's own) or ``coupled``.
+        options: further parameters of torchvision's builder.
+
+    Raises:
+        ValueError: an unknown head, or trained weights asked for a coupled one.
+    """
+    if head != "decoupled":
+        if weights is not None:
+            raise ValueError(
+                f"detector.weights={weights!r} are of the decoupled head; head={head!r} needs weights=null"
+            )
+        options["head"] = fcos_head(head, CHANNELS, num_classes)
+    return build(TowerPredictor(), detection.fcos_resnet50_fpn, num_classes, weights, weights_backbone, **options)

@@ -1,0 +1,1 @@
+"""Whether a difference between methods is real: paired comparison, intervals, power, aggregates."""
