@@ -6,39 +6,27 @@ beside this file maps items to checks in its ``CHECKS``. What has no check fails
 
 from __future__ import annotations
 
-import importlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.golden.case import Case, case_names, load_case, stated_count, walk
+from tests.golden.case import case_names, load_case, stated_count, walk
+from tests.golden.families import Check, checks
 
 HERE = Path(__file__).parent
 GOLDEN = Path(os.environ.get("HARNESS_GOLDEN") or HERE)
-FAMILIES = sorted(path.stem for path in HERE.glob("check_*.py"))
-
-
-def checks() -> dict[str, Callable[[Case], None]]:
-    """The checks of all families; no item belongs to two."""
-    found: dict[str, Callable[[Case], None]] = {}
-    for family in FAMILIES:
-        for key, check in importlib.import_module(f"tests.golden.{family}").CHECKS.items():
-            assert key not in found, f"{key} is checked by two families, one of them {family}"
-            found[key] = check
-    return found
 
 
 @pytest.fixture(scope="session")
-def all_checks() -> dict[str, Callable[[Case], None]]:
-    return checks()
+def all_checks() -> dict[str, Check]:
+    return checks("tests.golden", HERE)
 
 
 @pytest.mark.parametrize(
     ("path", "name"), [pytest.param(path, name, id=f"{path.stem}/{name}") for path, name in walk(GOLDEN)]
 )
-def test_case(path: Path, name: str, all_checks: dict[str, Callable[[Case], None]]) -> None:
+def test_case(path: Path, name: str, all_checks: dict[str, Check]) -> None:
     case = load_case(path, name)
     assert case.key in all_checks, f"no check is mapped to {case.key!r}; known: {', '.join(sorted(all_checks))}"
     all_checks[case.key](case)
