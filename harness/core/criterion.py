@@ -77,8 +77,9 @@ class LossObserver(Protocol):
 
 def uniform_noise(shape: Sequence[int], device: torch.device, generator: torch.Generator | None = None) -> Tensor:
     """Uniform numbers in [0, 1) from the sampling stream; ``generator`` may live on another device than the result."""
-    source = device if generator is None else generator.device
-    return torch.rand(tuple(shape), generator=generator, device=source).to(device, non_blocking=True)
+    if generator is None:
+        return torch.rand(tuple(shape), device=device)  # without the argument, so that torch.compile can trace it
+    return torch.rand(tuple(shape), generator=generator, device=generator.device).to(device, non_blocking=True)
 
 
 class Criterion(nn.Module):
@@ -181,6 +182,11 @@ class Criterion(nn.Module):
         Returns:
             ``{"classification": scalar, "regression": scalar}``.
         """
+        if outputs.logits.shape[-1] != self.head.columns:
+            raise ValueError(
+                f"stage {self.head.stage}: the head gives {outputs.logits.shape[-1]} columns, but had "
+                f"{self.head.columns} when it was equipped; after replacing a predictor, equip the detector again"
+            )
         classification, regression = self._slot_losses(
             outputs, selection.targets, selection.assignment, selection.sample
         )

@@ -71,7 +71,8 @@ def equip(
     """A twin of ``model`` that trains with the given pieces; what is not given stays the detector's own.
 
     The twin has the same parameters (the same tensors, in the same submodules), the same ``state_dict`` keys and in
-    evaluation mode the same output to the bit; ``model`` itself is not changed. In training mode it is called as
+    evaluation mode the same output to the bit. ``model`` keeps its class, its matcher and its sampler, but the two
+    share their parameters: training the twin trains ``model``. In training mode it is called as
     torchvision's detectors are, ``model(images, targets) -> dict of losses``, with torchvision's names of the losses.
 
     Args:
@@ -87,10 +88,12 @@ def equip(
         loss_observers: called with (stage, selection, losses of its slots), once these are known.
 
     Raises:
-        TypeError: not a detector that the harness knows.
+        TypeError: not a detector that the harness knows, or an argument that is no assigner, sampler or loss object.
         ValueError: a stage that the detector does not have.
-        IncompatibleError: pieces that cannot work in their stage, one line each.
+        IncompatibleError: pieces that cannot work in their stage, one line each; or a user's subclass whose methods
+            would keep them from being used.
     """
+    _check_arguments(assigner, sampler, loss, stages or {}, shadows or {})
     family = family_of(model)
     heads, trios = planned(model, StageComponents(assigner, sampler, loss), stages or {})
     if lines := refusals(heads, trios):
@@ -114,6 +117,42 @@ def equip(
         criterion.train(model.training)
         criterion.to(next(model.parameters()).device)
     return cast(M, twin)
+
+
+def _check_arguments(
+    assigner: object,
+    sampler: object,
+    loss: object,
+    stages: Mapping[str, StageComponents],
+    shadows: Mapping[str, object],
+) -> None:
+    """Refuses a name, a class or an object of another kind where an assigner, a sampler or a loss is meant."""
+    _check_kind("assigner", assigner, Assigner, "harness.assigners.ATSSAssigner()")
+    _check_kind("sampler", sampler, Sampler, "harness.samplers.OHEMSampler(num=256, pos_fraction=0.25)")
+    _check_kind("loss", loss, Loss, "harness.Loss(classification, regression)")
+    for name, shadow in shadows.items():
+        _check_kind(f"shadows[{name!r}]", shadow, Sampler, "harness.samplers.RandomSampler(num=256, pos_fraction=0.25)")
+    for stage, components in stages.items():
+        if not isinstance(components, StageComponents):
+            raise TypeError(
+                f"stages[{stage!r}] must be a harness.StageComponents(assigner=..., sampler=..., loss=...), "
+                f"got {_described(components)}"
+            )
+        _check_arguments(components.assigner, components.sampler, components.loss, {}, {})
+
+
+def _check_kind(name: str, value: object, kind: type, example: str) -> None:
+    wrong = isinstance(value, type) or not isinstance(value, kind)
+    if kind is Assigner:
+        wrong = wrong or isinstance(value, Sampler)  # a sampler has what the protocol of an assigner asks for
+    if value is not None and wrong:
+        raise TypeError(f"{name} must be an object such as {example}, got {_described(value)}")
+
+
+def _described(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}: call it to make an object"
+    return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def planned(

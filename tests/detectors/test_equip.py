@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import copy
+import io
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection import FasterRCNN, fasterrcnn_mobilenet_v3_large_320_fpn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from harness.core.compatibility import IncompatibleError
 from harness.core.criterion import StageComponents
 from harness.detectors import equip
-from harness.detectors.adapters.equipped import mixed
+from harness.detectors.adapters.mixing import plain_module
+from harness.detectors.zoo.tiny_fcos import tiny_fcos
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
+from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
+from harness.detectors.zoo.tiny_ssd import tiny_ssd
 from harness.losses.classification.seesaw import SeesawLoss
 from harness.losses.pair import Loss
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
@@ -90,8 +97,8 @@ class PickyRoIHeads(RoIHeads):
 
 
 def test_a_users_subclass_keeps_its_behaviour(model: Any) -> None:
-    own = mixed(model, Doubled)
-    own.roi_heads = mixed(model.roi_heads, PickyRoIHeads)
+    model.__class__, model.roi_heads.__class__ = Doubled, PickyRoIHeads
+    own = model
     twin = equip(own, sampler=OHEMSampler(16, 0.25))
     assert isinstance(twin, Doubled)
     calls = Doubled.calls
@@ -99,6 +106,135 @@ def test_a_users_subclass_keeps_its_behaviour(model: Any) -> None:
     assert Doubled.calls == calls + 1
     assert set(losses) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg", "loss_own"}
     assert all(len(found["boxes"]) == 1 for found in detections(twin))
+
+
+class LoudRoIHeads(RoIHeads):
+    """A user's training with a term of its own, which still runs the host's."""
+
+    def forward(self, *arguments: Any) -> Any:
+        detections, losses = super().forward(*arguments)
+        return detections, {**losses, "loss_loud": torch.ones(())} if self.training else losses
+
+
+class DeafRoIHeads(RoIHeads):
+    def forward(self, features: Any, proposals: Any, image_shapes: Any, targets: Any = None) -> Any:
+        return [], {"loss_classifier": next(iter(features.values())).sum()}
+
+
+class ChoosyRPN(RegionProposalNetwork):
+    def assign_targets_to_anchors(self, anchors: Any, targets: Any) -> Any:
+        return super().assign_targets_to_anchors(anchors, targets)
+
+
+class OwnRetinaHead(RetinaNetHead):
+    def compute_loss(self, *arguments: Any) -> Any:
+        return super().compute_loss(*arguments)
+
+
+def test_a_users_forward_that_calls_super_is_honored(model: Any) -> None:
+    model.roi_heads.__class__ = LoudRoIHeads
+    recorder = Recorder()
+    losses, _ = step(equip(model, sampler=RandomSampler(8, 0.5), observers=[recorder]), IMAGES, TARGETS)
+    assert "loss_loud" in losses
+    assert recorder.selections["roi"].sample.index.shape[-1] == 8
+
+
+def test_an_override_that_would_be_bypassed_is_refused(model: Any) -> None:
+    model.roi_heads.__class__ = DeafRoIHeads
+    with pytest.raises(IncompatibleError, match=r"^DeafRoIHeads\.forward replaces the training .* must call super"):
+        equip(model)
+    model.roi_heads.__class__, model.rpn.__class__ = RoIHeads, ChoosyRPN
+    with pytest.raises(IncompatibleError, match=r"^ChoosyRPN\.assign_targets_to_anchors would never be called"):
+        equip(model)
+    retinanet = tiny_retinanet(5)
+    retinanet.head.__class__ = OwnRetinaHead
+    with pytest.raises(IncompatibleError, match=r"^OwnRetinaHead\.compute_loss would never be called"):
+        equip(retinanet)
+
+
+def test_a_pickled_twin_is_the_same_detector(model: Any) -> None:
+    twin = equip(model, sampler=OHEMSampler(16, 0.25), generator=torch.Generator().manual_seed(3))
+    file = io.BytesIO()
+    torch.save(twin, file)
+    file.seek(0)
+    again = torch.load(file, weights_only=False)
+    assert type(again) is type(twin)
+    assert type(again).__name__ == "EquippedFasterRCNN"
+    assert isinstance(again, FasterRCNN)
+    torch.manual_seed(7)
+    first = step(twin, IMAGES, TARGETS)
+    torch.manual_seed(7)
+    second = step(again, IMAGES, TARGETS)
+    assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
+    assert type(copy.deepcopy(twin)) is type(twin)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch deprecates torch.jit as a whole
+def test_a_twin_scripts_where_plain_torchvision_does() -> None:
+    untrained = {"weights": None, "weights_backbone": None, "box_score_thresh": 0.0}
+    twin = equip(
+        fasterrcnn_mobilenet_v3_large_320_fpn(num_classes=5, **untrained), sampler=OHEMSampler(16, 0.25)
+    ).eval()
+    assert type(plain_module(twin)) is FasterRCNN
+    assert type(plain_module(twin).roi_heads) is RoIHeads
+    scripted = torch.jit.script(twin)
+    _, found = scripted(IMAGES)
+    for one, other in zip(detections(twin), found, strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # dynamo warns of torch's own deprecations
+def test_a_twin_trains_compiled(model: Any) -> None:
+    """As plain torchvision does: graph breaks of its own, dynamic shapes, the global random stream."""
+    twin = equip(model, sampler=OHEMSampler(16, 0.25))
+    compiled = torch.compile(twin, backend="eager", dynamic=True)
+    losses = compiled.train()(IMAGES, TARGETS)
+    assert all(bool(loss.isfinite()) for loss in losses.values())
+
+
+def test_another_predictor_after_equip_is_named(model: Any) -> None:
+    twin = equip(model)
+    twin.roi_heads.box_predictor = FastRCNNPredictor(twin.roi_heads.box_predictor.cls_score.in_features, 9)
+    with pytest.raises(ValueError, match=r"stage roi: the head gives 9 columns, but had 5 .* equip the detector again"):
+        step(twin, IMAGES, TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"sampler": "ohem"}, r"sampler must be an object such as .*OHEMSampler.*, got 'ohem'"),
+        ({"sampler": OHEMSampler}, r"sampler must be .* got the class OHEMSampler: call it to make an object"),
+        ({"assigner": OHEMSampler(8, 0.5)}, r"assigner must be .* got a OHEMSampler"),
+        ({"loss": SeesawLoss()}, r"loss must be .*harness\.Loss.* got a SeesawLoss"),
+        ({"stages": {"rpn": OHEMSampler(8, 0.5)}}, r"stages\['rpn'\] must be a harness\.StageComponents"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_at_once(model: Any, arguments: Any, line: str) -> None:
+    with pytest.raises(TypeError, match=f"^{line}"):
+        equip(model, **arguments)
+
+
+BOXES, LABELS = TARGETS[0]["boxes"], TARGETS[0]["labels"]
+NAN = BOXES.clone().index_fill_(1, torch.tensor([0]), float("nan"))
+
+
+@pytest.mark.parametrize("make", [tiny_rcnn, tiny_retinanet, tiny_fcos, tiny_ssd], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    ("changed", "error", "line"),
+    [
+        ({"labels": LABELS.to(torch.uint8)}, TypeError, r"targets\[0\]\['labels'\] must be of type torch.int64"),
+        ({"boxes": NAN}, ValueError, r"targets\[0\]\['boxes'\]\[0\] is \[nan.*must be finite"),
+        ({"iscrowd": LABELS[1:]}, ValueError, r"targets\[0\]\['iscrowd'\] must have shape"),
+        ({"labels": LABELS + 5}, ValueError, r"targets\[0\]\['labels'\]\[0\] is \d: labels must be .* at most 4"),
+        ({"labels": LABELS - 9}, ValueError, r"targets\[0\]\['labels'\]\[0\] is -\d: labels must be at least 0"),
+    ],
+    ids=["uint8 labels", "NaN box", "short iscrowd", "label above", "label below"],
+)
+def test_wrong_targets_are_named(make: Any, changed: dict[str, Any], error: type, line: str) -> None:
+    twin = equip(make(5)).train()
+    with pytest.raises(error, match=line):
+        twin(IMAGES, [{**TARGETS[0], **changed}, *TARGETS[1:]])
 
 
 def test_criteria_follow_device_type_and_mode(model: Any) -> None:

@@ -13,9 +13,9 @@ from harness.core.heads import Outputs
 from harness.core.structures import Need
 from harness.detectors import equip
 from harness.detectors.adapters.box_branch import BoxBranch, proposal_candidates, with_truth
-from harness.detectors.adapters.equipped import ground_truth
 from harness.detectors.adapters.postprocess import class_detections
 from harness.detectors.adapters.rcnn_facts import roi_head
+from harness.detectors.adapters.targets import ground_truth
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
 from harness.losses.classification.eqlv2 import EQLv2Loss

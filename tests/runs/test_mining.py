@@ -23,7 +23,7 @@ from harness.data.dataset import Annotations, DetectionDataset
 from harness.data.sources.shapes import shapes
 from harness.data.streams import cpu_stream
 from harness.detectors.adapters.box_branch import proposal_candidates, with_truth
-from harness.detectors.adapters.equipped import ground_truth
+from harness.detectors.adapters.targets import ground_truth
 from harness.detectors.equip import equip
 from harness.detectors.zoo.tiny_fcos import tiny_fcos
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn

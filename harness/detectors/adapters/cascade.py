@@ -19,9 +19,11 @@ from harness.core.heads import HeadSpec, Outputs
 from harness.core.structures import Candidates, GroundTruth
 from harness.detectors.adapters import rcnn
 from harness.detectors.adapters.box_branch import proposal_candidates, with_truth
-from harness.detectors.adapters.equipped import Equipped, ground_truth, mixed, replace_module
+from harness.detectors.adapters.equipped import Equipped
+from harness.detectors.adapters.mixing import mixed, replace_module
 from harness.detectors.adapters.rcnn_facts import rpn_head
 from harness.detectors.adapters.rpn import EquippedRPN
+from harness.detectors.adapters.targets import ground_truth
 from harness.detectors.networks.cascade_heads import STAGES, CascadeRoIHeads
 from harness.losses.classification.cross_entropy import CrossEntropyLoss
 from harness.losses.pair import Loss, Normalizer
@@ -45,6 +47,8 @@ class EquippedCascadeRCNN(Equipped, CascadeRCNN):
 class EquippedCascade(CascadeRoIHeads):
     """Trains stage by stage by its criteria, stage -> criterion."""
 
+    YIELDS_TO_SUBCLASSES = True
+
     criteria: Mapping[str, Criterion]
 
     def probabilities(self, name: str, logits: Tensor) -> Tensor:
@@ -62,7 +66,7 @@ class EquippedCascade(CascadeRoIHeads):
             return super().forward(features, proposals, image_shapes, targets)
         if targets is None:
             raise ValueError("targets are needed in training mode")
-        truth = ground_truth(targets, proposals[0].dtype)
+        truth = ground_truth(targets, proposals[0].dtype, self.criteria[ROOT].head.num_classes)
         candidates, losses = proposal_candidates(proposals), {}
         for name in STAGES:
             selection, outputs = self._select(name, features, candidates, truth, image_shapes)

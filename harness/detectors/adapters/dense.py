@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from harness.core.criterion import Criterion, Selection
 from harness.core.heads import HeadSpec, Outputs
 from harness.core.structures import Candidates
-from harness.detectors.adapters.equipped import ground_truth, mixed, replace_module
+from harness.detectors.adapters.mixing import mixed, refuse_overrides, replace_module
+from harness.detectors.adapters.targets import ground_truth
 from harness.detectors.networks.pyramid import PyramidGenerator
 from harness.losses.pair import Loss
 
@@ -45,7 +46,7 @@ def dense_losses(
         outputs: of the head, ``(B, N, ...)``, with gradient.
         candidates: the anchors or points, ``(B, N)``.
     """
-    truth = ground_truth(targets, candidates.boxes.dtype)
+    truth = ground_truth(targets, candidates.boxes.dtype, criterion.head.num_classes)
     selection = criterion.select(truth, candidates, lambda: _detached(outputs))
     taken = outputs.take(selection.sample)
     losses = criterion(taken, selection)
@@ -54,6 +55,8 @@ def dense_losses(
 
 def dense_twin(model: M, adapter: type[nn.Module], criteria: Mapping[str, Criterion]) -> M:
     """The twin of a dense detector: ``adapter`` mixed in, and an anchor generator that tells its levels."""
+    for module in cast(nn.Module, model.head).modules():
+        refuse_overrides(module, nn.Module, ("compute_loss",))
     twin = mixed(model, adapter, criteria=dict(criteria))
     replace_module(twin, "anchor_generator", mixed(cast(nn.Module, model.anchor_generator), PyramidGenerator))
     return twin

@@ -59,6 +59,8 @@ def adapt(model: FCOS, criteria: Mapping[str, Criterion]) -> FCOS:
 class EquippedFCOS(Equipped, FCOS):
     """Mixed over the model's own class: the losses come from the criterion, the centre-ness from here."""
 
+    YIELDS_TO_SUBCLASSES = True
+
     def compute_loss(
         self,
         targets: Sequence[Mapping[str, Tensor]],

@@ -13,7 +13,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from harness.core.criterion import Criterion, StageComponents
 from harness.core.heads import HeadSpec
 from harness.detectors.adapters.counterparts import assigner_like, sampler_like
-from harness.detectors.adapters.equipped import Equipped, mixed, replace_module
+from harness.detectors.adapters.equipped import Equipped
+from harness.detectors.adapters.mixing import mixed, refuse_overrides, replace_module
 from harness.detectors.adapters.rcnn_facts import class_columns, roi_head, rpn_head
 from harness.detectors.adapters.roi import EquippedRoIHeads
 from harness.detectors.adapters.rpn import EquippedRPN
@@ -73,6 +74,8 @@ def head_under(head: HeadSpec, loss: Loss) -> HeadSpec:
 
 def adapt(model: GeneralizedRCNN, criteria: Mapping[str, Criterion]) -> GeneralizedRCNN:
     """The twin of ``model`` over the same modules, but for its RPN and RoI head, which are twins, too."""
+    refuse_overrides(model.rpn, RegionProposalNetwork, EquippedRPN.BYPASSED)
+    refuse_overrides(model.roi_heads, RoIHeads, EquippedRoIHeads.BYPASSED)
     twin = mixed(model, EquippedRCNN, criteria=dict(criteria))
     replace_module(twin, "rpn", mixed(model.rpn, EquippedRPN, criterion=criteria["rpn"]))
     replace_module(twin, "roi_heads", mixed(model.roi_heads, EquippedRoIHeads, criterion=criteria["roi"]))

@@ -73,6 +73,8 @@ def adapt(model: RetinaNet, criteria: Mapping[str, Criterion]) -> RetinaNet:
 class EquippedRetinaNet(Equipped, RetinaNet):
     """Mixed over the model's own class: the losses come from the criterion."""
 
+    YIELDS_TO_SUBCLASSES = True
+
     def compute_loss(
         self, targets: Sequence[Mapping[str, Tensor]], head_outputs: Mapping[str, Tensor], anchors: list[Tensor]
     ) -> dict[str, Tensor]:

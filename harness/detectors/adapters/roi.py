@@ -9,8 +9,8 @@ from torchvision.models.detection.roi_heads import RoIHeads, keypointrcnn_loss, 
 
 from harness.core.criterion import Criterion, Selection
 from harness.detectors.adapters.box_branch import BoxBranch, proposal_candidates, with_truth
-from harness.detectors.adapters.equipped import ground_truth
 from harness.detectors.adapters.postprocess import class_detections, is_plain_softmax
+from harness.detectors.adapters.targets import ground_truth
 
 ImageShapes = list[tuple[int, int]]
 Targets = list[dict[str, Tensor]]
@@ -22,6 +22,9 @@ class EquippedRoIHeads(RoIHeads):
     The host's matcher and sampler are not called in training. In evaluation mode everything is the host's own, but
     for the scores of a loss whose probabilities are no softmax.
     """
+
+    YIELDS_TO_SUBCLASSES = True
+    BYPASSED = ("assign_targets_to_proposals", "select_training_samples", "subsample", "add_gt_proposals")
 
     criterion: Criterion
 
@@ -38,7 +41,7 @@ class EquippedRoIHeads(RoIHeads):
         self.check_targets(targets)
         assert targets is not None
         branch = BoxBranch(self.box_roi_pool, self.box_head, self.box_predictor)
-        truth = ground_truth(targets, proposals[0].dtype)
+        truth = ground_truth(targets, proposals[0].dtype, self.criterion.head.num_classes)
         candidates = proposal_candidates(proposals)
         if self.criterion.sampler.add_gt_as_proposals:
             candidates = with_truth(candidates, truth)

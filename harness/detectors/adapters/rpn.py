@@ -12,7 +12,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_p
 from harness.core.criterion import Criterion
 from harness.core.heads import Outputs
 from harness.core.structures import Candidates
-from harness.detectors.adapters.equipped import ground_truth
+from harness.detectors.adapters.targets import ground_truth
 
 
 class EquippedRPN(RegionProposalNetwork):
@@ -20,6 +20,9 @@ class EquippedRPN(RegionProposalNetwork):
 
     The host's matcher, sampler and ``compute_loss`` are not called in training: predictions never reach them.
     """
+
+    YIELDS_TO_SUBCLASSES = True
+    BYPASSED = ("assign_targets_to_anchors", "compute_loss")
 
     criterion: Criterion
 

@@ -62,6 +62,8 @@ def adapt(model: SSD, criteria: Mapping[str, Criterion]) -> SSD:
 class EquippedSSD(Equipped, SSD):
     """Mixed over the model's own class: the losses come from the criterion."""
 
+    YIELDS_TO_SUBCLASSES = True
+
     def compute_loss(
         self,
         targets: Sequence[Mapping[str, Tensor]],

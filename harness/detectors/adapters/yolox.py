@@ -58,6 +58,8 @@ def adapt(model: YOLOX, criteria: Mapping[str, Criterion]) -> YOLOX:
 class EquippedYOLOX(Equipped, YOLOX):
     """Mixed over the model's own class: the losses come from the criterion, the objectness from here."""
 
+    YIELDS_TO_SUBCLASSES = True
+
     def compute_loss(
         self, targets: Sequence[Mapping[str, Tensor]], head_outputs: Mapping[str, Tensor], anchors: list[Tensor]
     ) -> dict[str, Tensor]:
