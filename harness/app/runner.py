@@ -18,7 +18,8 @@ from harness.core.compatibility import IncompatibleError
 from harness.data.records import DataError
 from harness.data.splits import Splits
 from harness.detectors.facts import refusals_for
-from harness.runs.folder import FolderBusyError, RunFolder, config_hash
+from harness.runs.folder import FolderBusyError, RunFolder
+from harness.runs.identity import config_hash
 from harness.runs.records import State, atomic_write
 from harness.runs.schema import ConfigError, HarnessConfig
 from harness.tracking import open_tracker

@@ -6,9 +6,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from harness.report.frame import RunTable, Settings
+from harness.runs.identity import role_of
 from harness.runs.records import State
-
-_EVALUATION = ("evaluator.max_dets", "evaluator.area_ranges")  # with all that is set below them
+from harness.runs.roles import Role
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ def contexts_of(table: RunTable) -> list[Context]:
 
 def is_data(key: str) -> bool:
     """Whether a configuration key says what the data are; augmentation is part of the method."""
-    return key.startswith("data.") and not key.startswith(("data.augment", "data.cache", "data.root"))
+    return "." in key and role_of(key) is Role.DATA
 
 
 def is_rule(key: str) -> bool:
     """Whether a configuration key changes what the metrics mean."""
-    return any(key == rule or key.startswith(f"{rule}.") for rule in _EVALUATION)
+    return "." in key and role_of(key) is Role.EVALUATION
 
 
 def _place(table: RunTable, row: int) -> tuple[Hashable, ...]:

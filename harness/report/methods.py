@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
-from harness.report.contexts import Context, is_data
+from harness.report.contexts import Context
 from harness.report.folders import ReportError
 from harness.report.frame import RunTable, node_of
-from harness.runs.folder import SPEED_ONLY, WITHOUT_EFFECT
+from harness.runs.identity import role_of
+from harness.runs.roles import NOT_METHOD
 
 PIECES = ("sampler", "assigner", "classification", "regression")
-# What a run was driven with, on which data and what was watched: no part of the method.
-_DRIVEN = (*WITHOUT_EFFECT, "seed", "analysis", "evaluator", "run.device", "run.threads", "run.eval_every")
 _CHOICES_ASIDE = ("run", "data", "loss", "detector", "experiment")
 
 
@@ -129,16 +128,12 @@ def _columns(table: RunTable, rows: Sequence[int]) -> list[str]:
 
 def _rank(leaf: str) -> int:
     heads = ("sampler.", "assigner.", "loss.", "rpn.sampler.", "rpn.assigner.", "rpn.loss.", "detector.")
-    first = next((rank for rank, head in enumerate(heads) if leaf.startswith(head)), len(heads))
-    # `quota`, `matching` only feed the pieces, which show the same value.
-    return first + (leaf.split(".")[-2:][0] in ("quota", "matching"))
+    return next((rank for rank, head in enumerate(heads) if leaf.startswith(head)), len(heads))
 
 
 def is_aside(name: str) -> bool:
     """Whether a setting is no part of the method: what the data are, how a run was driven and watched."""
-    if name in _CHOICES_ASIDE or is_data(name) or name == "run.iterations":
-        return True
-    return name.endswith(f".{SPEED_ONLY}") or any(name == key or name.startswith(f"{key}.") for key in _DRIVEN)
+    return name in _CHOICES_ASIDE or role_of(node_of(name)) in NOT_METHOD
 
 
 def _chosen(table: RunTable, columns: Sequence[str], group_by: Sequence[str]) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,48 +10,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.runs.records import Result, State, Status, atomic_write, read_json, write_json
-
-# Keys of the configuration that cannot change the result of a run; all others are its identity.
-WITHOUT_EFFECT = (
-    "run.root",
-    "run.num_workers",
-    "run.log_every",
-    "run.checkpoint_minutes",
-    "run.checkpoint_iterations",
-    "run.progress",
-    "tracker",
-    "data.root",
-    "data.cache_dir",
-    "data.cache_bytes",
-    "name",
-    "mode",
-)
-SPEED_ONLY = "memory_bound"  # wherever it stands: the same result in other pieces
-
-
-def config_hash(config: Mapping[str, Any], data_fingerprint: str) -> str:
-    """The ten-digit hash of what can change a run's result.
-
-    Args:
-        config: the resolved configuration as plain containers.
-        data_fingerprint: names the data by its content, so that a moved folder stays the same data.
-    """
-    kept = json.loads(json.dumps(config))
-    for dotted in WITHOUT_EFFECT:
-        *parents, last = dotted.split(".")
-        node = kept
-        for parent in parents:
-            node = node.get(parent) or {}
-        node.pop(last, None)
-    text = json.dumps([_without(kept, SPEED_ONLY), data_fingerprint], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def _without(value: Any, key: str) -> Any:
-    """Plain containers without a key at any depth."""
-    if isinstance(value, dict):
-        return {name: _without(inner, key) for name, inner in value.items() if name != key}
-    return [_without(inner, key) for inner in value] if isinstance(value, list) else value
 
 
 class FolderBusyError(RuntimeError):

@@ -1,8 +1,8 @@
-"""The typed part of the configuration and its checks. Floor 0: no torch, so that a typing error answers in a second."""
+"""The typed part of the configuration: every key with its role, its default and its check. Imports no torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from harness.core import limits
+from harness.runs.roles import Role, key
 
 
 class ConfigError(ValueError):
@@ -21,29 +22,29 @@ class ConfigError(ValueError):
 class RunConfig:
     """``run``: how a training runs, whatever it trains."""
 
-    root: str = "results"  # run folders go to <root>/runs
-    iterations: int = 1500  # optimiser steps
-    batch_size: int = 4
-    device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
-    precision: str = "fp32"  # fp32 | bf16
-    threads: int | None = None  # CPU; null: one per core. Other counts give other bits, so it is part of the run
-    channels_last: bool = True
-    clip_norm: float | None = 10.0  # gradient norm, null: none
-    ema_decay: float | None = None  # evaluate an exponential moving average of the weights
-    eval_every: int | None = None  # iterations between evaluations on the validation split; null: at the end only
-    num_workers: int = 0  # data loading processes; cannot change the result
-    log_every: int = 50  # iterations between logged steps
-    checkpoint_minutes: float = 2.0  # a kill loses at most this much
-    checkpoint_iterations: int | None = None
-    memory_bound: int = 2**30  # bytes that an assigner's pairwise work may take at once; cannot change the result
-    progress: str = "auto"  # auto: a bar on a terminal, silence elsewhere | on | off
+    root: str = key(Role.BOOKKEEPING, "results")  # run folders go to <root>/runs
+    iterations: int = key(Role.LENGTH, 1500)  # optimizer steps
+    batch_size: int = key(Role.TRAINING, 4)
+    device: str = key(Role.CONDITION, "auto")  # auto | cpu | cuda | cuda:N | mps
+    precision: str = key(Role.TRAINING, "fp32")  # fp32 | bf16
+    threads: int | None = key(Role.CONDITION, None)  # of the CPU; null: one a core. Other counts give other bits
+    channels_last: bool = key(Role.TRAINING, True)
+    clip_norm: float | None = key(Role.TRAINING, 10.0)  # gradient norm, null: none
+    ema_decay: float | None = key(Role.TRAINING, None)  # evaluate an exponential moving average of the weights
+    eval_every: int | None = key(Role.CONDITION, None)  # iterations between evaluations; null: at the end only
+    num_workers: int = key(Role.SPEED, 0)  # data loading processes
+    log_every: int = key(Role.BOOKKEEPING, 50)  # iterations between logged steps
+    checkpoint_minutes: float = key(Role.BOOKKEEPING, 2.0)  # a kill loses at most this much
+    checkpoint_iterations: int | None = key(Role.BOOKKEEPING, None)
+    memory_bound: int = key(Role.SPEED, 2**30, everywhere=True)  # bytes of an assigner's pairwise work at once
+    progress: str = key(Role.BOOKKEEPING, "auto")  # auto: a bar on a terminal, silence elsewhere | on | off
 
     def check(self) -> None:
         """Raises ValueError for the first value out of range."""
-        for key in ("iterations", "batch_size", "log_every"):
-            limits.count(f"run.{key}", getattr(self, key), 1)
-        for key in ("threads", "eval_every", "checkpoint_iterations"):
-            limits.optional(limits.count, f"run.{key}", getattr(self, key), 1)
+        for name in ("iterations", "batch_size", "log_every"):
+            limits.count(f"run.{name}", getattr(self, name), 1)
+        for name in ("threads", "eval_every", "checkpoint_iterations"):
+            limits.optional(limits.count, f"run.{name}", getattr(self, name), 1)
         limits.one_of("run.precision", self.precision, ("fp32", "bf16"))
         base, _, number = self.device.partition(":")
         known = base in ("auto", "cpu", "cuda", "mps") and (not number or (base == "cuda" and number.isdigit()))
@@ -61,11 +62,11 @@ class RunConfig:
 class ScheduleConfig:
     """``schedule``: the learning rate over the iterations, as a factor of the optimiser's."""
 
-    kind: str = "cosine"  # cosine | multistep | constant
-    warmup_fraction: float = 0.05  # linear warm-up over this share of the iterations
-    final_factor: float = 0.01  # cosine: the factor at the end
-    milestones: list[float] = field(default_factory=lambda: [2 / 3, 8 / 9])  # multistep: shares of the iterations
-    gamma: float = 0.1  # multistep: the factor at each milestone
+    kind: str = key(Role.TRAINING, "cosine")  # cosine | multistep | constant
+    warmup_fraction: float = key(Role.TRAINING, 0.05)  # linear warm-up over this share of the iterations
+    final_factor: float = key(Role.TRAINING, 0.01)  # cosine: the factor at the end
+    milestones: list[float] = key(Role.TRAINING, factory=lambda: [2 / 3, 8 / 9])  # multistep: shares of all iterations
+    gamma: float = key(Role.TRAINING, 0.1)  # multistep: the factor at each milestone
 
     def check(self) -> None:
         """Raises ValueError for the first value out of range."""
@@ -83,14 +84,14 @@ class ScheduleConfig:
 class TrackerConfig:
     """``tracker``: the Weights & Biases mirror of the run folder."""
 
-    kind: str = "wandb"  # wandb | none
-    mode: str = "offline"  # offline | online
-    project: str = "harness"
-    entity: str | None = None
-    group: str | None = None
-    tags: list[str] = field(default_factory=list)
-    init_timeout: float = 10.0  # seconds until an unreachable host means offline
-    images: int = 16  # validation images uploaded with their boxes
+    kind: str = key(Role.BOOKKEEPING, "wandb")  # wandb | none
+    mode: str = key(Role.BOOKKEEPING, "offline")  # offline | online
+    project: str = key(Role.BOOKKEEPING, "harness")
+    entity: str | None = key(Role.BOOKKEEPING, None)
+    group: str | None = key(Role.BOOKKEEPING, None)
+    tags: list[str] = key(Role.BOOKKEEPING, factory=list)
+    init_timeout: float = key(Role.BOOKKEEPING, 10.0)  # seconds until an unreachable host means offline
+    images: int = key(Role.BOOKKEEPING, 16)  # validation images uploaded with their boxes
 
     def check(self) -> None:
         """Raises ValueError for the first value out of range."""
@@ -104,38 +105,72 @@ class TrackerConfig:
 class AnalysisConfig:
     """``analysis``: what is observed beside the training; never changes it."""
 
-    telemetry: bool = True  # IoU, loss, size and level histograms of available and sampled candidates
-    shadow: list[str] = field(default_factory=list)  # samplers (options of conf/sampler) whose choice is only recorded
+    telemetry: bool = key(Role.CONDITION, True)  # histograms of IoU, loss, size and level of the candidates
+    shadow: list[str] = key(Role.CONDITION, factory=list)  # options of conf/sampler whose choice is only recorded
 
     def check(self) -> None:
         """Nothing can be out of range: unknown samplers are refused where they are composed."""
 
 
 @dataclass
+class QuotaConfig:
+    """``quota``: how many candidates the samplers of a stage take by default; their YAML files refer to it."""
+
+    num: int = key(Role.SHARED, 512)  # of an image
+    pos_fraction: float = key(Role.SHARED, 0.25)  # at most this share of them positive
+
+
+@dataclass
+class MatchingConfig:
+    """``matching``: the IoU thresholds of a stage's assigner by default."""
+
+    pos_iou_thr: float = key(Role.SHARED, 0.5)
+    neg_iou_thr: Any = key(Role.SHARED, 0.5)  # a number, or a pair [low, high)
+    min_pos_iou: float = key(Role.SHARED, 0.5)
+    match_low_quality: bool = key(Role.SHARED, False)
+
+
+@dataclass
+class StageConfig:
+    """``rpn``, ``roi2``, ``roi3``: a stage with an assigner, a sampler and a loss of its own."""
+
+    assigner: Any = key(Role.METHOD, MISSING)
+    sampler: Any = key(Role.METHOD, MISSING)
+    loss: Any = key(Role.METHOD, MISSING)
+    quota: QuotaConfig = key(Role.SHARED, factory=QuotaConfig)
+    matching: MatchingConfig = key(Role.SHARED, factory=MatchingConfig)
+    smooth_l1_beta: float = key(Role.SHARED, 1 / 9)
+
+
+_PLACES = {"root": Role.BOOKKEEPING, "cache_dir": Role.BOOKKEEPING, "cache_bytes": Role.SPEED, "augment": Role.METHOD}
+_SHOWN = dict.fromkeys(("backend", "tide", "calibration", "pr_curves"), Role.CONDITION)  # more numbers or the same
+
+
+@dataclass
 class HarnessConfig:
     """The root. Nodes with a ``_target_`` (detector, assigner, sampler, ...) are checked by their constructors."""
 
-    data: Any = MISSING
-    detector: Any = MISSING
-    assigner: Any = MISSING
-    sampler: Any = MISSING
-    loss: Any = MISSING
-    optimizer: Any = MISSING
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    evaluator: Any = MISSING
-    tracker: TrackerConfig = field(default_factory=TrackerConfig)
-    analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
-    run: RunConfig = field(default_factory=RunConfig)
-    area_ranges: Any = None  # small, medium, large: [lowest, highest] px^2 each; null: COCO's. Set by the data
-    quota: Any = None
-    matching: Any = None
-    smooth_l1_beta: float = 1 / 9
-    rpn: Any = None
-    roi2: Any = None
-    roi3: Any = None
-    seed: int = 0
-    name: str | None = None  # of the run folder; null: made of the choices
-    mode: str = "train"  # train | check
+    data: Any = key(Role.DATA, MISSING, inside=_PLACES)
+    detector: Any = key(Role.DETECTOR, MISSING)
+    assigner: Any = key(Role.METHOD, MISSING)
+    sampler: Any = key(Role.METHOD, MISSING)
+    loss: Any = key(Role.METHOD, MISSING)
+    optimizer: Any = key(Role.TRAINING, MISSING)
+    schedule: ScheduleConfig = key(Role.TRAINING, factory=ScheduleConfig)
+    evaluator: Any = key(Role.EVALUATION, MISSING, inside=_SHOWN)
+    tracker: TrackerConfig = key(Role.BOOKKEEPING, factory=TrackerConfig)
+    analysis: AnalysisConfig = key(Role.CONDITION, factory=AnalysisConfig)
+    run: RunConfig = key(Role.CONDITION, factory=RunConfig)
+    area_ranges: dict[str, list[Any]] | None = key(Role.SHARED, None)  # px^2 of small, medium, large; null: COCO's
+    quota: QuotaConfig = key(Role.SHARED, factory=QuotaConfig)
+    matching: MatchingConfig = key(Role.SHARED, factory=MatchingConfig)
+    smooth_l1_beta: float = key(Role.SHARED, 1 / 9)
+    rpn: StageConfig | None = key(Role.METHOD, None)
+    roi2: StageConfig | None = key(Role.METHOD, None)
+    roi3: StageConfig | None = key(Role.METHOD, None)
+    seed: int = key(Role.SEED, 0)
+    name: str | None = key(Role.BOOKKEEPING, None)  # of the run folder; null: made of the choices
+    mode: str = key(Role.BOOKKEEPING, "train")  # train | check
 
     def check(self) -> None:
         """Raises ConfigError for the first value out of range."""

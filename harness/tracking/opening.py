@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.runs.folder import config_hash
+from harness.runs.identity import config_hash
 from harness.runs.schema import TrackerConfig
 from harness.tracking.tracker import NoTracker, Tracker
 from harness.tracking.wandb_tracker import WandbTracker

@@ -12,7 +12,8 @@ import torch
 
 from harness.app.runner import Stopped, check, run
 from harness.runs import schema
-from harness.runs.folder import MetricsLog, RunFolder, config_hash
+from harness.runs.folder import MetricsLog, RunFolder
+from harness.runs.identity import config_hash
 from harness.runs.records import State
 from tests.runs.conftest import Composed, Trained, outcome
 

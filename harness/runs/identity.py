@@ -1,0 +1,101 @@
+"""The identity of a run: the hash of every configuration key that can change its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import Field, fields, is_dataclass
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from harness.runs.roles import EVERYWHERE, INSIDE, ROLE, WITHOUT_EFFECT, Role
+from harness.runs.schema import HarnessConfig
+
+
+@cache
+def role_of(dotted: str) -> Role:
+    """The role of a key: that of the deepest field of the schema on its path which states one.
+
+    >>> str(role_of("run.num_workers")), str(role_of("data.augment.p")), str(role_of("rpn.assigner.memory_bound"))
+    ('speed', 'method', 'speed')
+    """
+    parts = dotted.split(".")
+    if parts[-1] in _everywhere():
+        return _everywhere()[parts[-1]]
+    role = Role.METHOD  # of a root key that the schema does not have
+    schema: type = HarnessConfig
+    for depth, part in enumerate(parts):
+        stated = _fields(schema).get(part)
+        if stated is None:
+            break
+        role = stated.metadata[ROLE]
+        inner = _schema_of(schema, part)
+        if inner is None:
+            below = parts[depth + 1] if depth + 1 < len(parts) else ""
+            return Role(stated.metadata[INSIDE].get(below, role))
+        schema = inner
+    return role
+
+
+def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved configuration without the keys that cannot change the result."""
+    return _kept(config, "")
+
+
+def config_hash(config: Mapping[str, Any], data_fingerprint: str) -> str:
+    """The ten-digit hash of what can change a run's result.
+
+    Args:
+        config: the resolved configuration as plain containers.
+        data_fingerprint: names the data by its content, so that a moved folder stays the same data.
+    """
+    text = json.dumps([identity_of(config), data_fingerprint], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _kept(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    kept = {}
+    for name, value in node.items():
+        dotted = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            if inner := _kept(value, f"{dotted}."):
+                kept[name] = inner
+        elif role_of(dotted) not in WITHOUT_EFFECT:
+            kept[name] = _plain(value)
+    return kept
+
+
+def _plain(value: Any) -> Any:
+    """Lists with the mappings inside them freed of keys that have the same role everywhere."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        effective = {name for name in value if _everywhere().get(name) not in WITHOUT_EFFECT}
+        return {name: _plain(value[name]) for name in value if name in effective}
+    return value
+
+
+@cache
+def _fields(schema: type) -> dict[str, Field[Any]]:
+    return {one.name: one for one in fields(schema)}
+
+
+@cache
+def _schema_of(schema: type, name: str) -> type | None:
+    """The dataclass that types a field, through ``| None``; None where the node is free."""
+    hint = get_type_hints(schema)[name]
+    return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
+
+
+@cache
+def _everywhere() -> dict[str, Role]:
+    return {name: one.metadata[ROLE] for name, one in _walk(HarnessConfig) if one.metadata[EVERYWHERE]}
+
+
+def _walk(schema: type) -> list[tuple[str, Field[Any]]]:
+    found = []
+    for name, one in _fields(schema).items():
+        inner = _schema_of(schema, name)
+        found += [(name, one)] if inner is None else _walk(inner)
+    return found
