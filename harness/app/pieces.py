@@ -34,6 +34,11 @@ class Pieces:
     stages: dict[str, StageComponents]
     shadows: dict[str, Sampler]
 
+    @property
+    def samplers(self) -> list[Sampler | None]:
+        """The sampler of every stage, the root's first; ``None`` is the head's own."""
+        return [stage.sampler for stage in (self.root, *self.stages.values())]
+
     def equip(
         self,
         detector: M,

@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from harness.app.pieces import Pieces, build, build_pieces
-from harness.app.training_run import TrainingRun, mining_plan
+from harness.app.training_run import TrainingRun
 from harness.core.compatibility import IncompatibleError
 from harness.data.records import DataError
 from harness.data.splits import Splits
@@ -25,6 +25,7 @@ from harness.runs.schema import ConfigError, HarnessConfig
 from harness.tracking import open_tracker
 from harness.training.devices import DeviceLease
 from harness.training.interrupt import Interrupted
+from harness.training.mining import mining_plan
 
 log = logging.getLogger("harness")
 
@@ -88,7 +89,7 @@ def check(config: DictConfig, sources: Sequence[str]) -> tuple[HarnessConfig, Pi
         settings: HarnessConfig = OmegaConf.to_object(config)  # type: ignore[assignment]
         settings.check()
         pieces = build_pieces(config, sources)
-        mining_plan(pieces)
+        mining_plan(pieces.samplers)
         build(config.evaluator, "evaluator")
         _check_optimizer(config)
         if config.data.get("augment") is not None:

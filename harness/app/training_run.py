@@ -28,20 +28,11 @@ from harness.training.detect import detect
 from harness.training.devices import DeviceLease, choose, peak_memory_mb, set_threads
 from harness.training.interrupt import Interrupted
 from harness.training.loop import Hooks, TrainState, train
-from harness.training.mining import Mining, MiningPlan
+from harness.training.mining import Mining, mining_plan
 from harness.training.schedule import lr_scheduler
 from harness.training.streams import Streams
 
 log = logging.getLogger("harness")
-
-
-def mining_plan(pieces: Pieces) -> MiningPlan | None:
-    """When the training set is mined: what the sampler of any stage asks for.
-
-    Raises:
-        ConfigError: two stages ask for different things.
-    """
-    return MiningPlan.of(trio.sampler for trio in (pieces.root, *pieces.stages.values()))
 
 
 class TrainingRun:
@@ -71,7 +62,7 @@ class TrainingRun:
         self.device = choose(self.settings.device, lease)
         self.telemetry = SamplingTelemetry() if settings.analysis.telemetry else None
         self.mining = Mining(
-            mining_plan(pieces),
+            mining_plan(pieces.samplers),
             splits.train,
             folder.file("mined"),
             iterations=self.settings.iterations,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.assigners.nearest import nearest
-from harness.assigners.overlap import covered_by_crowd, overlaps
-from harness.assigners.padding import clean, settle
-from harness.assigners.points import with_squares
+from harness.assigners.building_blocks.best_overlaps import covered_by_crowd, overlaps
+from harness.assigners.building_blocks.padding import clean, settle
+from harness.assigners.building_blocks.point_squares import with_squares
 from harness.core import limits
 from harness.core.boxes import aligned_iou, centers
 from harness.core.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.core.structures import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core.topk import nearest
 
 BYTES_PER_PAIR = 16
 

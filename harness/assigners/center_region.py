@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.assigners.overlap import overlaps
-from harness.assigners.padding import clean, settle
+from harness.assigners.building_blocks.best_overlaps import overlaps
+from harness.assigners.building_blocks.padding import clean, settle
 from harness.core import limits
 from harness.core.boxes import area, centers, pairwise_intersection
 from harness.core.chunking import MEMORY_BOUND, by_images

@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.assigners.costs import (
+from harness.assigners.building_blocks.best_overlaps import overlaps
+from harness.assigners.building_blocks.matching import match_dynamic_k
+from harness.assigners.building_blocks.padding import clean, settle
+from harness.assigners.building_blocks.pairwise_costs import (
     center_distances,
     depth_in_boxes,
     log_probabilities,
     of_labels,
 )
-from harness.assigners.overlap import overlaps
-from harness.assigners.padding import clean, settle
-from harness.assigners.predicted import Predicted, read_predictions, read_strides
-from harness.assigners.top_pairs import match_dynamic_k
+from harness.assigners.building_blocks.usable_predictions import Predicted, read_predictions
 from harness.core import limits
 from harness.core.boxes import pairwise_iou
 from harness.core.chunking import MEMORY_BOUND, by_images
@@ -34,7 +34,7 @@ class DynamicSoftLabelAssigner:
     - ``- iou_weight * log(IoU)``;
     - ``10 ** (distance - soft_center_radius)``, the distance of the centres in strides.
 
-    Then :func:`~harness.assigners.top_pairs.match_dynamic_k`.
+    Then :func:`~harness.assigners.building_blocks.matching.match_dynamic_k`.
 
     Args:
         soft_center_radius: the distance of the centres, in strides, at which the centre prior costs 1.
@@ -70,7 +70,7 @@ class DynamicSoftLabelAssigner:
     def cost(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """``(*, G, N)`` cost of every pair, infinite where it must not be, and the IoU of its prediction, 0 there."""
         predicted = read_predictions(candidates, "DynamicSoftLabelAssigner")
-        strides = read_strides(candidates, "DynamicSoftLabelAssigner")
+        strides = candidates.strides_for("DynamicSoftLabelAssigner").float()
         centers, boxes = candidates.centers.float(), truth.boxes.float()
         inside = (depth_in_boxes(centers, boxes, truth.matchable) > 0).any(-2)
         allowed, matchable = (inside & predicted.usable).unsqueeze(-2), truth.matchable.unsqueeze(-1)

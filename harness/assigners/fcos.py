@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness.assigners.overlap import overlaps
-from harness.assigners.padding import clean, settle
+from harness.assigners.building_blocks.best_overlaps import overlaps
+from harness.assigners.building_blocks.padding import clean, settle
 from harness.core import limits
 from harness.core.boxes import area
 from harness.core.chunking import MEMORY_BOUND, by_images, by_objects
@@ -84,7 +84,7 @@ class FCOSAssigner:
 
     def _admits(self, truth: GroundTruth, candidates: Candidates) -> Tensor:
         """``(*, G, N)`` float, 1 where the point may be positive for the object, before objects compete for it."""
-        stride = _stride(candidates)
+        stride = candidates.strides_for("FCOSAssigner").to(candidates.boxes.dtype)
         x, y = (center.contiguous() for center in candidates.centers.unsqueeze(-3).unbind(-1))
         x1, y1, x2, y2 = truth.boxes.unsqueeze(-2).unbind(-1)
         side = x - x1
@@ -122,10 +122,3 @@ def of_rank(order: Tensor, rank: Tensor) -> Tensor:
     if objects == 0:
         return torch.full_like(rank, NEGATIVE)
     return torch.where(rank > 0, order.gather(-1, (objects - rank).clamp(max=objects - 1)), NEGATIVE)
-
-
-def _stride(candidates: Candidates) -> Tensor:
-    """``(N,)`` px between neighbouring cells, in the precision of the boxes."""
-    if candidates.stride is None:
-        raise ValueError("fcos needs the strides of the candidates, but they carry none")
-    return candidates.stride.to(candidates.boxes.dtype)

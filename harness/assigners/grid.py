@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness.assigners.cells import cells
-from harness.assigners.overlap import BYTES_PER_PAIR, Claim, overlaps
-from harness.assigners.padding import clean, settle
-from harness.assigners.thresholds import negative_range
+from harness.assigners.building_blocks.best_overlaps import BYTES_PER_PAIR, Claim, overlaps
+from harness.assigners.building_blocks.grid_cells import cells
+from harness.assigners.building_blocks.iou_thresholds import negative_range
+from harness.assigners.building_blocks.padding import clean, settle
 from harness.core import limits
 from harness.core.boxes import centers
 from harness.core.chunking import MEMORY_BOUND, by_images, by_objects
@@ -66,9 +66,7 @@ class GridAssigner:
 
     def responsible(self, truth: GroundTruth, candidates: Candidates) -> Tensor:
         """``(*, N)`` bool: the candidate's cell holds the centre of an object."""
-        stride = candidates.stride
-        if stride is None:
-            raise ValueError("grid needs the strides of the candidates, but they carry none")
+        stride = candidates.strides_for("GridAssigner")
         truth, candidates = clean(truth, candidates)
         own, begin = (part.unsqueeze(-3).unbind(-1) for part in cells(candidates, stride))
         (column, row), (left, top) = ([axis.contiguous() for axis in part] for part in (own, begin))

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from harness.assigners.costs import of_labels
-from harness.assigners.overlap import overlaps
-from harness.assigners.padding import clean, settle
-from harness.assigners.predicted import Predicted, read_predictions
+from harness.assigners.building_blocks.best_overlaps import overlaps
+from harness.assigners.building_blocks.padding import clean, settle
+from harness.assigners.building_blocks.pairwise_costs import of_labels
+from harness.assigners.building_blocks.usable_predictions import Predicted, read_predictions
 from harness.core import limits
 from harness.core.boxes import pairwise_giou, pairwise_iou
 from harness.core.chunking import MEMORY_BOUND, by_images

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from harness.assigners.overlap import BYTES_PER_PAIR, Claim, covered_by_crowd, overlaps
-from harness.assigners.padding import clean, settle
-from harness.assigners.thresholds import negative_range
+from harness.assigners.building_blocks.best_overlaps import BYTES_PER_PAIR, Claim, covered_by_crowd, overlaps
+from harness.assigners.building_blocks.iou_thresholds import negative_range
+from harness.assigners.building_blocks.padding import clean, settle
 from harness.core import limits
 from harness.core.chunking import MEMORY_BOUND, by_images
 from harness.core.structures import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need

@@ -5,11 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.assigners.costs import depth_in_boxes, depth_in_centers, log_probabilities, of_labels
-from harness.assigners.overlap import overlaps
-from harness.assigners.padding import clean, settle
-from harness.assigners.predicted import Predicted, read_predictions, read_strides
-from harness.assigners.top_pairs import highest_object
+from harness.assigners.building_blocks.best_overlaps import overlaps
+from harness.assigners.building_blocks.matching import highest_object
+from harness.assigners.building_blocks.padding import clean, settle
+from harness.assigners.building_blocks.pairwise_costs import (
+    depth_in_boxes,
+    depth_in_centers,
+    log_probabilities,
+    of_labels,
+)
+from harness.assigners.building_blocks.usable_predictions import Predicted, read_predictions
 from harness.core import limits
 from harness.core.boxes import pairwise_iou
 from harness.core.chunking import MEMORY_BOUND, by_images
@@ -140,7 +145,7 @@ class OTAAssigner:
     def _outside(self, truth: GroundTruth, candidates: Candidates) -> Tensor:
         """``(*, G, N)`` bool: the candidate's centre is not both in the box, by 0.01 px, and near its centre."""
         centers, boxes, matchable = candidates.centers.float(), truth.boxes.float(), truth.matchable
-        radius = read_strides(candidates, "OTAAssigner") * self.center_radius
+        radius = candidates.strides_for("OTAAssigner").float() * self.center_radius
         near = depth_in_centers(centers, boxes, matchable, radius) > 0
         return ~(near & (depth_in_boxes(centers, boxes, matchable) > 0.01))
 

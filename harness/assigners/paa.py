@@ -7,14 +7,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from harness.assigners.building_blocks.best_overlaps import overlaps
+from harness.assigners.building_blocks.gaussian_mixture import COVARIANCE_TYPES, fit_mixture
+from harness.assigners.building_blocks.padding import clean
+from harness.assigners.building_blocks.point_squares import with_squares
 from harness.assigners.max_iou import MaxIoUAssigner
-from harness.assigners.mixture import COVARIANCE_TYPES, fit_mixture
-from harness.assigners.overlap import overlaps
-from harness.assigners.padding import clean
-from harness.assigners.points import with_squares
 from harness.core import limits
 from harness.core.chunking import MEMORY_BOUND
 from harness.core.structures import NEGATIVE, Assignment, CandidateLosses, Candidates, GroundTruth, Need
+from harness.core.topk import rank_within
 
 
 class PAAAssigner:
@@ -81,13 +82,12 @@ class PAAAssigner:
         self, truth: GroundTruth, candidates: Candidates, proposed: Assignment, losses: CandidateLosses
     ) -> Assignment:
         """``proposed`` with only the likely ones of its positives, by their ``(*, N)`` losses."""
-        if candidates.level is None:
-            raise ValueError("PAAAssigner ranks candidates by level, but the candidates carry no levels")
+        level = candidates.levels_for("PAAAssigner")
         objects, count = truth.labels.shape[-1], candidates.valid.shape[-1]
         if objects == 0 or count == 0:
             return proposed
         loss = losses.total.float()
-        group = proposed.gt_index * candidates.num_levels + candidates.level
+        group = proposed.gt_index * candidates.num_levels + level
         member = proposed.positive & candidates.valid & loss.isfinite()
         group = torch.where(member, group, objects * candidates.num_levels)
         values, owner = _lowest_of_each(loss, group, objects * candidates.num_levels, min(self.topk, count))
@@ -129,15 +129,11 @@ def _lowest_of_each(loss: Tensor, group: Tensor, groups: int, k: int) -> tuple[T
         ``(*, groups, k)`` losses, infinite where a slot is unused, and candidates, N there.
     """
     count = loss.shape[-1]
-    position = torch.arange(count, device=loss.device)
-    order = loss.argsort(dim=-1, stable=True)
-    order = order.gather(-1, group.gather(-1, order).argsort(dim=-1, stable=True))
-    group = group.gather(-1, order)
-    starts = torch.cat((torch.ones_like(group[..., :1], dtype=torch.bool), group[..., 1:] != group[..., :-1]), -1)
-    rank = position - torch.where(starts, position, 0).cummax(-1).values
+    rank = rank_within(loss, group)
     # What does not fit goes to a slot behind the last one.
     slot = torch.where((rank < k) & (group < groups), group * k + rank, groups * k)
     shape = (*loss.shape[:-1], groups * k + 1)
-    values = loss.new_full(shape, torch.inf).scatter(-1, slot, loss.gather(-1, order))
-    owner = torch.full(shape, count, device=loss.device).scatter(-1, slot, order)
+    values = loss.new_full(shape, torch.inf).scatter(-1, slot, loss)
+    position = torch.arange(count, device=loss.device).expand(loss.shape)
+    owner = torch.full(shape, count, device=loss.device).scatter(-1, slot, position)
     return values[..., :-1].unflatten(-1, (groups, k)), owner[..., :-1].unflatten(-1, (groups, k))

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.assigners.costs import depth_in_boxes, depth_in_centers, log_probabilities, of_labels
-from harness.assigners.overlap import overlaps
-from harness.assigners.padding import clean, settle
-from harness.assigners.predicted import Predicted, read_predictions, read_strides
-from harness.assigners.top_pairs import match_dynamic_k
+from harness.assigners.building_blocks.best_overlaps import overlaps
+from harness.assigners.building_blocks.matching import match_dynamic_k
+from harness.assigners.building_blocks.padding import clean, settle
+from harness.assigners.building_blocks.pairwise_costs import (
+    depth_in_boxes,
+    depth_in_centers,
+    log_probabilities,
+    of_labels,
+)
+from harness.assigners.building_blocks.usable_predictions import Predicted, read_predictions
 from harness.core import limits
 from harness.core.boxes import pairwise_iou
 from harness.core.chunking import MEMORY_BOUND, by_images
@@ -40,7 +45,7 @@ class SimOTAAssigner:
     A candidate counts if its centre lies in the region of any object; its cost for an object is
     ``cls_weight * BCE(scores, one-hot label) - iou_weight * log(IoU)`` of its prediction, plus a penalty (not an
     exclusion) where it lies outside *this* object's own region. Then
-    :func:`~harness.assigners.top_pairs.match_dynamic_k`.
+    :func:`~harness.assigners.building_blocks.matching.match_dynamic_k`.
 
     The flavours differ in the region: ``mmdet`` counts candidates in any box or near any centre and penalises a pair
     that is not both; ``yolox`` (its release of 2022 and later) knows the centres only.
@@ -103,7 +108,7 @@ class SimOTAAssigner:
     def _regions(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """``(*, G, N)`` bool, outside the region of this object, and ``(*, N)`` bool, in the region of any."""
         centers, boxes, matchable = candidates.centers.float(), truth.boxes.float(), truth.matchable
-        radius = read_strides(candidates, "SimOTAAssigner") * self.center_radius
+        radius = candidates.strides_for("SimOTAAssigner").float() * self.center_radius
         near = depth_in_centers(centers, boxes, matchable, radius)
         if not self.flavour.boxes_count:
             return near <= 0, (near > 0).any(-2)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.assigners.costs import depth_in_boxes, of_labels
-from harness.assigners.overlap import overlaps
-from harness.assigners.padding import clean, settle
-from harness.assigners.predicted import Predicted, read_predictions, read_strides
-from harness.assigners.top_pairs import highest, highest_object, highest_pair, one_object_each
+from harness.assigners.building_blocks.best_overlaps import overlaps
+from harness.assigners.building_blocks.matching import highest_object, highest_pair, one_object_each
+from harness.assigners.building_blocks.padding import clean, settle
+from harness.assigners.building_blocks.pairwise_costs import depth_in_boxes, of_labels
+from harness.assigners.building_blocks.usable_predictions import Predicted, read_predictions
 from harness.core import limits
 from harness.core.boxes import aligned_ciou, aligned_iou, centers, pairwise_ciou, pairwise_iou
 from harness.core.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.core.structures import NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core.topk import highest_of_each
 
 Named = tuple[Tensor, Tensor, Tensor]  # (*, G, k): candidates, whether they count (bool), their overlap
 
@@ -134,7 +135,7 @@ class TaskAlignedAssigner:
     ) -> Named:
         """The candidates that every object would take."""
         topk = min(self.topk, alignment.shape[-1])
-        index = highest(alignment, topk) if self.flavour == "mmdet" else alignment.topk(topk).indices
+        index = highest_of_each(alignment, topk) if self.flavour == "mmdet" else alignment.topk(topk).indices
         boxes = self._enlarged(truth.boxes.float(), candidates).unsqueeze(-2)
         x, y = (_at(row, index) for row in candidates.centers.float().unbind(-1))
         chosen = self._inside(x, y, boxes) & truth.matchable.unsqueeze(-1) & _at(predicted.usable, index)
@@ -175,7 +176,7 @@ class TaskAlignedAssigner:
         """``(*, 4)`` the boxes that centres must lie in."""
         if self.flavour != "ultralytics":
             return boxes
-        least = _second_stride(read_strides(candidates, "TaskAlignedAssigner"))
+        least = _second_stride(candidates.strides_for("TaskAlignedAssigner").float())
         center, side = centers(boxes), boxes[..., 2:] - boxes[..., :2]
         half = torch.maximum(side, least) / 2
         return torch.cat((center - half, center + half), -1)
@@ -216,6 +217,6 @@ def _best_of_each(gt_index: Tensor, alignment: Tensor, objects: int, k: int) -> 
     """``gt_index (*, N)`` with only the ``k`` positives of highest alignment of every object."""
     own = gt_index.unsqueeze(-2) == torch.arange(objects, device=gt_index.device).unsqueeze(-1)
     pairs = torch.where(own, alignment.unsqueeze(-2), -1)
-    index = highest(pairs, min(k, gt_index.shape[-1]))
+    index = highest_of_each(pairs, min(k, gt_index.shape[-1]))
     chosen = own.gather(-1, index)
     return one_object_each(index, chosen, torch.full_like(gt_index, NEGATIVE))

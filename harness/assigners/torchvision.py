@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from harness.assigners.overlap import BYTES_PER_PAIR, Claim, overlaps
-from harness.assigners.padding import clean, settle
+from harness.assigners.building_blocks.best_overlaps import BYTES_PER_PAIR, Claim, overlaps
+from harness.assigners.building_blocks.padding import clean, settle
 from harness.core import limits
 from harness.core.chunking import MEMORY_BOUND, by_images
 from harness.core.structures import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.assigners.nearest import nearest
-from harness.assigners.overlap import overlaps
-from harness.assigners.padding import clean, settle
+from harness.assigners.building_blocks.best_overlaps import overlaps
+from harness.assigners.building_blocks.padding import clean, settle
 from harness.core import limits
 from harness.core.boxes import aligned_iou
 from harness.core.chunking import MEMORY_BOUND, by_images
 from harness.core.structures import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core.topk import nearest
 
 BYTES_PER_PAIR = 16
 
@@ -98,9 +98,7 @@ class UniformAssigner:
 
 def _as_predicted(candidates: Candidates) -> Candidates:
     """The predicted boxes in the place of the candidates'."""
-    if candidates.predictions is None:
-        raise ValueError("uniform matches predicted boxes, but the candidates carry no predictions")
-    return replace(candidates, boxes=candidates.predictions.boxes)
+    return replace(candidates, boxes=candidates.predictions_for("UniformAssigner").boxes)
 
 
 def _distance(truth: GroundTruth, candidates: Candidates) -> Tensor:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.assigners.cells import cells
-from harness.assigners.overlap import overlaps
-from harness.assigners.padding import clean, settle
+from harness.assigners.building_blocks.best_overlaps import overlaps
+from harness.assigners.building_blocks.grid_cells import cells
+from harness.assigners.building_blocks.padding import clean, settle
 from harness.core import limits
 from harness.core.boxes import centers
 from harness.core.chunking import MEMORY_BOUND, by_images, by_objects
@@ -74,7 +74,7 @@ class YOLORatioAssigner:
 
     def _visits(self, truth: GroundTruth, candidates: Candidates, grid: tuple[Axis, Axis]) -> tuple[Visits, Visits]:
         """Which cells the objects reach, along both axes."""
-        stride = _strides(candidates)
+        stride = candidates.strides_for("YOLORatioAssigner")
         middles = centers(truth.boxes).unsqueeze(-2).unbind(-1)
         across, down = (
             Visits.of((center / stride).sub_(axis.begin), axis.cell, axis.size)
@@ -135,15 +135,9 @@ def _inside(position: Tensor, last: Tensor) -> Tensor:
     return torch.minimum(position.trunc().clamp_(min=0), last)
 
 
-def _strides(candidates: Candidates) -> Tensor:
-    if candidates.stride is None:
-        raise ValueError("yolo_ratio needs the strides of the candidates, but they carry none")
-    return candidates.stride
-
-
 def _grid(candidates: Candidates) -> tuple[Axis, Axis]:
     """Each candidate's cell in the grid of its level, along x and along y."""
-    cell, begin = cells(candidates, _strides(candidates))
+    cell, begin = cells(candidates, candidates.strides_for("YOLORatioAssigner"))
     parts = (part.unsqueeze(-3).unbind(-1) for part in (cell, begin, _grid_size(candidates, cell)))
     across, down = (Axis(*(number.contiguous() for number in axis)) for axis in zip(*parts, strict=True))
     return across, down

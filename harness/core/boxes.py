@@ -52,11 +52,6 @@ def aligned_iou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
     return intersection / (area(first) + area(second) - intersection).clamp(min=eps)
 
 
-def aligned_iof(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
-    """``(*,)`` intersection over the area of ``first`` ("foreground"), in [0, 1]."""
-    return aligned_intersection(first, second) / area(first).clamp(min=eps)
-
-
 def aligned_giou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
     """``(*,)`` generalised IoU in (-1, 1]: less the share of the enclosing box that is empty (Rezatofighi 2019)."""
     intersection = aligned_intersection(first, second)

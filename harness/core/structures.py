@@ -32,6 +32,7 @@ class Need(StrEnum):
     SHAPES = "boxes with shapes of their own"  # candidates are anchors or proposals: a point has its stride only
     NOISE = "noise"  # one uniform number in [0, 1) per candidate
     QUALITY = "quality"  # a soft target in [0, 1] per positive
+    MINING = "mining"  # pauses of the training in which the training set is mined, see MiningPlan
 
 
 class Activation(StrEnum):
@@ -115,6 +116,24 @@ class Candidates:
         """The same candidates with these predictions."""
         return replace(self, predictions=predictions)
 
+    def predictions_for(self, asker: str) -> Predictions:
+        """The predictions; ValueError where there are none, naming the ``asker`` that needs them."""
+        if self.predictions is None:
+            raise ValueError(f"{asker} needs the predictions of the candidates, but they carry none")
+        return self.predictions
+
+    def strides_for(self, asker: str) -> Tensor:
+        """``(N,)`` strides, px; ValueError where there are none, naming the ``asker`` that needs them."""
+        if self.stride is None:
+            raise ValueError(f"{asker} needs the strides of the candidates, but they carry none")
+        return self.stride
+
+    def levels_for(self, asker: str) -> Tensor:
+        """``(N,)`` int64 levels; ValueError where there are none, naming the ``asker`` that needs them."""
+        if self.level is None:
+            raise ValueError(f"{asker} needs the levels of the candidates, but they carry none")
+        return self.level
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -146,6 +165,16 @@ class CandidateLosses:
     def total(self) -> Tensor:
         """``(*, N)``, the sum of both."""
         return self.classification + self.regression
+
+
+@dataclass(frozen=True)
+class MiningPlan:
+    """When the training set is mined between rounds of training, and what counts as a mistake of the detector."""
+
+    every_epochs: float  # of training in a round, above 0
+    score_thr: float  # a detection is confident from this score on
+    max_iou: float  # a confident detection is false where its IoU with every object is below this
+    max_per_image: int  # at most so many false positives of an image in a round
 
 
 @dataclass(frozen=True)
@@ -217,3 +246,11 @@ class Sampler(Protocol):
         noise: Tensor | None = None,
         losses: CandidateLosses | None = None,
     ) -> SamplingResult: ...
+
+
+@runtime_checkable
+class MiningSampler(Sampler, Protocol):
+    """A sampler that declares ``Need.MINING``: the training set is mined by its plan, and what is found comes back."""
+
+    @property
+    def mining(self) -> MiningPlan: ...

@@ -1,7 +1,7 @@
 """The samplers: which assigned candidates train, with what weight. One published method per file.
 
 A sampler ranks: it gives each candidate a priority, and the first positives and the first negatives fill the slots that
-:mod:`~harness.samplers.quota` grants (:mod:`~harness.samplers.ranking`).
+:mod:`~harness.samplers.building_blocks.quota` grants (:mod:`~harness.samplers.building_blocks.slots`).
 """
 
 from harness.samplers.all import AllSampler

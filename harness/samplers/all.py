@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.samplers.ranker import Pool
-from harness.samplers.ranking import keep_in_order
+from harness.samplers.building_blocks.ranker import Pool
+from harness.samplers.building_blocks.slots import keep_in_order
 
 
 class AllSampler:

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from harness.core import limits
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, SamplingResult
-from harness.samplers.quota import Quota
-from harness.samplers.ranker import NegativeRanker, Pool, PositiveRanker, sample_by_rank
+from harness.samplers.building_blocks.quota import Quota
+from harness.samplers.building_blocks.ranker import NegativeRanker, Pool, PositiveRanker, sample_by_rank
 
 
 class CombinedSampler:

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from harness.core import limits
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.samplers.hardness import RankBy, hardness
-from harness.samplers.ranker import Pool
-from harness.samplers.ranking import among, highest, keep_in_order, order_code
+from harness.core.topk import among, mask_of_largest, order_code
+from harness.samplers.building_blocks.hardness import RankBy, hardness
+from harness.samplers.building_blocks.ranker import Pool
+from harness.samplers.building_blocks.slots import keep_in_order
 
 
 class HardNegativeSampler:
@@ -48,4 +49,4 @@ class HardNegativeSampler:
         num_pos = pool.positive.count_nonzero(-1).unsqueeze(-1)
         num_neg = (num_pos.to(torch.float64) * self.neg_pos_ratio).long()
         code = among(order_code(hardness(pool, RankBy.CLS)), pool.negative)
-        return keep_in_order(pool.positive, pool.negative & highest(code, num_neg, code.shape[-1]))
+        return keep_in_order(pool.positive, pool.negative & mask_of_largest(code, num_neg, code.shape[-1]))

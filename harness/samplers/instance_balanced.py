@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.samplers.quota import Quota
-from harness.samplers.ranker import Pool, sample_by_rank
-from harness.samplers.ranking import rank_within, second_noise
+from harness.core.topk import rank_within
+from harness.samplers.building_blocks.quota import Quota
+from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
+from harness.samplers.building_blocks.slots import second_noise
 
 
 class InstanceBalancedPosSampler:

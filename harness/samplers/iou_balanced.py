@@ -8,9 +8,10 @@ from torch.nn.functional import pad
 
 from harness.core import limits
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.samplers.quota import Quota
-from harness.samplers.ranker import Pool, sample_by_rank
-from harness.samplers.ranking import among, highest, order_code, second_noise
+from harness.core.topk import among, mask_of_largest, order_code
+from harness.samplers.building_blocks.quota import Quota
+from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
+from harness.samplers.building_blocks.slots import second_noise
 
 
 class IoUBalancedSampler:
@@ -77,8 +78,8 @@ class IoUBalancedSampler:
         num_below = below.count_nonzero(-1).unsqueeze(-1)
         take_below = torch.minimum(expected - torch.minimum(granted, num_above), num_below)
         code = order_code(other_noise + binned)
-        chosen = highest(among(code, above), expected - take_below, at_most)
-        chosen |= highest(among(code, below), take_below, at_most)
+        chosen = mask_of_largest(among(code, above), expected - take_below, at_most)
+        chosen |= mask_of_largest(among(code, below), take_below, at_most)
         return other_noise + chosen
 
     def _below_floor(self, iou: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ class IoUBalancedSampler:
         taken = torch.zeros_like(above)
         for bin_ in range(self.num_bins):
             inside = above & (iou >= floor + bin_ * width) & (iou < floor + (bin_ + 1) * width)
-            taken |= highest(among(code, inside), share, max(1, at_most // self.num_bins))
+            taken |= mask_of_largest(among(code, inside), share, max(1, at_most // self.num_bins))
         return taken
 
     def __call__(

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor
 
 from harness.core import limits
-from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sampler, SamplingResult
-from harness.samplers.ranker import Pool
-from harness.samplers.ranking import among, fill_slots, highest, keep_in_order, largest, order_code, second_noise
+from harness.core.structures import (
+    Assignment,
+    CandidateLosses,
+    Candidates,
+    GroundTruth,
+    MiningPlan,
+    MiningSampler,
+    Need,
+    Sampler,
+    SamplingResult,
+)
+from harness.core.topk import among, largest, mask_of_largest, order_code
+from harness.samplers.building_blocks.ranker import Pool
+from harness.samplers.building_blocks.slots import fill_slots, keep_in_order, second_noise
 
 
 class MatchedRandomSampler:
@@ -15,7 +28,8 @@ class MatchedRandomSampler:
 
     Mining changes two things at once: *which* candidates train, and *how many* of them are positive. Against this
     control only the first differs, so that a gain over it is due to hardness. It costs what the other sampler costs:
-    the losses or predictions that it needs. All weights are 1, whatever the other sampler's are.
+    the losses or predictions that it needs. All weights are 1, whatever the other sampler's are. Where the other
+    sampler has the training set mined between rounds, so does this one.
 
     Args:
         of: the other sampler.
@@ -29,6 +43,11 @@ class MatchedRandomSampler:
         self.of = of
         self.needs = of.needs | {Need.NOISE}
         self.add_gt_as_proposals = of.add_gt_as_proposals
+
+    @property
+    def mining(self) -> MiningPlan:
+        """The other sampler's plan, where ``Need.MINING`` is among the needs."""
+        return cast(MiningSampler, self.of).mining
 
     def __call__(
         self,
@@ -48,6 +67,6 @@ class MatchedRandomSampler:
         pos_code, neg_code = among(code, pool.positive), among(code, pool.negative)
         if other.in_order:
             size = code.shape[-1]
-            return keep_in_order(highest(pos_code, num_pos, size), highest(neg_code, num_neg, size))
+            return keep_in_order(mask_of_largest(pos_code, num_pos, size), mask_of_largest(neg_code, num_neg, size))
         slots = other.index.shape[-1]
         return fill_slots(largest(pos_code, slots)[0], num_pos, largest(neg_code, slots)[0], num_neg)

@@ -10,11 +10,20 @@ from torch import Tensor
 from harness.core import limits
 from harness.core.boxes import area, centers, pairwise_iou
 from harness.core.chunking import by_objects
-from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.samplers.quota import Quota
+from harness.core.structures import (
+    Assignment,
+    CandidateLosses,
+    Candidates,
+    GroundTruth,
+    MiningPlan,
+    Need,
+    SamplingResult,
+)
+from harness.core.topk import among, mask_of_largest, order_code
+from harness.samplers.building_blocks.quota import Quota
+from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
+from harness.samplers.building_blocks.slots import second_noise
 from harness.samplers.random import RandomSampler
-from harness.samplers.ranker import Pool, sample_by_rank
-from harness.samplers.ranking import among, highest, order_code, second_noise
 
 MEMORY_BOUND = 2**26  # bytes for every float of the pairs of a stored box and a candidate
 
@@ -46,7 +55,7 @@ class OfflineHardSampler:
         ValueError: a value is out of its range.
     """
 
-    needs: frozenset[Need] = frozenset({Need.NOISE})
+    needs: frozenset[Need] = frozenset({Need.NOISE, Need.MINING})
 
     def __init__(
         self,
@@ -65,10 +74,12 @@ class OfflineHardSampler:
         self.add_gt_as_proposals = add_gt_as_proposals
         self.hard_fraction = limits.between("hard_fraction", hard_fraction, 0, 1)
         self.hard_iou_thr = limits.above("hard_iou_thr", hard_iou_thr, 0, 1)
-        self.every_epochs = limits.above("every_epochs", every_epochs, 0)
-        self.score_thr = limits.between("score_thr", score_thr, 0, 1)
-        self.max_iou = limits.above("max_iou", max_iou, 0, 1)
-        self.max_per_image = limits.count("max_per_image", max_per_image, 1)
+        self.mining = MiningPlan(
+            every_epochs=limits.above("every_epochs", every_epochs, 0),
+            score_thr=limits.between("score_thr", score_thr, 0, 1),
+            max_iou=limits.above("max_iou", max_iou, 0, 1),
+            max_per_image=limits.count("max_per_image", max_per_image, 1),
+        )
         self._positives = RandomSampler(num, pos_fraction)
         self._negatives = HardFirst(hard_fraction, hard_iou_thr)
 
@@ -104,7 +115,7 @@ class HardFirst:
             return noise
         hard = pool.negative & near(pool.truth, pool.candidates, self.hard_iou_thr)
         granted = (expected.to(torch.float64) * self.hard_fraction).long()
-        chosen = highest(among(order_code(noise), hard), granted, at_most)
+        chosen = mask_of_largest(among(order_code(noise), hard), granted, at_most)
         # A hard one that missed the first draw has, by that, a small noise: it gets a fair chance in the second.
         return torch.where(hard, second_noise(noise), noise) + chosen
 

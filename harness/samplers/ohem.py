@@ -7,11 +7,11 @@ from torch import Tensor
 
 from harness.core import limits
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.samplers.hardness import hardness, parse_rank_by
-from harness.samplers.quota import Quota
-from harness.samplers.ranker import Pool, sample_by_rank
-from harness.samplers.ranking import among, largest, order_code
-from harness.samplers.suppression import suppress
+from harness.core.topk import among, largest, order_code
+from harness.samplers.building_blocks.hardness import hardness, parse_rank_by
+from harness.samplers.building_blocks.quota import Quota
+from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
+from harness.samplers.building_blocks.suppression import suppress
 
 
 class OHEMSampler:
@@ -92,7 +92,7 @@ class OHEMSampler:
     def _hardest(self, pool: Pool) -> SamplingResult:
         """The hardest of both kinds together."""
         code = among(order_code(hardness(pool, self.rank_by)), pool.positive | pool.negative)
-        index, available, _ = largest(code, min(self.quota.num, code.shape[-1]))
+        index, available = largest(code, min(self.quota.num, code.shape[-1]))
         index = index.masked_fill(~available, 0)
         return SamplingResult(index, available & pool.positive.gather(-1, index), available.float())
 

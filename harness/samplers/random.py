@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.samplers.quota import Quota
-from harness.samplers.ranker import Pool, sample_by_rank
+from harness.samplers.building_blocks.quota import Quota
+from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
 
 
 class RandomSampler:

@@ -14,14 +14,13 @@ from harness.core.structures import (
     Candidates,
     GroundTruth,
     Need,
-    Predictions,
     SamplingResult,
 )
-from harness.samplers.hardness import RankBy, hardness
-from harness.samplers.quota import Quota
-from harness.samplers.ranker import Pool, sample_by_rank
-from harness.samplers.ranking import among, highest, largest, order_code, rank_within
-from harness.samplers.suppression import match_leaders
+from harness.core.topk import among, largest, mask_of_largest, order_code, rank_within
+from harness.samplers.building_blocks.hardness import RankBy, hardness
+from harness.samplers.building_blocks.quota import Quota
+from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
+from harness.samplers.building_blocks.suppression import match_leaders
 
 
 class ScoreHLRSampler:
@@ -82,8 +81,8 @@ class ScoreHLRSampler:
 
     def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
         """The confident first, by their place in their group, then by score; the others by noise."""
-        predictions, (code, confident) = self._predictions(pool), self._confident(pool)
-        index, alive, _ = largest(code, min(self.nms_pre, code.shape[-1]))
+        predictions, (code, confident) = pool.candidates.predictions_for("ScoreHLRSampler"), self._confident(pool)
+        index, alive = largest(code, min(self.nms_pre, code.shape[-1]))
         boxes = predictions.boxes.gather(-2, index.unsqueeze(-1).expand(*index.shape, 4)).float()
         leader = match_leaders(boxes.masked_fill(~alive.unsqueeze(-1), 0), alive, self.iou_thr)
         place = rank_within(torch.zeros_like(boxes[..., 0]), leader)
@@ -107,19 +106,14 @@ class ScoreHLRSampler:
         sample = sample_by_rank(self.quota, pool, positives=self, negatives=self)
         return SamplingResult(sample.index, sample.positive, self._weight(pool, sample))
 
-    def _predictions(self, pool: Pool) -> Predictions:
-        if pool.candidates.predictions is None:
-            raise ValueError("the sampler ranks by predicted scores: the candidates carry no predictions")
-        return pool.candidates.predictions
-
     def _confident(self, pool: Pool) -> tuple[Tensor, Tensor]:
         """Codes of the confident scores, ``(*, N)`` int32, and the ``nms_pre`` best of them, ``(*, N)`` bool."""
-        predictions = self._predictions(pool)
+        predictions = pool.candidates.predictions_for("ScoreHLRSampler")
         score = predictions.scores.amax(-1)
         finite = predictions.boxes.isfinite().all(-1)
         code = among(order_code(score), pool.negative & finite & (score > self.score_thr))
         count = torch.full_like(code[..., :1], self.nms_pre, dtype=torch.int64)
-        return code, highest(code, count, self.nms_pre)
+        return code, mask_of_largest(code, count, self.nms_pre)
 
     def _weight(self, pool: Pool, sample: SamplingResult) -> Tensor:
         num_neg = sample.negative.count_nonzero(-1).unsqueeze(-1)

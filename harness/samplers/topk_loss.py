@@ -7,9 +7,10 @@ from torch import Tensor
 
 from harness.core import limits
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.samplers.hardness import hardness, parse_rank_by
-from harness.samplers.ranker import Pool
-from harness.samplers.ranking import among, highest, keep_in_order, order_code
+from harness.core.topk import among, mask_of_largest, order_code
+from harness.samplers.building_blocks.hardness import hardness, parse_rank_by
+from harness.samplers.building_blocks.ranker import Pool
+from harness.samplers.building_blocks.slots import keep_in_order
 
 
 class TopKLossSampler:
@@ -49,5 +50,5 @@ class TopKLossSampler:
         # 0.29 * 100 is 28.999... in floating point, but the fraction that was meant keeps 29.
         count = (available.count_nonzero(-1).unsqueeze(-1).to(torch.float64) * self.fraction + 1e-9).long()
         code = among(order_code(hardness(pool, self.rank_by)), available)
-        kept = highest(code, count, code.shape[-1])
+        kept = mask_of_largest(code, count, code.shape[-1])
         return keep_in_order(pool.positive & kept, pool.negative & kept)

@@ -24,8 +24,3 @@ EDGES: Mapping[str, Tensor] = {
 }
 CANDIDATE_QUANTITIES = ("iou", "size", "level", "loss")  # one value per candidate
 COUNTS = ("images", "objects", "objects_without_positive", "positive", "negative", "truth")
-
-
-def kinds_of(quantity: str) -> tuple[str, ...]:
-    """The histograms that a quantity has."""
-    return OBJECT_KINDS if quantity == "per_object" else KINDS

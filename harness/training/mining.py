@@ -10,15 +10,16 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from harness.core.boxes import pairwise_iof, pairwise_iou
+from harness.core.structures import MiningPlan, MiningSampler, Need, Sampler
 from harness.data.dataset import Annotations, DetectionDataset
 from harness.runs.records import read_json, write_json
 from harness.runs.schema import ConfigError
@@ -32,46 +33,20 @@ MIN_SIDE = 1.0  # px; a smaller box shows nothing, and rounding may empty it
 Row = dict[str, Any]  # a detection in COCO's results format
 
 
-@runtime_checkable
-class Mines(Protocol):
-    """A sampler that wants false positives stored between rounds."""
+def mining_plan(samplers: Iterable[Sampler | None]) -> MiningPlan | None:
+    """What the samplers of all stages that declare ``Need.MINING`` ask for; ``None`` where none does.
 
-    @property
-    def every_epochs(self) -> float: ...
-
-    @property
-    def score_thr(self) -> float: ...
-
-    @property
-    def max_iou(self) -> float: ...
-
-    @property
-    def max_per_image(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class MiningPlan:
-    """When the training set is mined, and what counts."""
-
-    every_epochs: float  # of training in a round, above 0
-    score_thr: float  # a detection is confident from this score on
-    max_iou: float  # and false where it overlaps every object less
-    max_per_image: int  # of a round
-
-    @classmethod
-    def of(cls, samplers: Iterable[object]) -> MiningPlan | None:
-        """What the samplers of all stages ask for; ``None`` where none does.
-
-        Raises:
-            ConfigError: two of them ask for different things, but the detector is mined as a whole.
-        """
-        asked = {cls(s.every_epochs, s.score_thr, s.max_iou, s.max_per_image) for s in samplers if isinstance(s, Mines)}
-        if len(asked) > 1:
-            raise ConfigError(
-                "the samplers of two stages mine differently: every_epochs, score_thr, max_iou and max_per_image must "
-                "be equal, because the detector is mined as a whole"
-            )
-        return next(iter(asked), None)
+    Raises:
+        ConfigError: two of them ask for different things, but the detector is mined as a whole.
+    """
+    mining = [sampler for sampler in samplers if sampler is not None and Need.MINING in sampler.needs]
+    asked = {cast(MiningSampler, sampler).mining for sampler in mining}
+    if len(asked) > 1:
+        raise ConfigError(
+            "the samplers of two stages mine differently: every_epochs, score_thr, max_iou and max_per_image must be "
+            "equal, because the detector is mined as a whole"
+        )
+    return next(iter(asked), None)
 
 
 class Mining:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.assigners.building_blocks.padding import clean
 from harness.assigners.dynamic_soft_label import DynamicSoftLabelAssigner
-from harness.assigners.padding import clean
 from harness.core.structures import Candidates, GroundTruth
 from tests.assigners.pairs import Pair, assert_pairs, dynamic_k, pairs
 from tests.assigners.scenes import scenes

@@ -100,5 +100,5 @@ def test_refuses() -> None:
     with pytest.raises(ValueError, match="2 ranges for 3 levels"):
         FCOSAssigner(regress_ranges=[(0, 8), (8, 16)])(*scene(0))
     truth, candidates = scene(0)
-    with pytest.raises(ValueError, match="fcos needs the strides"):
+    with pytest.raises(ValueError, match="FCOSAssigner needs the strides"):
         FCOSAssigner()(truth, replace(candidates, stride=None))

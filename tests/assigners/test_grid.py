@@ -88,5 +88,5 @@ def test_refuses() -> None:
     with pytest.raises(ValueError, match="pos_iou_thr=-1 must be between 0 and 1"):
         GridAssigner(pos_iou_thr=-1)
     truth, candidates = scene(0)
-    with pytest.raises(ValueError, match="grid needs the strides"):
+    with pytest.raises(ValueError, match="GridAssigner needs the strides"):
         GridAssigner()(truth, replace(candidates, stride=None))

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.assigners.building_blocks.padding import clean
 from harness.assigners.hungarian import HungarianAssigner
-from harness.assigners.padding import clean
 from harness.core.structures import Candidates, GroundTruth, Predictions
 from tests.assigners.pairs import Pair, area, assert_pairs, pairs
 from tests.assigners.scenes import DTYPES, KINDS, corner_anchors, matchable, one_object, scene, usable

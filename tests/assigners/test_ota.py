@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from harness.assigners.building_blocks.padding import clean
 from harness.assigners.ota import OTAAssigner
-from harness.assigners.padding import clean
 from harness.core.structures import IGNORED, NEGATIVE, Candidates, GroundTruth
 from tests.assigners.pairs import Pair, assert_pairs, pairs
 from tests.assigners.scenes import matchable, scene, scenes, usable

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture
 
-from harness.assigners.mixture import COVARIANCE_TYPES, fit_mixture
+from harness.assigners.building_blocks.gaussian_mixture import COVARIANCE_TYPES, fit_mixture
 from harness.assigners.paa import PAAAssigner
 from harness.core.structures import NEGATIVE, CandidateLosses, Candidates, GroundTruth
 from tests.assigners.scenes import one_object, points, scene, scenes

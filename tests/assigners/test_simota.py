@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.assigners.padding import clean
+from harness.assigners.building_blocks.padding import clean
 from harness.assigners.simota import SimOTAAssigner
 from harness.core.structures import Candidates, GroundTruth, Need, Predictions
 from tests.assigners.pairs import Pair, assert_pairs, dynamic_k, pairs

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harness.assigners.padding import clean
+from harness.assigners.building_blocks.padding import clean
 from harness.assigners.task_aligned import FLAVOURS, TaskAlignedAssigner
 from harness.core.structures import IGNORED, NEGATIVE, Candidates, GroundTruth, Need, Predictions
 from tests.assigners.pairs import Pair, assert_pairs, pairs

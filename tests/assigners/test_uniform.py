@@ -79,5 +79,5 @@ def test_refuses() -> None:
     with pytest.raises(ValueError, match="match_times=0 must be a whole number of at least 1"):
         UniformAssigner(match_times=0)
     truth, candidates = scene(0)
-    with pytest.raises(ValueError, match="uniform matches predicted boxes"):
+    with pytest.raises(ValueError, match="UniformAssigner needs the predictions"):
         UniformAssigner()(truth, candidates.predicted(None))

@@ -91,5 +91,5 @@ def test_refuses() -> None:
     with pytest.raises(ValueError, match="anchor_t=1 must be above 1"):
         YOLORatioAssigner(anchor_t=1)
     truth, candidates = scene(0)
-    with pytest.raises(ValueError, match="yolo_ratio needs the strides"):
+    with pytest.raises(ValueError, match="YOLORatioAssigner needs the strides"):
         YOLORatioAssigner()(truth, replace(candidates, stride=None))

@@ -19,7 +19,7 @@ def check_bbox_overlaps(case: Case) -> None:
         "expected_iof": geometry.pairwise_iof(first, second, mmdet),
         "expected_giou": geometry.pairwise_giou(first, second, mmdet),
         "expected_aligned_iou": geometry.aligned_iou(first, partner, mmdet),
-        "expected_aligned_iof": geometry.aligned_iof(first, partner, mmdet),
+        "expected_aligned_iof": geometry.pairwise_iof(first[:, None], partner[:, None], mmdet).flatten(),
         "expected_aligned_giou": geometry.aligned_giou(first, partner, mmdet),
         "expected_tv_iou": geometry.pairwise_iou(first, second),
         "expected_tv_giou": geometry.pairwise_giou(first, second),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness.app.runner import Stopped, run
 from harness.core.criterion import Selection
+from harness.core.structures import MiningPlan
 from harness.data.augment.boxes import apply
 from harness.data.augment.flip import Flip
 from harness.data.augment.mosaic_mixup import MosaicMixup
@@ -33,11 +34,12 @@ from harness.detectors.zoo.yolox import tiny_yolox
 from harness.runs import schema
 from harness.runs.folder import MetricsLog
 from harness.runs.schema import ConfigError
+from harness.samplers.matched_random import MatchedRandomSampler
 from harness.samplers.offline_hard import OfflineHardSampler
 from harness.samplers.random import RandomSampler
 from harness.training import loop
 from harness.training.checkpoint import CheckpointError
-from harness.training.mining import Mining, MiningPlan, false_positives
+from harness.training.mining import Mining, false_positives, mining_plan
 from tests.runs.conftest import Composed, Trained, outcome
 
 MINING = ("sampler=offline_hard", "sampler.score_thr=0.05", "sampler.max_per_image=6")
@@ -322,10 +324,11 @@ def test_two_stages_that_mine_differently_are_refused(composed: Composed) -> Non
         run(config, choices={}, sources=[str(schema.folder("conf"))])
     assert isinstance(stop.value.__cause__, Stopped)
     same = OfflineHardSampler(8, 0.5)
-    assert MiningPlan.of([same, OfflineHardSampler(64, 0.25), RandomSampler(8, 0.5)]) == MiningPlan(1.0, 0.2, 0.3, 20)
-    assert MiningPlan.of([RandomSampler(8, 0.5)]) is None
+    assert mining_plan([same, OfflineHardSampler(64, 0.25), RandomSampler(8, 0.5)]) == MiningPlan(1.0, 0.2, 0.3, 20)
+    assert mining_plan([None, RandomSampler(8, 0.5)]) is None
+    assert mining_plan([MatchedRandomSampler(same)]) == same.mining, "the control of a mining sampler mines as it does"
     with pytest.raises(ConfigError, match="must be equal"):
-        MiningPlan.of([same, OfflineHardSampler(8, 0.5, max_iou=0.2)])
+        mining_plan([same, OfflineHardSampler(8, 0.5, max_iou=0.2)])
 
 
 def test_as_a_shadow_it_neither_mines_nor_changes_anything(trained: Trained) -> None:

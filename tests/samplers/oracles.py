@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.samplers.ranking import second_noise
+from harness.samplers.building_blocks.slots import second_noise
 from tests.samplers.scenes import Scene
 
 Weights = dict[int, tuple[bool, float]]  # candidate: (as a positive?, weight)

@@ -134,7 +134,7 @@ def test_nothing_is_demanded_but_what_is_declared(sampler: Sampler) -> None:
         with pytest.raises(ValueError, match="pass losses="):
             sampler(scene.truth, candidates, scene.assignment, noise=noise)
     if Need.PREDICTIONS in sampler.needs:
-        with pytest.raises(ValueError, match="carry no predictions"):
+        with pytest.raises(ValueError, match="needs the predictions"):
             sampler(scene.truth, candidates.predicted(None), scene.assignment, noise=noise, losses=losses)
 
 

@@ -1,4 +1,4 @@
-"""What an assigner reads of a detector's predictions, made safe: one bad number must not decide an assignment."""
+"""A detector's predictions in float32, without those that are not finite: one bad number must not decide."""
 
 from __future__ import annotations
 
@@ -28,20 +28,12 @@ def read_predictions(candidates: Candidates, assigner: str) -> Predicted:
     A candidate with a score or a coordinate that is not finite is not :attr:`~Predicted.usable`: no assigner makes it
     positive on its account, it comes out negative.
     """
-    if candidates.predictions is None:
-        raise ValueError(f"{assigner} ranks candidates by their predictions, but the candidates carry none")
-    scores = candidates.predictions.scores.detach().float()
-    boxes = candidates.predictions.boxes.detach().float()
+    predictions = candidates.predictions_for(assigner)
+    scores = predictions.scores.detach().float()
+    boxes = predictions.boxes.detach().float()
     # A sum of probabilities is finite exactly where all of them are, and costs one pass instead of three.
     usable = candidates.valid & scores.sum(-1).isfinite() & (boxes.abs() < FARTHEST).all(-1)
     return Predicted(_column_by_column(scores, usable), _column_by_column(boxes, usable), usable)
-
-
-def read_strides(candidates: Candidates, assigner: str) -> Tensor:
-    """``(N,)`` strides in float32, px; ValueError without any, naming the ``assigner`` that asked."""
-    if candidates.stride is None:
-        raise ValueError(f"{assigner} measures distances in strides, but the candidates carry none")
-    return candidates.stride.float()
 
 
 def _column_by_column(values: Tensor, usable: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from torch import Tensor
 
 from harness.core import limits
-from harness.samplers.ranker import Pool
+from harness.samplers.building_blocks.ranker import Pool
 
 
 class RankBy(StrEnum):

@@ -18,7 +18,7 @@ def of_labels(values: Tensor, labels: Tensor) -> Tensor:
     """``(*, G, N)``: of ``values (*, N, K)`` the column of each object's class, ``labels (*, G)``.
 
     Copies the values once more unless they are stored column by column, as
-    :func:`~harness.assigners.predicted.read_predictions` does.
+    :func:`~harness.assigners.building_blocks.usable_predictions.read_predictions` does.
     """
     *batch, _, classes = values.shape
     rows = values.mT.flatten(0, -2)

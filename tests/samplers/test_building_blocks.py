@@ -1,4 +1,4 @@
-"""The one ranking: order, ties, what is not a number, and the way round most of the candidates."""
+"""Quotas, independent noise, suppression: what several samplers are made of."""
 
 from __future__ import annotations
 
@@ -6,57 +6,10 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from harness.samplers.quota import Quota
-from harness.samplers.ranking import NEVER, among, highest, largest, order_code, rank_within, second_noise
-from harness.samplers.suppression import match_leaders, suppress
-
-ODD = [-0.0, 0.0, 1.0, -1.0, math.inf, -math.inf, 1e-45, -1e-45, 3e38, -3e38]
-floats = st.floats(width=32) | st.sampled_from([*ODD, math.nan])
-
-
-@settings(deadline=None)
-@given(st.lists(floats, min_size=2, max_size=20))
-def test_codes_have_the_order_of_the_floats(values: list[float]) -> None:
-    values = torch.tensor(values, dtype=torch.float32).tolist()
-    code = order_code(torch.tensor(values)).tolist()
-    for a, code_a in zip(values, code, strict=True):
-        for b, code_b in zip(values, code, strict=True):
-            first, second = (-math.inf if math.isnan(x) else x for x in (a, b))
-            assert (code_a < code_b) == (first < second)
-            assert (code_a == code_b) == (first == second)
-    assert min(code) > NEVER
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    seed=st.integers(0, 1000),
-    size=st.sampled_from((0, 1, 63, 64, 65, 130, 1000)),
-    count=st.sampled_from((0, 1, 3, 40)),
-    values=st.sampled_from((1, 2, 50, 100_000)),
-)
-def test_largest_and_highest_are_a_stable_sort(seed: int, size: int, count: int, values: int) -> None:
-    g = torch.Generator().manual_seed(seed)
-    priority = torch.randint(0, values, (2, 3, size), generator=g).float()
-    allowed = torch.rand(2, 3, size, generator=g) < 0.7
-    code = among(order_code(priority), allowed)
-    index, available, _ = largest(code, min(count, size))
-    masks = [highest(code, torch.full((2, 3, 1), count), max(count, at_most)) for at_most in (count, count + 5, size)]
-    for row in ((i, j) for i in range(2) for j in range(3)):
-        rank = priority[row].tolist()
-        members = [i for i, may in enumerate(allowed[row].tolist()) if may]
-        wanted = sorted(members, key=lambda i, rank=rank: (-rank[i], i))[:count]
-        assert index[row][available[row]].tolist() == wanted
-        for mask in masks:
-            assert mask[row].nonzero().squeeze(-1).tolist() == sorted(wanted)
-
-
-def test_rank_within_groups() -> None:
-    noise = torch.tensor([0.5, 0.1, 0.5, 0.9, 0.2, 0.1])
-    group = torch.tensor([0, 0, 0, 1, 1, 7])
-    assert rank_within(noise, group).tolist() == [1, 0, 2, 1, 0, 0]
+from harness.samplers.building_blocks.quota import Quota
+from harness.samplers.building_blocks.slots import second_noise
+from harness.samplers.building_blocks.suppression import match_leaders, suppress
 
 
 def test_second_noise_is_uniform_and_independent() -> None:

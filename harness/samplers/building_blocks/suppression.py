@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from harness.core.boxes import pairwise_iou
-from harness.samplers.ranking import order_code
+from harness.core.topk import order_code
 
 
 def suppress(boxes: Tensor, priority: Tensor, allowed: Tensor, group: Tensor, iou_thr: float) -> Tensor:

@@ -1,7 +1,7 @@
-"""The best candidates of every object, and one object for every candidate.
+"""One object for every candidate, where several objects chose it.
 
-Every object names its best candidates, a pair each; a candidate that several objects name goes to one of them. Pairs
-are ``(*, G, k)`` tensors: the rank among an object's candidates is the last dimension.
+Every object chooses its best candidates (:mod:`harness.core.topk`), a pair each; a candidate that several objects chose
+goes to one of them. Pairs are ``(*, G, k)`` tensors: the rank among an object's candidates is the last dimension.
 """
 
 from __future__ import annotations
@@ -10,52 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.core.structures import NEGATIVE
-
-_RUN = 64  # candidates
-
-
-def lowest(cost: Tensor, k: int) -> Tensor:
-    """``(*, G, k)`` int64: the ``k`` candidates of the lowest ``cost (*, G, N)`` float32, in order.
-
-    Exact ties go to the lower index. :func:`torch.topk` leaves them to chance, that is to the device, the number of
-    candidates and the padding.
-    """
-    return _first(cost, k, largest=False)
-
-
-def highest(value: Tensor, k: int) -> Tensor:
-    """``(*, G, k)`` int64: the ``k`` candidates of the highest ``value (*, G, N)`` float32, in order, ties as above."""
-    return _first(value, k, largest=True)
-
-
-def _first(values: Tensor, k: int, largest: bool) -> Tensor:
-    """In two steps, which reads the whole tensor once: the ``k`` runs of candidates with the best members hold the
-    ``k`` best candidates, ties included, because the runs are compared in order as well."""
-    count = values.shape[-1]
-    if count <= 2 * k * _RUN:
-        return _first_directly(values, k, largest)
-    whole = count // _RUN * _RUN
-    runs = values[..., :whole].unflatten(-1, (whole // _RUN, _RUN))
-    best = runs.amax(-1) if largest else runs.amin(-1)
-    if whole < count:
-        rest = values[..., whole:]
-        best = torch.cat((best, rest.amax(-1, keepdim=True) if largest else rest.amin(-1, keepdim=True)), -1)
-    run = _first_directly(best, k, largest).sort(-1).values
-    member = (run.unsqueeze(-1) * _RUN + torch.arange(_RUN, device=run.device)).flatten(-2)
-    found = values.gather(-1, member.clamp(max=count - 1))
-    found = found.masked_fill(member >= count, -torch.inf if largest else torch.inf)
-    return member.gather(-1, _first_directly(found, k, largest))
-
-
-def _first_directly(values: Tensor, k: int, largest: bool) -> Tensor:
-    """Orders by (value, index), packed into one integer: all are different, so there are no ties."""
-    bits = (values + 0.0).contiguous().view(torch.int32)  # makes -0 a 0
-    # The bits of a float order like the float, except that negative ones run backwards.
-    ordered = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
-    if largest:
-        ordered = ordered.bitwise_not_()
-    key = ordered.long().bitwise_left_shift_(32).bitwise_or_(torch.arange(values.shape[-1], device=values.device))
-    return key.topk(k, largest=False).values.bitwise_and_(0xFFFFFFFF)
+from harness.core.topk import lowest_of_each
 
 
 def one_object_each(index: Tensor, chosen: Tensor, rival: Tensor) -> Tensor:
@@ -118,7 +73,7 @@ def match_dynamic_k(cost: Tensor, iou: Tensor, topk: int) -> Tensor:
         return torch.full((*batch, count), NEGATIVE, device=cost.device)
     topk = min(topk, count)
     quota = iou.topk(topk).values.sum(-1, keepdim=True).long().clamp_(min=1)
-    index = lowest(cost, topk)
+    index = lowest_of_each(cost, topk)
     rank = torch.arange(topk, device=cost.device)
     chosen = (rank < quota) & cost.gather(-1, index).isfinite()
     return one_object_each(index, chosen, lowest_object(cost))

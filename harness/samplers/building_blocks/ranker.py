@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.samplers.quota import Quota
-from harness.samplers.ranking import among, fill_slots, largest, order_code
+from harness.core.topk import among, largest, order_code
+from harness.samplers.building_blocks.quota import Quota
+from harness.samplers.building_blocks.slots import fill_slots
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,12 @@ def sample_by_rank(quota: Quota, pool: Pool, positives: PositiveRanker, negative
     slots = min(quota.num, pool.positive.shape[-1])
     priority = positives.rank_positives(pool, quota.num_pos)
     code = order_code(priority)
-    pos_index, pos_available, _ = largest(among(code, pool.positive), min(quota.num_pos, slots))
+    pos_index, pos_available = largest(among(code, pool.positive), min(quota.num_pos, slots))
     num_pos = pos_available.sum(-1, keepdim=True)
 
     expected = quota.negatives_beside(num_pos)
     neg_priority = negatives.rank_negatives(pool, expected, quota.num)
     code = code if neg_priority is priority else order_code(neg_priority)
-    neg_index, neg_available, _ = largest(among(code, pool.negative), slots)
+    neg_index, neg_available = largest(among(code, pool.negative), slots)
     num_neg = torch.minimum(expected, neg_available.sum(-1, keepdim=True))
     return fill_slots(pos_index, num_pos, neg_index, num_neg)
