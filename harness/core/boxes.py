@@ -83,13 +83,18 @@ def aligned_ciou(first: Tensor, second: Tensor, eps: float = 1e-7, gate: float |
         gate: the penalty counts only where the IoU is above this (mmdetection and the paper's later version: 0.5);
             ``None`` counts it everywhere (torchvision, Ultralytics).
     """
-    penalty = ASPECT * (_aspect_angle(second, eps) - _aspect_angle(first, eps)).square()
+    penalty = aspect_penalty(first, second, eps)
     with torch.no_grad():
         iou = aligned_iou(first, second, eps)
         factor = penalty / (1 - iou + penalty).clamp(min=eps)
         if gate is not None:
             factor = factor * (iou > gate)
     return aligned_diou(first, second, eps) - factor * penalty
+
+
+def aspect_penalty(first: Tensor, second: Tensor, eps: float = 1e-7) -> Tensor:
+    """``(*,)`` CIoU's penalty ``v`` in [0, 1] on different aspect ratios (Zheng 2020, eq. 9)."""
+    return ASPECT * (_aspect_angle(second, eps) - _aspect_angle(first, eps)).square()
 
 
 def pairwise_intersection(objects: Tensor, candidates: Tensor) -> Tensor:

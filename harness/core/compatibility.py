@@ -62,6 +62,8 @@ CLASSIFICATION: Mapping[str, Activation] = {
 REGRESSION: Mapping[str, Space] = {
     **dict.fromkeys(("smooth_l1", "l1", "balanced_l1", "ghm_r"), Space.DELTAS),
     **dict.fromkeys(("iou", "iou_square", "giou", "diou", "ciou", "eiou", "siou", "bounded_iou"), Space.BOXES),
+    **dict.fromkeys(("wiou", "mpdiou", "shape_iou", "alpha_iou", "focal_eiou", "nwd", "kld"), Space.BOXES),
+    **dict.fromkeys(("inner_iou", "focaler_iou"), Space.BOXES),
     "distribution_focal": Space.DISTRIBUTION,
 }
 

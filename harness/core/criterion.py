@@ -48,6 +48,7 @@ class Targets:
     labels: Tensor  # (B, S) int64, 0..K-1, meaningful where positive
     boxes: Tensor  # (B, S, 4) the object, px; a unit box where not positive
     candidates: Tensor  # (B, S, 4) the candidate's box, px; a unit box where not positive
+    image_size: Tensor | None = None  # (B, S, 2) height and width of the image, px, where the loss needs it
 
 
 @dataclass(frozen=True)
@@ -262,15 +263,26 @@ class Criterion(nn.Module):
         # finite there: padded candidates have no area, so such slots take a unit box for both.
         unit = torch.cat((torch.zeros_like(boxes[..., :2]), torch.ones_like(boxes[..., 2:])), -1)
         positive = sample.positive.unsqueeze(-1)
+        size = self._image_size(candidates, boxes) if Need.IMAGE_SIZE in self.loss.regression.needs else None
         if truth.labels.shape[-1] == 0:
-            return Targets(torch.zeros_like(sample.index), unit, unit)
+            return Targets(torch.zeros_like(sample.index), unit, unit, size)
         gt_index = sample.take(assignment.gt_index).clamp(min=0)
         matched = truth.boxes.gather(-2, gt_index.unsqueeze(-1).expand(*gt_index.shape, 4)).to(boxes.dtype)
         return Targets(
             labels=truth.labels.gather(-1, gt_index),
             boxes=torch.where(positive, matched, unit),
             candidates=torch.where(positive, boxes, unit),
+            image_size=size,
         )
+
+    def _image_size(self, candidates: Candidates, boxes: Tensor) -> Tensor:
+        """``(B, S, 2)`` height and width of the image of each of the slots' ``boxes (B, S, 4)``."""
+        if candidates.image_sizes is None:
+            name = type(self.loss.regression).__name__
+            raise ValueError(f"stage {self.head.stage}: {name} needs the size of the images; the candidates lack it")
+        # Filled value by value: a copy of a list from the host would make a GPU wait.
+        sizes = torch.stack([torch.stack([boxes.new_full((), side) for side in s]) for s in candidates.image_sizes])
+        return sizes.unsqueeze(1).expand(*boxes.shape[:-1], 2)
 
     def _slot_losses(
         self, outputs: Outputs, targets: Targets, assignment: Assignment, sample: SamplingResult
@@ -297,7 +309,8 @@ class Criterion(nn.Module):
             prediction, target = head.coder.decode(deltas, targets.candidates), targets.boxes
         else:
             prediction, target = deltas, head.coder.encode(targets.boxes, targets.candidates)
-        return classification, loss.regression(prediction, target, weight=positive_weight)
+        regression = loss.regression(prediction, target, weight=positive_weight, image_size=targets.image_size)
+        return classification, regression
 
     def _quality(self, deltas: Tensor, targets: Targets, assignment: Assignment, sample: SamplingResult) -> Tensor:
         """``(B, S)`` soft targets: the assigner's own, or the IoU of the predicted box with its object."""

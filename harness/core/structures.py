@@ -33,6 +33,7 @@ class Need(StrEnum):
     NOISE = "noise"  # one uniform number in [0, 1) per candidate
     QUALITY = "quality"  # a soft target in [0, 1] per positive
     MINING = "mining"  # pauses of the training in which the training set is mined, see MiningPlan
+    IMAGE_SIZE = "image size"  # height and width of the image of each candidate, px
 
 
 class Activation(StrEnum):
@@ -98,6 +99,7 @@ class Candidates:
     num_levels: int = 1
     predictions: Predictions | None = None
     is_truth: Tensor | None = None  # (*, N) bool: a ground-truth box that joined the proposals
+    image_sizes: tuple[tuple[int, int], ...] | None = None  # (height, width) of each of the B images unpadded, px
 
     @property
     def centers(self) -> Tensor:

@@ -16,6 +16,7 @@ from harness.losses.classification import (
 from harness.losses.interface import ClassificationLoss, Normalizer, RegressionLoss, Space
 from harness.losses.pair import Loss
 from harness.losses.regression import (
+    AlphaIoULoss,
     BalancedL1Loss,
     BoundedIoULoss,
     CIoULoss,
@@ -32,6 +33,7 @@ from harness.losses.regression import (
 
 __all__ = [
     "APLoss",
+    "AlphaIoULoss",
     "BalancedL1Loss",
     "BinaryCrossEntropyLoss",
     "BoundedIoULoss",
@@ -42,21 +44,29 @@ __all__ = [
     "DistributionFocalLoss",
     "EIoULoss",
     "EQLv2Loss",
+    "FocalEIoULoss",
     "FocalLoss",
+    "FocalerIoULoss",
     "GHMCLoss",
     "GHMRLoss",
     "GIoULoss",
+    "InnerIoULoss",
     "IoULoss",
+    "KLDLoss",
     "L1Loss",
     "Loss",
+    "MPDIoULoss",
+    "NWDLoss",
     "Normalizer",
     "QualityFocalLoss",
     "RegressionLoss",
     "SIoULoss",
     "SeesawLoss",
+    "ShapeIoULoss",
     "SmoothL1Loss",
     "SoftmaxFocalLoss",
     "Space",
     "TopKCrossEntropyLoss",
     "VarifocalLoss",
+    "WIoULoss",
 ]

@@ -92,18 +92,37 @@ class Space(StrEnum):
 class RegressionLoss(nn.Module):
     """The loss of a head's boxes, on the positives. A subclass writes :meth:`elementwise`.
 
-    Computed in float32 at least: a box in bfloat16 is exact to a pixel or two only.
+    Computed in float32 at least: a box in bfloat16 is exact to a pixel or two only. A loss that needs the size of the
+    image (``Need.IMAGE_SIZE`` among its needs) gets it as ``image_size`` in :meth:`elementwise`.
     """
 
     space: ClassVar[Space]
+    needs: frozenset[Need] = frozenset()
     normalizer: ClassVar[Normalizer | None] = None  # the method's own, in the place of the stage's
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S, 4)`` or ``(*, S)`` values before the slot weights, of ``(*, S, 4)`` predictions and targets."""
         raise TypeError(f"{type(self).__name__} does not define elementwise()")
 
-    def forward(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """``(*, S)`` loss of each slot, multiplied by its weight; exactly 0 where the weight is 0."""
-        loss = self.elementwise(full_precision(prediction), full_precision(target), weight=weight)
+    def forward(
+        self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None, image_size: Tensor | None = None
+    ) -> Tensor:
+        """``(*, S)`` loss of each slot, multiplied by its weight; exactly 0 where the weight is 0.
+
+        Args:
+            prediction: ``(*, S, 4)``, or with bins where the space is a distribution.
+            target: ``(*, S, 4)``.
+            weight: ``(*, S)``.
+            image_size: ``(*, S, 2)`` height and width of each slot's image, px, where the loss needs it.
+
+        Raises:
+            ValueError: the loss needs the size of the image and none is given.
+        """
+        inputs = {}
+        if Need.IMAGE_SIZE in self.needs:
+            if image_size is None:
+                raise ValueError(f"{type(self).__name__} needs image_size, the (height, width) of each slot's image")
+            inputs["image_size"] = full_precision(image_size)
+        loss = self.elementwise(full_precision(prediction), full_precision(target), weight=weight, **inputs)
         loss = loss.sum(-1) if loss.dim() == target.dim() else loss
         return loss if weight is None else (loss * weight).masked_fill(weight == 0, 0.0)

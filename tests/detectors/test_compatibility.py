@@ -24,12 +24,13 @@ from harness.losses.pair import Loss
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
 from tests.detectors.rcnn_parity import scenes, step
 
-CONF = Path(compatibility.__file__).parents[1] / "conf"
+CONF = Path(compatibility.__file__).parents[2] / "conf"
 IMAGES, TARGETS = scenes(96, 5)["ordinary"]
 STAGE = (
     "+quota={num: 16, pos_fraction: 0.25}",
     "+matching={pos_iou_thr: 0.5, neg_iou_thr: 0.5, min_pos_iou: 0.5, match_low_quality: true}",
     "+smooth_l1_beta=1.0",
+    "+run={memory_bound: 1073741824}",
 )
 
 

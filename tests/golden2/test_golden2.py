@@ -22,19 +22,13 @@ GOLDEN = Path(os.environ.get("HARNESS_GOLDEN2") or HERE)
 PENDING: frozenset[str] = frozenset(
     {
         "acsl",
-        "alpha_iou",
         "alrp",
         "atss_topk_times_anchors",
         "bucketed_rank_sort",
         "class_balanced",
         "eql_v1",
         "federated",
-        "focal_eiou",
-        "focaler_iou",
-        "inner_iou",
         "mal",
-        "mpdiou",
-        "nwd",
         "ohem_rpn_threshold",
         "point_assigner",
         "rank_sort",
@@ -64,9 +58,7 @@ PENDING: frozenset[str] = frozenset(
         "repeat_factors",
         "rfla_assigner",
         "rfla_similarity",
-        "shape_iou",
         "topk_hungarian",
-        "wiou",
         "yolov7_ota_targets",
     }
 )

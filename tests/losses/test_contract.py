@@ -47,6 +47,13 @@ def boxes(
     return (target + 2 * torch.rand(*shape, 4, generator=generator)).to(dtype), target.to(dtype)
 
 
+def surroundings(loss: RegressionLoss, prediction: Tensor) -> dict[str, Tensor]:
+    """What a loss of boxes needs beside them, for every slot."""
+    if Need.IMAGE_SIZE not in loss.needs:
+        return {}
+    return {"image_size": torch.tensor([128.0, 160.0]).expand(*prediction.shape[:-1], 2)}
+
+
 def classify(name: str) -> ClassificationLoss:
     return build("classification", name, COLUMNS + node("classification", name).get("objectness", False))
 
@@ -57,6 +64,8 @@ def regress(name: str) -> RegressionLoss:
 
 def value_and_gradient(loss, prediction: Tensor, *inputs: Tensor, **options: Tensor) -> tuple[Tensor, Tensor]:
     prediction = prediction.clone().requires_grad_()
+    if isinstance(loss, RegressionLoss):
+        options |= surroundings(loss, prediction)
     value = loss(prediction, *inputs, **options)
     (gradient,) = torch.autograd.grad(value.sum(), prediction)
     return value.detach(), gradient
@@ -303,14 +312,29 @@ def test_regression_inputs_are_left_alone(name: str) -> None:
     assert torch.equal(target, before[1])
 
 
-def test_ghm_r_state_changes_in_training_mode_only() -> None:
-    loss = regression.GHMRLoss(momentum=0.7).eval()
+@pytest.mark.parametrize("make", [lambda: regression.GHMRLoss(momentum=0.7), regression.WIoULoss])
+def test_regression_state_changes_in_training_mode_only(make) -> None:
+    loss = make().eval()
     prediction, target = boxes(loss, 8)
-    before = loss.density.density.clone()
+    (before,) = (buffer.clone() for buffer in loss.state_dict().values())
     loss(prediction, target)
-    assert torch.equal(loss.density.density, before)
+    (unchanged,) = loss.state_dict().values()
+    assert torch.equal(unchanged, before)
     loss.train()(prediction, target)
-    assert not torch.equal(loss.density.density, before)
+    (changed,) = loss.state_dict().values()
+    assert not torch.equal(changed, before)
+
+
+def test_the_image_size_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="MPDIoULoss needs image_size"):
+        regression.MPDIoULoss()(torch.ones(1, 4), torch.ones(1, 4))
+    with pytest.raises(ValueError, match="MPDIoULoss needs image_size"):
+        regression.InnerIoULoss(regression.MPDIoULoss()).elementwise(torch.ones(1, 4), torch.ones(1, 4))
+
+
+def test_a_wrapper_of_a_loss_of_deltas_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^base='L1Loss' must be a loss of decoded boxes"):
+        regression.FocalerIoULoss(regression.L1Loss())
 
 
 @each_regression
@@ -319,9 +343,9 @@ def test_regression_compiles_without_a_graph_break(name: str) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(traced, fullgraph=True, backend="eager")
     prediction, target = boxes(eager, 2, 9)
-    weight = torch.rand(2, 9)
-    value, gradient = value_and_gradient(eager, prediction, target, weight=weight)
-    compiled_value, compiled_gradient = value_and_gradient(compiled, prediction, target, weight=weight)
+    given = {"weight": torch.rand(2, 9), **surroundings(eager, prediction)}
+    value, gradient = value_and_gradient(eager, prediction, target, **given)
+    compiled_value, compiled_gradient = value_and_gradient(compiled, prediction, target, **given)
     torch.testing.assert_close(compiled_value, value)
     torch.testing.assert_close(compiled_gradient, gradient)
 
@@ -342,6 +366,8 @@ def test_never_waits_for_the_device(group: str, name: str) -> None:
     extra = {key: part.cuda() for key, part in (rest[0] if rest else {}).items()}
     weight = torch.ones(2, 9, device="cuda")
     torch.cuda.set_sync_debug_mode("error")
+    if isinstance(loss, RegressionLoss):
+        extra = {key: part.cuda() for key, part in surroundings(loss, first).items()}
     try:
         loss(*inputs, weight=weight, **extra).sum().backward()
     finally:

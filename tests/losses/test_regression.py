@@ -11,18 +11,27 @@ from torch.autograd import gradcheck
 
 from harness.losses.interface import RegressionLoss
 from harness.losses.regression import (
+    AlphaIoULoss,
     BalancedL1Loss,
     BoundedIoULoss,
     CIoULoss,
     DIoULoss,
     DistributionFocalLoss,
     EIoULoss,
+    FocalEIoULoss,
+    FocalerIoULoss,
     GHMRLoss,
     GIoULoss,
+    InnerIoULoss,
     IoULoss,
+    KLDLoss,
     L1Loss,
+    MPDIoULoss,
+    NWDLoss,
+    ShapeIoULoss,
     SIoULoss,
     SmoothL1Loss,
+    WIoULoss,
 )
 
 Box = tuple[float, float, float, float]
@@ -282,9 +291,190 @@ def test_bounded_iou(boxes: tuple[Tensor, Tensor]) -> None:
     assert differentiable(BoundedIoULoss(), boxes)
 
 
+def frozen(formula, a: Box, b: Box) -> Tensor:
+    """The slope of ``formula`` by the four sides of ``a``, by central differences."""
+    step, slope = 1e-6, []
+    for side in range(4):
+        up, down = list(a), list(a)
+        up[side] += step
+        down[side] -= step
+        slope.append((formula(tuple(up), b) - formula(tuple(down), b)) / (2 * step))
+    return torch.tensor(slope, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_wiou_over_two_steps(boxes: tuple[Tensor, Tensor], version: int) -> None:
+    alpha, delta, momentum = 1.7, 2.5, 0.2
+    loss = WIoULoss(version, alpha, delta, momentum=momentum).double()
+    weight = torch.ones(30, dtype=torch.float64)
+    weight[3:9] = 0
+    pairs = list(zip(*(side.tolist() for side in boxes), strict=True))
+    mean = 1.0
+    for _ in range(2):
+        gaps = [1 - iou(a, b) for a, b in pairs]
+        if version > 1:
+            used = [gap for gap, w in zip(gaps, weight, strict=True) if w]
+            mean = (1 - momentum) * mean + momentum * sum(used) / len(used)
+        focus = {1: lambda b: 1.0, 2: lambda b: b**0.5, 3: lambda b: b / delta / alpha ** (b - delta)}[version]
+        factors = [focus(gap / mean) for gap in gaps]
+        prediction = boxes[0].clone().requires_grad_()
+        values = loss(prediction, boxes[1], weight=weight)
+        for (a, b), factor, w, value in zip(pairs, factors, weight.tolist(), values.tolist(), strict=True):
+            h = hull(a, b)
+            wise = math.exp(math.dist(center(a), center(b)) ** 2 / math.dist(h[:2], h[2:]) ** 2) * (1 - iou(a, b))
+            assert value == pytest.approx(w * factor * wise, rel=1e-7)
+        (gradient,) = torch.autograd.grad(values.sum(), prediction)
+        for row in (0, 22, 27):  # with the focus and the diagonal held fixed
+            a, b = pairs[row]
+            diagonal, factor = math.dist(hull(a, b)[:2], hull(a, b)[2:]) ** 2, factors[row]
+
+            def value(p: Box, t: Box, diagonal: float = diagonal, factor: float = factor) -> float:
+                return factor * math.exp(math.dist(center(p), center(t)) ** 2 / diagonal) * (1 - iou(p, t))
+
+            torch.testing.assert_close(gradient[row], frozen(value, a, b), rtol=1e-5, atol=1e-7)
+
+
+def test_wiou_mean_stays_without_a_box() -> None:
+    loss = WIoULoss()
+    loss(torch.ones(2, 4), torch.ones(2, 4), weight=torch.zeros(2))
+    assert loss.iou_mean == 1
+
+
+def test_mpdiou(boxes: tuple[Tensor, Tensor]) -> None:
+    size = torch.tensor([96.0, 200.0]).expand(30, 2)
+
+    def formula(a: Box, b: Box) -> float:
+        return 1 - iou(a, b) + (math.dist(a[:2], b[:2]) ** 2 + math.dist(a[2:], b[2:]) ** 2) / (96**2 + 200**2)
+
+    same(MPDIoULoss()(*boxes, image_size=size), each_pair(boxes, formula))
+
+
+def scaled(b: Box, ratio: float) -> Box:
+    (x, y), w, h = center(b), (b[2] - b[0]) * ratio / 2, (b[3] - b[1]) * ratio / 2
+    return x - w, y - h, x + w, y + h
+
+
+@pytest.mark.parametrize("ratio", [0.7, 1.3])
+def test_inner_iou(boxes: tuple[Tensor, Tensor], ratio: float) -> None:
+    def formula(a: Box, b: Box) -> float:
+        return 1 - diou(a, b) + iou(a, b) - iou(scaled(a, ratio), scaled(b, ratio))
+
+    loss = InnerIoULoss(DIoULoss(), ratio)
+    same(loss(*boxes), each_pair(boxes, formula))
+    assert differentiable(loss, boxes)
+    same(InnerIoULoss(ratio=1.0)(*boxes), each_pair(boxes, lambda a, b: 1 - iou(a, b)))
+
+
+def test_focaler_iou(boxes: tuple[Tensor, Tensor]) -> None:
+    def formula(a: Box, b: Box) -> float:
+        return 1 - min(max((iou(a, b) - 0.2) / 0.7, 0), 1)
+
+    loss = FocalerIoULoss(d=0.2, u=0.9)
+    same(loss(*boxes), each_pair(boxes, formula))
+    assert differentiable(loss, boxes)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 2.0])
+def test_shape_iou(boxes: tuple[Tensor, Tensor], scale: float) -> None:
+    def formula(a: Box, b: Box) -> float:
+        (w1, h1), (w2, h2) = ((box[2] - box[0], box[3] - box[1]) for box in (a, b))
+        ww, hh = (2 * side**scale / (w2**scale + h2**scale) for side in (w2, h2))
+        diagonal = math.dist(hull(a, b)[:2], hull(a, b)[2:]) ** 2
+        x, y = (center(a)[k] - center(b)[k] for k in (0, 1))
+        omega = hh * abs(w1 - w2) / max(w1, w2), ww * abs(h1 - h2) / max(h1, h2)
+        shape = sum((1 - math.exp(-o)) ** 4 for o in omega)
+        return 1 - iou(a, b) + (hh * x * x + ww * y * y) / diagonal + shape / 2
+
+    same(ShapeIoULoss(scale)(*boxes), each_pair(boxes, formula))
+    assert differentiable(ShapeIoULoss(scale), boxes)
+
+
+@pytest.mark.parametrize("kind", ["iou", "giou", "diou", "ciou"])
+@pytest.mark.parametrize("alpha", [1.0, 3.0])
+def test_alpha_iou(boxes: tuple[Tensor, Tensor], kind: str, alpha: float) -> None:
+    def formula(a: Box, b: Box) -> float:
+        h, union = hull(a, b), area(a) + area(b) - overlap(a, b)
+        loss = 1 - iou(a, b) ** alpha
+        if kind == "giou":
+            loss += ((area(h) - union) / area(h)) ** alpha
+        if kind in ("diou", "ciou"):
+            loss += (iou(a, b) - diou(a, b)) ** alpha
+        if kind == "ciou":
+            angle = math.atan((b[2] - b[0]) / (b[3] - b[1])) - math.atan((a[2] - a[0]) / (a[3] - a[1]))
+            v = 4 / math.pi**2 * angle**2
+            loss += (v * v / (1 - iou(a, b) + v)) ** alpha
+        return loss
+
+    loss = AlphaIoULoss(kind, alpha, eps=1e-12)
+    same(loss(*boxes), each_pair(boxes, formula))
+    if kind != "ciou":  # whose trade-off is a constant of the gradient
+        assert differentiable(loss, boxes)
+
+
+@pytest.mark.parametrize("kind", ["iou", "giou", "diou", "ciou"])
+def test_alpha_iou_of_identical_boxes_is_finite_for_any_power(kind: str) -> None:
+    box = torch.tensor([[10.0, 20.0, 30.0, 60.0]], requires_grad=True)
+    value = AlphaIoULoss(kind, 0.5)(box, box.detach().clone())
+    value.sum().backward()
+    assert abs(value.item()) < 1e-4
+    assert box.grad.isfinite().all()
+
+
+def test_focal_eiou(boxes: tuple[Tensor, Tensor]) -> None:
+    def plain(a: Box, b: Box) -> float:
+        h = hull(a, b)
+        sides = [(b[k + 2] - b[k] - a[k + 2] + a[k]) ** 2 / (h[k + 2] - h[k]) ** 2 for k in (0, 1)]
+        return 1 - diou(a, b) + sum(sides)
+
+    same(FocalEIoULoss(0.0)(*boxes), each_pair(boxes, plain))
+    assert differentiable(FocalEIoULoss(0.0), boxes)
+    same(FocalEIoULoss(0.5)(*boxes), each_pair(boxes, lambda a, b: iou(a, b) ** 0.5 * plain(a, b)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "formula"),
+    [
+        ("exp", lambda w: 1 - math.exp(-w / 9)),
+        ("sqrt", lambda w: w),
+        ("log", lambda w: math.log(1 + w * w)),
+        ("norm_sqrt", lambda w: 1 - 1 / (2 + w)),
+        ("w2", lambda w: w * w),
+    ],
+)
+def test_nwd(boxes: tuple[Tensor, Tensor], mode: str, formula) -> None:
+    def distance(a: Box, b: Box) -> float:
+        sides = [(a[k + 2] - a[k] - b[k + 2] + b[k]) / 2 for k in (0, 1)]
+        return math.sqrt(math.dist(center(a), center(b)) ** 2 + sides[0] ** 2 + sides[1] ** 2)
+
+    loss = NWDLoss(mode, constant=9, gamma=2)
+    same(loss(*boxes), each_pair(boxes, lambda a, b: formula(distance(a, b))))
+    assert differentiable(loss, boxes)
+
+
+@pytest.mark.parametrize(("function", "formula"), [("log1p", math.log1p), ("sqrt", math.sqrt), ("none", lambda d: d)])
+def test_kld_is_the_divergence_of_torch_distributions(boxes: tuple[Tensor, Tensor], function: str, formula) -> None:
+    def gaussian(b: Box) -> torch.distributions.MultivariateNormal:
+        deviation = torch.tensor([(b[2] - b[0]) / 2, (b[3] - b[1]) / 2], dtype=torch.float64)
+        mean = torch.tensor(center(b), dtype=torch.float64)
+        return torch.distributions.MultivariateNormal(mean, deviation.square().diag())
+
+    def value(a: Box, b: Box) -> float:
+        return 1 - 1 / (2 + formula(float(torch.distributions.kl_divergence(gaussian(a), gaussian(b)))))
+
+    loss = KLDLoss(function, tau=2.0)
+    same(loss(*boxes), each_pair(boxes, value))
+    assert differentiable(loss, boxes)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: WIoULoss(version=4), "^version=4"),
+        (lambda: InnerIoULoss(ratio=0), "^ratio=0"),
+        (lambda: FocalerIoULoss(d=0.9, u=0.5), "^d=0.9 must be at least 0 and below u=0.5"),
+        (lambda: AlphaIoULoss("xiou"), "^kind='xiou'"),
+        (lambda: NWDLoss(constant=0), "^constant=0"),
+        (lambda: KLDLoss(tau=0.5), "^tau=0.5"),
         (lambda: SmoothL1Loss(beta=-1), "^beta=-1"),
         (lambda: BalancedL1Loss(alpha=0), "^alpha=0"),
         (lambda: GHMRLoss(mu=0), "^mu=0"),

@@ -14,14 +14,19 @@ from harness.core.heads import Outputs
 from harness.core.structures import Candidates, GroundTruth
 
 
-def proposal_candidates(proposals: Sequence[Tensor]) -> Candidates:
-    """The padded proposals of a batch, ``(N_i, 4)`` per image, px."""
+def proposal_candidates(
+    proposals: Sequence[Tensor], image_shapes: Sequence[tuple[int, int]] | None = None
+) -> Candidates:
+    """The padded proposals of a batch, ``(N_i, 4)`` per image, px.
+
+    ``image_shapes`` holds (height, width) of each image; a loss that needs the size of the image needs it.
+    """
     boxes = pad_sequence(list(proposals), batch_first=True)
     valid = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
     for row, image in zip(valid, proposals, strict=True):
         if len(image) < boxes.shape[1]:
             row[len(image) :] = False
-    return Candidates(boxes, valid)
+    return Candidates(boxes, valid, image_sizes=None if image_shapes is None else tuple(image_shapes))
 
 
 def with_truth(candidates: Candidates, truth: GroundTruth) -> Candidates:
@@ -35,6 +40,7 @@ def with_truth(candidates: Candidates, truth: GroundTruth) -> Candidates:
         boxes=torch.cat((candidates.boxes, truth.boxes.to(candidates.boxes.dtype)), 1),
         valid=torch.cat((candidates.valid, joining), 1),
         is_truth=torch.cat((torch.zeros_like(candidates.valid), objects), 1),
+        image_sizes=candidates.image_sizes,
     )
 
 

@@ -67,7 +67,7 @@ class EquippedCascade(CascadeRoIHeads):
         if targets is None:
             raise ValueError("targets are needed in training mode")
         truth = ground_truth(targets, proposals[0].dtype, self.criteria[ROOT].head.num_classes)
-        candidates, losses = proposal_candidates(proposals), {}
+        candidates, losses = proposal_candidates(proposals, image_shapes), {}
         for name in STAGES:
             selection, outputs = self._select(name, features, candidates, truth, image_shapes)
             stage_losses = self.criteria[name](outputs, selection)
@@ -104,7 +104,7 @@ class EquippedCascade(CascadeRoIHeads):
         valid = sample.used & (boxes[..., 2:] > boxes[..., :2]).all(-1)
         if before.is_truth is not None:
             valid = valid & ~sample.take(before.is_truth)
-        return Candidates(boxes, valid)
+        return Candidates(boxes, valid, image_sizes=before.image_sizes)
 
 
 def heads(model: CascadeRCNN) -> dict[str, HeadSpec]:

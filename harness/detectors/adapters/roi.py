@@ -42,7 +42,7 @@ class EquippedRoIHeads(RoIHeads):
         assert targets is not None
         branch = BoxBranch(self.box_roi_pool, self.box_head, self.box_predictor)
         truth = ground_truth(targets, proposals[0].dtype, self.criterion.head.num_classes)
-        candidates = proposal_candidates(proposals)
+        candidates = proposal_candidates(proposals, image_shapes)
         if self.criterion.sampler.add_gt_as_proposals:
             candidates = with_truth(candidates, truth)
         selection = self.criterion.select(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,6 +44,7 @@ class EquippedRPN(RegionProposalNetwork):
         proposals, _ = self.filter_proposals(boxes, flat_logits, images.image_sizes, sizes)
 
         candidates = anchor_candidates(torch.stack(anchors), maps, sizes, images.tensors.shape[-1])
+        candidates = replace(candidates, image_sizes=tuple(images.image_sizes))
         outputs = Outputs(flat_logits.view(len(anchors), -1, 1), flat_deltas.view(len(anchors), -1, 4))
         selection = self.criterion.select(ground_truth(targets, boxes.dtype), candidates, lambda: outputs)
         losses = self.criterion(outputs.take(selection.sample), selection)

@@ -34,9 +34,10 @@ class Level:
 
 
 class PyramidAnchors(list[Tensor]):
-    """The anchors of a batch, one ``(N, 4)`` per image, level by level; and the levels."""
+    """The anchors of a batch, one ``(N, 4)`` per image, level by level; the levels and the sizes of the images."""
 
     levels: tuple[Level, ...]
+    image_sizes: tuple[tuple[int, int], ...]  # (height, width) without padding, px
 
     def candidates(self, *, stride_is_side: bool = False) -> Candidates:
         """All anchors of the batch as ``(B, N)`` candidates.
@@ -54,6 +55,7 @@ class PyramidAnchors(list[Tensor]):
             level=level,
             stride=stride,
             num_levels=len(self.levels),
+            image_sizes=self.image_sizes,
         )
 
     def _stride(self, boxes: Tensor) -> Tensor:
@@ -90,6 +92,7 @@ class PyramidGenerator(nn.Module):
             ValueError: the generator's number of anchors does not match the feature maps.
         """
         anchors = PyramidAnchors(super().forward(image_list, [_full_precision_like(f) for f in feature_maps]))
+        anchors.image_sizes = tuple(image_list.image_sizes)
         image = image_list.tensors.shape[-2:]
         per_cell = cast(list[int], self.num_anchors_per_location())  # type: ignore[operator]
         anchors.levels = tuple(

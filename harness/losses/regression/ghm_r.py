@@ -46,6 +46,8 @@ class GHMRLoss(RegressionLoss):
             harmony = self.density((difference / length).abs(), count > 0, count.sum().clamp(min=1))
         return (length - self.mu) * harmony
 
-    def forward(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None, image_size: Tensor | None = None
+    ) -> Tensor:
         """``(*, S)`` mean over the deltas, multiplied by the slot's weight."""
         return super().forward(prediction, target, weight=weight) / target.shape[-1]
