@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from harness.report.build import Options, build_report
 from harness.report.files import write_report
 from harness.report.folders import ReportError, find_folders
 from harness.report.summary import text_of
+from harness.statistics.verdicts import MARGIN, TESTS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     results = Path(asked.results)
     group_by = None if asked.group_by is None else tuple(filter(None, asked.group_by.split(",")))
-    options = Options(asked.baseline, group_by, asked.metric, asked.test)
+    options = Options(asked.baseline, group_by, asked.metric, asked.test, asked.margin)
     try:
         report = build_report(find_folders(results), options)
         written = write_report(report, _place(results) if asked.out is None else Path(asked.out), asked.latex)
@@ -44,6 +46,14 @@ def _place(results: Path) -> Path:
     return (results.parent if results.name == "runs" else results) / "report"
 
 
+def _margin(text: str) -> float:
+    """A finite number of at least 0; argparse turns the error into one line."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a finite number of at least 0, got {text}")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness.report", description=__doc__)
     parser.add_argument("results", nargs="?", default="results", help="the folder that holds runs/ (default: results)")
@@ -59,7 +69,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--metric", default="map", help="map, map50, ar_100, d_ece, ap.<class>, ... (default: map)")
     parser.add_argument(
-        "--test", choices=("t", "sign_flip"), default="t", help="what the verdicts rest on (default: t)"
+        "--test",
+        choices=TESTS,
+        default="anytime",
+        help="what the verdicts rest on: anytime (seeds may be added and looked at again), t or sign_flip (valid for "
+        "one look at a number of seeds that was fixed beforehand) (default: anytime)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=_margin,
+        default=MARGIN,
+        help=f"the smallest difference of the metric that is worth having (default: {MARGIN:g})",
     )
     parser.add_argument("--latex", action="store_true", help="write report.tex, too")
     parser.add_argument("--out", metavar="DIR", help="where to write (default: <results>/report)")

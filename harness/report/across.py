@@ -14,7 +14,7 @@ from harness.report.comparison import Row, Section
 from harness.report.frame import RunTable
 from harness.report.methods import is_aside
 from harness.report.metric import Metric
-from harness.statistics.comparison import interquartile_mean, probability_of_improvement, stratified_bootstrap
+from harness.statistics import interquartile_mean, probability_of_improvement, stratified_bootstrap
 
 MOST_ROWS = 24  # methods; each costs a tenth of a second
 _RESAMPLES = 1_000

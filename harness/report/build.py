@@ -17,6 +17,7 @@ from harness.report.image_noise import ImageNoise, image_noise
 from harness.report.methods import MISSING, columns_named
 from harness.report.metric import Metric, metric
 from harness.report.provenance import warnings_of
+from harness.statistics.verdicts import MARGIN
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Options:
     baseline: str | None = None  # setting=value[,setting=value]; None: sampler=random, else the method with most runs
     group_by: tuple[str, ...] | None = None  # None: every setting in which the runs differ, but the seed
     metric: str = "map"
-    test: str = "t"  # t | sign_flip
+    test: str = "anytime"  # anytime | t | sign_flip
+    margin: float = MARGIN  # the smallest difference worth having, in the metric's unit
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def build_report(folders: Sequence[Path], options: Options) -> Report:
     if conditions is not None:
         _check_baseline(table, conditions, [row for context in contexts for row in context.done])
     sections = [
-        section_of(table, context, judged_by, options.group_by, conditions, options.test) for context in contexts
+        section_of(table, context, judged_by, options.group_by, conditions, options.test, options.margin)
+        for context in contexts
     ]
     if conditions is not None and not any(
         meets(table, row.method, conditions) for section in sections for row in section.rows

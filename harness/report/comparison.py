@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,9 +12,9 @@ from harness.report.contexts import Context
 from harness.report.frame import RunTable
 from harness.report.methods import Method, Methods, methods_of
 from harness.report.metric import Metric
-from harness.statistics.comparison import Comparison, compare_to_baseline, sign_flip_test
+from harness.statistics import Comparison, compare, sign_flip_test
+from harness.statistics.verdicts import ALPHA, MARGIN
 
-ALPHA = 0.05
 Scores = dict[int | str, float]  # seed -> metric
 UNEVEN = 0.25  # training times of one method that differ by more say that the machine was shared
 COSTS = ("train_seconds", "images_per_second", "peak_memory_mb")
@@ -48,6 +48,7 @@ class Section:
     rows: list[Row]
     baselines: tuple[str, ...]
     test: str
+    margin: float  # the smallest difference worth having, in the metric's unit
     notes: tuple[str, ...]
 
     def row(self, label: str) -> Row:
@@ -61,13 +62,19 @@ def section_of(
     metric: Metric,
     group_by: Sequence[str] | None = None,
     baseline: Mapping[str, str] | None = None,
-    test: str = "t",
+    test: str = "anytime",
+    margin: float = MARGIN,
 ) -> Section:
     """Compares the methods of one context, paired by seed; Holm's correction goes over all of its comparisons."""
     found = methods_of(table, context, group_by)
     scores = {method.label: _scores(table, method, metric) for method in found.methods}
     partners = baselines_of(table, found.methods, baseline)
-    compared = _compare(scores, partners, metric, test)
+    compared = {
+        one.name: one
+        for one in compare(
+            scores, partners, alpha=ALPHA, margin=margin, test=test, higher_is_better=metric.higher_is_better
+        )
+    }
     sign = 1 if metric.higher_is_better else -1
     rows = [_row(table, method, scores[method.label], compared.get(method.label)) for method in found.methods]
     heads = tuple(dict.fromkeys(partners.values()))
@@ -75,7 +82,7 @@ def section_of(
         heads = (rows[0].label,)
     rows.sort(key=lambda row: (row.label not in heads, -sign * np.nan_to_num(row.mean, nan=-sign * np.inf)))
     notes = _notes(table, found, metric, scores)
-    return Section(context, found, metric, rows, heads, test, notes)
+    return Section(context, found, metric, rows, heads, test, margin, notes)
 
 
 def _scores(table: RunTable, method: Method, metric: Metric) -> Scores:
@@ -86,25 +93,6 @@ def _scores(table: RunTable, method: Method, metric: Metric) -> Scores:
         if np.isfinite(value):
             values.setdefault(table.settings[row]["seed"], []).append(value)
     return {seed: float(np.mean(values[seed])) for seed in sorted(values, key=str)}
-
-
-def _compare(
-    scores: Mapping[str, Scores], partners: Mapping[str, str], metric: Metric, test: str
-) -> dict[str, Comparison]:
-    """Every method against its own baseline, tested as one family.
-
-    Differences against a row of zeros let one call of the statistics see comparisons with several baselines.
-    """
-    seeds = {seed for of in scores.values() for seed in of}
-    zeros: dict[int | str, float] = dict.fromkeys(seeds, 0.0)
-    differences: dict[str, dict[int | str, float]] = {"": zeros}
-    for label, partner in partners.items():
-        shared = scores[label].keys() & scores[partner].keys()
-        differences[label] = {seed: scores[label][seed] - scores[partner][seed] for seed in shared}
-    compared = compare_to_baseline(
-        differences, "", ALPHA, test=test, higher_is_better=metric.higher_is_better, resamples=1_999
-    )
-    return {one.name: replace(one, baseline=partners[one.name]) for one in compared}
 
 
 def _row(table: RunTable, method: Method, scores: Scores, comparison: Comparison | None) -> Row:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from harness.report.comparison import ALPHA, Row, Section
 from harness.report.frame import RunTable, Settings
-from harness.statistics.comparison import BETTER, WORSE, decide, t_interval
+from harness.statistics import BETTER, WORSE, decide
 
 MIN_SEEDS = 3
 
@@ -80,13 +80,13 @@ def _taken_apart(
     if plain is not None and matched:
         control = matched[0]
         shared = _shared(ohem, control, plain)
-        parts = [_part("all of it", ohem, plain, shared)]
+        parts = [_part(section, "all of it", ohem, plain, shared)]
         for half in (("hardness", ohem, control), ("share of positives", control, plain)):
-            parts.append(replace(_part(*half, shared), shown=_shown(section, *half[1:], shared)))
+            parts.append(replace(_part(section, *half, shared), shown=_shown(section, *half[1:], shared)))
     if plain is not None:
         for row in raised:
-            parts.append(_part("more positives alone", row, plain, _shared(row, plain)))
-            parts.append(_part("beyond more positives", ohem, row, _shared(ohem, row)))
+            parts.append(_part(section, "more positives alone", row, plain, _shared(row, plain)))
+            parts.append(_part(section, "beyond more positives", ohem, row, _shared(ohem, row)))
     return Decomposition(ohem.label, tuple(parts), tuple(missing))
 
 
@@ -104,14 +104,15 @@ def _shown(section: Section, first: Row, second: Row, seeds: Sequence[int | str]
     if one is not None and one.baseline == second.label and set(one.seeds) == set(seeds):
         return one.verdict in (BETTER, WORSE)
     family = [row.comparison.differences for row in section.rows if row.comparison is not None and row.comparison.n]
-    *_, decision = decide([*family, _differences(first, second, seeds)], ALPHA, section.test)
+    *_, decision = decide([*family, _differences(first, second, seeds)], alpha=ALPHA, test=section.test)
     return decision.verdict in (BETTER, WORSE)
 
 
-def _part(name: str, first: Row, second: Row, seeds: Sequence[int | str]) -> Part:
+def _part(section: Section, name: str, first: Row, second: Row, seeds: Sequence[int | str]) -> Part:
     values = _differences(first, second, seeds)
     mean = float(values.mean()) if len(values) else float("nan")
-    return Part(name, f"{first.label} − {second.label}", mean, t_interval(values), len(values))
+    (alone,) = decide([values], alpha=ALPHA, test=section.test)
+    return Part(name, f"{first.label} − {second.label}", mean, alone.interval, len(values))
 
 
 def _differences(first: Row, second: Row, seeds: Sequence[int | str]) -> NDArray[np.float64]:

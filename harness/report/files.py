@@ -71,8 +71,8 @@ def summary_frame(report: Report) -> pd.DataFrame:
         for row in section.rows:
             one = row.comparison
             compared = one is not None and one.n > 0
+            further = one.further_seeds if one is not None else None
             low, high = one.interval if one is not None else (math.nan, math.nan)
-            boot_low, boot_high = one.bootstrap_interval if one is not None else (math.nan, math.nan)
             rows.append(
                 {
                     "context": section.context.title,
@@ -86,14 +86,16 @@ def summary_frame(report: Report) -> pd.DataFrame:
                     "difference": one.mean_difference if one is not None else math.nan,
                     "interval_low": low,
                     "interval_high": high,
-                    "bootstrap_low": boot_low,
-                    "bootstrap_high": boot_high,
                     "p": one.p if one is not None else math.nan,
                     "p_holm": one.p_holm if one is not None else math.nan,
                     "p_sign_flip": row.sign_flip_p,
+                    "p_same": one.p_same if one is not None else math.nan,
                     "test": section.test,
+                    "margin": section.margin,
                     "verdict": one.verdict if one is not None and compared else None,
-                    "further_seeds": one.seeds_needed if one is not None and compared else None,
+                    "further_seeds": further.median if further is not None else None,
+                    "further_seeds_low": further.low if further is not None else None,
+                    "further_seeds_high": further.high if further is not None else None,
                     **row.costs,
                     "failed": len(row.method.stopped),
                     **{f"setting.{name}": str(value) for name, value in row.method.settings.items()},

@@ -12,7 +12,7 @@ from harness.evaluation.match_table import MatchTable
 from harness.report.comparison import Section
 from harness.report.frame import RunTable
 from harness.runs.records import read_json
-from harness.statistics.comparison import ImageBootstrap, paired_image_bootstrap
+from harness.statistics import ImageBootstrap, paired_image_bootstrap
 
 LABEL = "noise of the test set, not of training"
 MOST_PAIRS = 8  # each costs about a second

@@ -20,7 +20,7 @@ from harness.report.words import (
     question,
     signed,
 )
-from harness.statistics.comparison import fewest_pairs
+from harness.statistics import fewest_pairs
 
 _WIDE = ("p sign-flip", "images/s", "peak MB")  # a terminal has no room for them; the page has them
 _TAKEN_APART = 2
@@ -84,19 +84,18 @@ def method_text(judged: Judged, options: Options) -> str:
         tested = f"none has the {needed} pairs that the {TESTS[section.test]} needs to show anything"
         return f"Baseline: {baselines_text(section)} ({chosen}). Differences are paired by seed; {tested}."
     assumes = {
-        "t": "it takes the differences between paired seeds to be normally distributed and needs "
-        f"{needed} of them; the sign-flip test beside it assumes nothing, and needs {fewest_pairs(1, 'sign_flip')}",
-        "sign_flip": f"it assumes nothing about the noise, and needs {needed} paired seeds to show one of so many",
+        "anytime": "they may be looked at after every seed, and seeds may be added until they settle; it takes the "
+        f"differences between paired seeds to be normally distributed and needs {needed} of them",
+        "t": "valid for one look at a number of seeds that was fixed beforehand; it takes the differences between "
+        f"paired seeds to be normally distributed and needs {needed} of them",
+        "sign_flip": "valid for one look at a number of seeds that was fixed beforehand; it assumes nothing about the "
+        f"noise, and needs {needed} paired seeds to show one of so many",
     }[section.test]
-    planned = any(row.comparison is not None and row.comparison.seeds_needed for row in section.rows)
-    more = (
-        " Further seeds are a plan for a new test: to add seeds and test again until a verdict comes makes false ones "
-        "more frequent than 0.05."
-    )
     return (
         f"Baseline: {baselines_text(section)} ({chosen}). Differences are paired by seed; verdicts at 0.05 by "
         f"the {TESTS[section.test]} with Holm's correction over {family}: {assumes}. "
-        f"Intervals are Student's, for one comparison at a time.{more * planned}"
+        f"Intervals hold for all comparisons together with probability 0.95. "
+        f"A difference below {section.margin:g} counts as the same."
     )
 
 

@@ -12,6 +12,7 @@ from harness.report.frame import CORE, RunTable
 from harness.report.methods import MISSING
 from harness.report.words import interval_text, number, p_text, shares_text, signed
 from harness.runs.records import State
+from harness.statistics import BETTER, WORSE, FurtherSeeds
 
 _COSTS = {"train s": ("train_seconds", 0), "images/s": ("images_per_second", 1), "peak MB": ("peak_memory_mb", 0)}
 _SAMPLING = {
@@ -88,9 +89,16 @@ def _main_cells(row: Row, section: Section) -> dict[str, Cell]:
         "95 % interval": Cell(interval_text(one.interval), _known(one.interval[0])),
         "p (Holm)": Cell(p_text(one.p_holm), _known(one.p_holm)),
         "p sign-flip": Cell(p_text(row.sign_flip_p), _known(row.sign_flip_p)),
-        "verdict": Cell(one.verdict, style={"better": "good", "worse": "bad"}.get(one.verdict, "undecided")),
-        "further seeds": Cell("—") if one.seeds_needed is None else _count(one.seeds_needed),
+        "verdict": Cell(one.verdict_text, style={BETTER: "good", WORSE: "bad"}.get(one.verdict, "undecided")),
+        "further seeds": _further(one.further_seeds),
     }
+
+
+def _further(expected: FurtherSeeds | None) -> Cell:
+    """Median and 80 % range; sorted by the median, "more than" last."""
+    if expected is None:
+        return Cell("—")
+    return Cell(str(expected), expected.limit + 1 if expected.median is None else expected.median)
 
 
 def _best(section: Section) -> tuple[int, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from harness.report.across import Across, Together
-from harness.report.comparison import ALPHA, Row, Section
+from harness.report.comparison import Row, Section
 from harness.report.decomposition import Decomposition, Part
-from harness.statistics.comparison import BETTER, NO_DIFFERENCE_SHOWN, NOT_ENOUGH_SEEDS, WORSE
+from harness.statistics import BETTER, OPEN, SAME, WORSE, fewest_pairs, verdict_text
 
 ACROSS_NOTE = (
     "Methods are matched by their names. Gained: the interquartile mean of the differences between paired seeds of all "
@@ -16,7 +16,7 @@ ACROSS_NOTE = (
     "too narrow, and none is corrected for the number of methods: this describes, the verdicts of each data set test. "
     "Data sets are taken as they are: nothing is said of others."
 )
-TESTS = {"t": "paired t-test", "sign_flip": "sign-flip test"}
+TESTS = {"anytime": "anytime-valid t-test (e-process)", "t": "paired t-test", "sign_flip": "sign-flip test"}
 
 
 def question(section: Section) -> str:
@@ -47,11 +47,11 @@ def answer(section: Section) -> list[str]:
     if len(compared) <= 8:
         return [sentence(row, section) for row in compared]
     out = []
-    for verdict in (BETTER, WORSE, NO_DIFFERENCE_SHOWN, NOT_ENOUGH_SEEDS):
+    for verdict in (BETTER, WORSE, SAME, OPEN):
         names = [row.label for row in compared if row.comparison and row.comparison.verdict == verdict]
         if names:
             shown = listed(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-            out.append(f"{verdict.capitalize()} ({len(names)}): {shown}.")
+            out.append(f"{verdict_text(verdict, section.margin).capitalize()} ({len(names)}): {shown}.")
     return out
 
 
@@ -63,15 +63,15 @@ def sentence(row: Row, section: Section) -> str:
         return f"{row.label}: shares no seed with {one.baseline}, so it is not compared."
     seeds = f"{one.n} paired seed{'s' if one.n != 1 else ''}"
     found = f"{signed(one.mean_difference)}"
-    if one.n > 1:
+    if math.isfinite(one.interval[1]):
         found += f", 95 % interval {interval_text(one.interval)}"
     if not math.isnan(one.p_holm):
         found += f", p {p_text(one.p_holm) if one.p_holm < 0.001 else f'= {p_text(one.p_holm)}'}"
     tail = {
         BETTER: f"is better than {one.baseline}",
         WORSE: f"is worse than {one.baseline}",
-        NO_DIFFERENCE_SHOWN: f"shows no difference from {one.baseline}",
-        NOT_ENOUGH_SEEDS: f"has not enough seeds to be told from {one.baseline}",
+        SAME: f"is the same as {one.baseline} within ±{one.margin:g}",
+        OPEN: f"is not settled against {one.baseline}",
     }[one.verdict]
     return f"{row.label} {tail} ({found}; {seeds}).{_more_seeds(row, section)}"
 
@@ -79,18 +79,19 @@ def sentence(row: Row, section: Section) -> str:
 def _more_seeds(row: Row, section: Section) -> str:
     one = row.comparison
     assert one is not None
-    if one.verdict == NOT_ENOUGH_SEEDS and one.seeds_needed is None:
-        return " At least 3 paired seeds are wanted." if section.test == "t" else " At least 6 paired seeds are wanted."
-    alone = ""
-    if one.verdict == NO_DIFFERENCE_SHOWN and one.p <= ALPHA:
-        # Said, because an interval without 0 beside this verdict looks like a contradiction.
-        alone = (
-            " Alone it would count; among all comparisons made here a difference like this comes by chance too easily."
-        )
-    if one.seeds_needed:
-        seeds = f"{one.seeds_needed} further seed{'s' if one.seeds_needed > 1 else ''}"
-        return f"{alone} If effect and spread are as seen here, about {seeds} would show it with probability 0.8."
-    return alone
+    if one.verdict != OPEN:
+        return ""
+    if one.contradictory:
+        return " Its first and its later seeds contradict each other: the differences are far from normal."
+    if section.test != "anytime":
+        needed = fewest_pairs(1, section.test)
+        return f" At least {needed} paired seeds are needed." if one.n < needed else ""
+    if one.further_seeds is None:
+        return " From 3 paired seeds on, the number of further seeds can be estimated."
+    median = one.further_seeds.median
+    if median is None:
+        return f" Expected to take more than {one.further_seeds.limit} further seeds."
+    return f" Expected to be settled after {one.further_seeds} further seed{'s' if median > 1 else ''}."
 
 
 def decomposition_text(found: Decomposition) -> list[str]:
@@ -192,12 +193,16 @@ def signed(value: float) -> str:
 
 
 def interval_text(interval: tuple[float, float]) -> str:
-    """[low, high], or a dash."""
+    """[low, high], a dash without any, or ``unbounded`` while there are too few seeds."""
+    if math.isinf(interval[0]) and math.isinf(interval[1]):
+        return "unbounded"
     return "—" if any(map(math.isnan, interval)) else f"[{signed(interval[0])}, {signed(interval[1])}]"
 
 
 def shares_text(interval: tuple[float, float]) -> str:
     """[low, high] of probabilities, or a dash."""
+    if math.isinf(interval[0]) and math.isinf(interval[1]):
+        return "unbounded"
     return "—" if any(map(math.isnan, interval)) else f"[{interval[0]:.2f}, {interval[1]:.2f}]"
 
 

@@ -1,1 +1,60 @@
-"""Whether a difference between methods is real: paired comparison, intervals, power, aggregates."""
+"""Whether a difference between methods is real.
+
+`compare` pairs methods with a baseline by seed and gives verdicts that may be looked at after every seed. The other
+functions are its parts, fixed-sample tests and intervals, power, aggregates over data sets, and the bootstrap over
+images. ``docs/statistics.md`` explains the method and shows its measured error rates.
+"""
+
+from harness.statistics.aggregate import interquartile_mean, probability_of_improvement, stratified_bootstrap
+from harness.statistics.comparison import Comparison, compare
+from harness.statistics.evidence import confidence_sequence, fewest_seeds, log_evidence, running_p, running_p_outside
+from harness.statistics.expectation import FurtherSeeds, expected_further_seeds
+from harness.statistics.image_bootstrap import ImageBootstrap, paired_image_bootstrap
+from harness.statistics.intervals import bca_interval, t_interval
+from harness.statistics.paired_tests import holm, paired_t_test, sign_flip_floor, sign_flip_test
+from harness.statistics.power import paired_t_power, seeds_for_power
+from harness.statistics.verdicts import (
+    BETTER,
+    OPEN,
+    SAME,
+    TESTS,
+    WORSE,
+    Decision,
+    decide,
+    fewest_pairs,
+    verdict_text,
+)
+
+__all__ = [
+    "BETTER",
+    "OPEN",
+    "SAME",
+    "TESTS",
+    "WORSE",
+    "Comparison",
+    "Decision",
+    "FurtherSeeds",
+    "ImageBootstrap",
+    "bca_interval",
+    "compare",
+    "confidence_sequence",
+    "decide",
+    "expected_further_seeds",
+    "fewest_pairs",
+    "fewest_seeds",
+    "holm",
+    "interquartile_mean",
+    "log_evidence",
+    "paired_image_bootstrap",
+    "paired_t_power",
+    "paired_t_test",
+    "probability_of_improvement",
+    "running_p",
+    "running_p_outside",
+    "seeds_for_power",
+    "sign_flip_floor",
+    "sign_flip_test",
+    "stratified_bootstrap",
+    "t_interval",
+    "verdict_text",
+]

@@ -1,204 +1,149 @@
-"""Is the difference real? Methods compared with a named baseline, paired by seed, with a verdict in words.
-
-The verdict rests on the sign-flip test and Holm's correction. That test needs no assumption about the noise, and says
-so when it cannot know: with 5 seeds or fewer its p cannot fall below 2 / 2^5 = .0625, whatever the differences.
-The paired t-test can be chosen instead; it decides from 3 seeds on, and is right to the extent that the differences
-are normal. The number of seeds that would settle a comparison is for the chosen test.
-"""
+"""Is the difference real? Methods compared with a baseline, paired by seed, with a verdict in words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from harness.runs.records import jsonable
-from harness.statistics.aggregate import interquartile_mean, probability_of_improvement, stratified_bootstrap
-from harness.statistics.image_bootstrap import ImageBootstrap, paired_image_bootstrap
-from harness.statistics.intervals import Interval, bca_interval, t_interval
-from harness.statistics.paired_tests import holm, paired_t_test, sign_flip_floor, sign_flip_test
-from harness.statistics.power import TESTS, paired_t_power, seeds_for_power, sign_flip_power
-
-__all__ = [
-    "BETTER",
-    "NOT_ENOUGH_SEEDS",
-    "NO_DIFFERENCE_SHOWN",
-    "WORSE",
-    "Comparison",
-    "Decision",
-    "ImageBootstrap",
-    "bca_interval",
-    "compare_to_baseline",
-    "decide",
-    "holm",
-    "interquartile_mean",
-    "paired_image_bootstrap",
-    "paired_t_power",
-    "paired_t_test",
-    "probability_of_improvement",
-    "seeds_for_power",
-    "sign_flip_floor",
-    "sign_flip_power",
-    "sign_flip_test",
-    "stratified_bootstrap",
-    "t_interval",
-]
-
-BETTER, WORSE = "better", "worse"
-NO_DIFFERENCE_SHOWN = "no difference shown"
-NOT_ENOUGH_SEEDS = "not enough seeds"
-MIN_SEEDS_OF_T = 3  # two differences say next to nothing about their own spread
+from harness.statistics.expectation import LIMIT, SETTLED, FurtherSeeds, expected_further_seeds
+from harness.statistics.intervals import Interval
+from harness.statistics.verdicts import ALPHA, MARGIN, OPEN, Decision, decide, verdict_text
 
 Seed = int | str
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What the test says about one row of differences."""
-
-    p: float  # two-sided; NaN with fewer than 2 differences
-    p_holm: float  # adjusted for all comparisons decided together; NaN where no p could have been small enough
-    verdict: str  # better | worse | no difference shown | not enough seeds
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """One method against the baseline, over the seeds that both have finished. NaN where n is too small."""
+    """One method against its baseline, over the seeds that both have finished.
+
+    Differences are this method's score minus the baseline's, in the unit of the score. What cannot be said yet (no
+    shared seed, too few for the test) is NaN or None.
+    """
 
     name: str
     baseline: str
     n: int  # paired seeds
-    mean_difference: float  # this minus the baseline, in the unit of the score
-    interval: Interval  # Student's, of the mean difference; not corrected for several comparisons
-    p: float  # two-sided, of `test`
-    p_holm: float  # adjusted for the comparisons tested together; NaN if n can show nothing and was left out
-    verdict: str  # better | worse | no difference shown | not enough seeds
-    seeds_needed: int | None  # further seeds to settle it; 0 where it is settled, None where that cannot be said
+    mean_difference: float
+    interval: Interval  # of the mean difference, at `level`; ±inf while there are too few seeds
+    p: float  # two-sided, against "no difference"
+    verdict: str  # better | worse | same within ±margin | open
+    further_seeds: FurtherSeeds | None  # expected until a verdict; None below 3 seeds and for a fixed-sample test
+    p_holm: float  # p after Holm's correction, on which better and worse rest; NaN if too short to be tested
+    p_same: float  # p against "at least the margin", after Holm's correction
+    level: float  # 1 - alpha / number of comparisons: all intervals together hold with probability 1 - alpha
     sd: float  # standard deviation of the differences
-    bootstrap_interval: Interval  # bias-corrected and accelerated; too narrow below 10 seeds
-    seeds: tuple[Seed, ...]  # the paired seeds
+    seeds: tuple[Seed, ...]  # the paired seeds in order
     differences: tuple[float, ...]  # one per seed, in that order
-    test: str  # sign_flip | t
+    test: str  # anytime | t | sign_flip
+    margin: float
+    contradictory: bool  # early and late seeds exclude each other: not draws of one normal distribution
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict with the margin as a number."""
+        return verdict_text(self.verdict, self.margin)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; what has no value (NaN) is None."""
+        """JSON-able; what has no value (NaN) is None, and so is an unbounded end of an interval."""
         plain: dict[str, Any] = jsonable(self)
+        plain["interval"] = [end if np.isfinite(end) else None for end in self.interval]
         return plain
 
 
-def decide(
-    differences: Sequence[ArrayLike], alpha: float = 0.05, test: str = "sign_flip", higher_is_better: bool = True
-) -> list[Decision]:
-    """Test several rows of paired differences together.
-
-    A row is `better` or `worse` if its Holm-adjusted p is at most alpha: the chance that any row of a sweep is called
-    so falsely is at most alpha. It is `not enough seeds` if even the least p that the test can give with so many
-    differences would not have been enough, and `no difference shown` otherwise, which is no proof of equality.
-    Rows so short that no data could show anything cannot be called falsely either: Holm's correction leaves them out.
-    """
-    if test not in TESTS:
-        raise ValueError(f"test must be one of {', '.join(TESTS)}, got {test!r}")
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be in (0, 1), got {alpha:g}")
-    rows = [np.asarray(row, np.float64) for row in differences]
-    p = np.array([_p_value(row, test) for row in rows])
-    floors = np.array([_floor(len(row), test) for row in rows])
-    family = np.where(floors <= alpha, p, np.nan)
-    adjusted = holm(family)
-    decisions = []
-    for i, row in enumerate(rows):
-        best_case = family.copy()
-        best_case[i] = floors[i]
-        if adjusted[i] <= alpha:
-            verdict = BETTER if (row.mean() > 0) == higher_is_better else WORSE
-        elif holm(best_case)[i] <= alpha:
-            verdict = NO_DIFFERENCE_SHOWN
-        else:
-            verdict = NOT_ENOUGH_SEEDS
-        decisions.append(Decision(float(p[i]), float(adjusted[i]), verdict))
-    return decisions
-
-
-def compare_to_baseline(
+def compare(
     scores: Mapping[str, Mapping[Seed, float]],
-    baseline: str,
-    alpha: float = 0.05,
-    level: float = 0.95,
-    test: str = "sign_flip",
+    baseline: str | Mapping[str, str],
+    *,
+    alpha: float = ALPHA,
+    margin: float = MARGIN,
+    test: str = "anytime",
     higher_is_better: bool = True,
-    effect: float | None = None,
-    power: float = 0.8,
-    resamples: int = 9_999,
+    max_further_seeds: int = LIMIT,
 ) -> list[Comparison]:
-    """Compare every method with the baseline, paired by seed.
+    """Compare methods with a baseline, paired by seed; one result per method, in the order given.
 
-    `scores[method][seed]` is one number per finished run; a missing or NaN one leaves its seed out of that comparison.
-    `effect` is the difference worth showing, for `seeds_needed`; None takes the mean difference seen, which is a
-    noisy guess. `seeds_needed` allows for Holm's correction at its strictest (alpha over the number of comparisons).
+    >>> scores = {"random": {0: 0.500, 1: 0.512, 2: 0.495, 3: 0.507, 4: 0.503},
+    ...           "ohem": {0: 0.561, 1: 0.570, 2: 0.559, 3: 0.566, 4: 0.567}}
+    >>> (ohem,) = compare(scores, "random")
+    >>> ohem.verdict, ohem.n, round(ohem.mean_difference, 4)
+    ('better', 5, 0.0612)
 
-    Raises ValueError if the baseline is not among the methods, and for an unknown test or a level outside (0, 1).
+    Args:
+        scores: ``scores[method][seed]``, one number per finished run.
+        baseline: the method that all others are compared with, or method -> its own baseline (methods that are no key
+            are not compared). All comparisons are corrected together.
+        alpha: the probability of any false ``better`` or ``worse`` that is accepted, over all comparisons and, with
+            ``test="anytime"``, over all looks (see :func:`harness.statistics.decide`).
+        margin: the smallest difference worth having, in the unit of the scores; 0.005 suits mAP as a fraction.
+        test: ``anytime``: seeds may be added and looked at as often as wanted. ``t``, ``sign_flip``: valid for one look
+            at a number of seeds that was fixed beforehand.
+        higher_is_better: False for errors and times.
+        max_further_seeds: up to how many further seeds the expectation looks ahead.
+
+    Seeds are taken in the order of their numbers (names after numbers), so that the result does not depend on which
+    run finished first. A seed that one of the two methods lacks (missing, failed or NaN) is skipped as if it had never
+    been drawn, also in the middle. That is valid as long as seeds are not missing *because of* their scores. If it is
+    filled in later, the evidence becomes that of the complete order; a verdict can then change back, and the error
+    bound is that of the final order.
+
+    Raises:
+        ValueError: an unknown baseline or test, alpha outside (0, 1), a negative margin.
     """
-    if baseline not in scores:
-        raise ValueError(f"baseline {baseline!r} is not among the methods ({', '.join(scores) or 'there are none'})")
-    names = [name for name in scores if name != baseline]
-    paired = [_paired(scores[name], scores[baseline]) for name in names]
-    decisions = decide([row for _, row in paired], alpha, test, higher_is_better)
-    strict = alpha / max(1, sum(len(row) > 1 for _, row in paired))
+    partners = _partners(scores, baseline)
+    paired = {name: _paired(scores[name], scores[partner]) for name, partner in partners.items()}
+    rows = [row for _, row in paired.values()]
+    decisions = decide(rows, alpha=alpha, margin=margin, test=test, higher_is_better=higher_is_better)
+    level = alpha / max(1, sum(decision.verdict == OPEN for decision in decisions))
     result = []
-    for name, (seeds, row), decision in zip(names, paired, decisions, strict=True):
-        sd = float(row.std(ddof=1)) if len(row) > 1 else float("nan")
-        mean = float(row.mean()) if len(row) else float("nan")
+    for (name, (seeds, row)), decision in zip(paired.items(), decisions, strict=True):
+        further = _further_seeds(decision, row, test, level, margin, max_further_seeds)
         comparison = Comparison(
             name=name,
-            baseline=baseline,
+            baseline=partners[name],
             n=len(row),
-            mean_difference=mean,
-            interval=t_interval(row, level),
+            mean_difference=float(row.mean()) if len(row) else float("nan"),
+            interval=decision.interval,
             p=decision.p,
-            p_holm=decision.p_holm,
             verdict=decision.verdict,
-            seeds_needed=_further_seeds(decision.verdict, row, mean if effect is None else effect, strict, power, test),
-            sd=sd,
-            bootstrap_interval=bca_interval(row, level, resamples),
+            further_seeds=further,
+            p_holm=decision.p_holm,
+            p_same=decision.p_same,
+            level=decision.level,
+            sd=float(row.std(ddof=1)) if len(row) > 1 else float("nan"),
             seeds=seeds,
             differences=tuple(row.tolist()),
             test=test,
+            margin=margin,
+            contradictory=decision.contradictory,
         )
         result.append(comparison)
     return result
 
 
-def fewest_pairs(comparisons: int, test: str, alpha: float = 0.05) -> int:
-    """The paired seeds with which the test can show one of so many comparisons, Holm's correction at its strictest."""
-    return next(n for n in range(1, 1_000) if _floor(n, test) <= alpha / comparisons)
-
-
-def _p_value(row: NDArray[np.float64], test: str) -> float:
-    if len(row) < 2:
-        return float("nan")
-    return sign_flip_test(row) if test == "sign_flip" else paired_t_test(row)
-
-
-def _floor(n: int, test: str) -> float:
-    """The least p that n differences can give."""
-    if test == "t":
-        return 0.0 if n >= MIN_SEEDS_OF_T else 1.0
-    return sign_flip_floor(n) if n else 1.0
+def _partners(scores: Mapping[str, Mapping[Seed, float]], baseline: str | Mapping[str, str]) -> dict[str, str]:
+    partners = {name: baseline for name in scores if name != baseline} if isinstance(baseline, str) else dict(baseline)
+    known = ", ".join(scores) or "there are none"
+    for one in [baseline] if isinstance(baseline, str) else partners.values():
+        if one not in scores:
+            raise ValueError(f"baseline {one!r} is not among the methods ({known})")
+    for name in partners:
+        if name not in scores:
+            raise ValueError(f"method {name!r} has a baseline but no scores ({known})")
+    return partners
 
 
 def _further_seeds(
-    verdict: str, row: NDArray[np.float64], effect: float, alpha: float, power: float, test: str
-) -> int | None:
-    if verdict in (BETTER, WORSE):
-        return 0
-    if len(row) < 2:
+    decision: Decision, row: NDArray[np.float64], test: str, level: float, margin: float, limit: int
+) -> FurtherSeeds | None:
+    """For a fixed-sample test there is no expectation: it allows no further look."""
+    if test != "anytime" or decision.contradictory:
         return None
-    total = seeds_for_power(effect, float(row.std(ddof=1)), alpha, power, test)
-    # Settled by the plan, but not by these seeds: one more is the least that can change the verdict.
-    return None if total is None else max(1, total - len(row))
+    return SETTLED if decision.verdict != OPEN else expected_further_seeds(row, level, margin, limit)
 
 
 def _paired(ours: Mapping[Seed, float], theirs: Mapping[Seed, float]) -> tuple[tuple[Seed, ...], NDArray[np.float64]]:

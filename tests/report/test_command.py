@@ -42,8 +42,8 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, 
 
 
 def test_it_runs_as_a_module_without_torch_and_prints_the_table(tmp_path):
-    write_arm(tmp_path, "random", [0.4, 0.41, 0.42], heavy=False)
-    write_arm(tmp_path, "ohem", [0.45, 0.46, 0.48], heavy=False)
+    write_arm(tmp_path, "random", [0.4, 0.41, 0.42, 0.4, 0.41], heavy=False)
+    write_arm(tmp_path, "ohem", [0.45, 0.46, 0.475, 0.451, 0.461], heavy=False)
     code = "import sys, runpy; sys.argv[0] = 'x'\ntry: runpy.run_module('harness.report', run_name='__main__')\n"
     code += "except SystemExit as end: print('exit', end.code, 'torch' in sys.modules, 'matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
@@ -63,8 +63,8 @@ def test_out_and_the_default_place(tmp_path):
 
 
 def test_the_end_of_a_sweep_prints_its_own_runs_only(tmp_path, capsys):
-    ours = write_arm(tmp_path, "random", [0.4, 0.41, 0.42], heavy=False)
-    ours += write_arm(tmp_path, "ohem", [0.5, 0.51, 0.53], heavy=False)
+    ours = write_arm(tmp_path, "random", [0.4, 0.41, 0.42, 0.4, 0.41], heavy=False)
+    ours += write_arm(tmp_path, "ohem", [0.5, 0.51, 0.525, 0.501, 0.511], heavy=False)
     write_arm(tmp_path, "iou_balanced", [0.9], heavy=False)
     ours.append(write_run(tmp_path, "ohem", 7, state=State.FAILED, reason="nan", heavy=False))
     report_and_mirror(ours, tmp_path / "sweep", UNTRACKED)

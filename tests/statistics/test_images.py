@@ -10,7 +10,7 @@ import pytest
 
 from harness.evaluation.accuracy import evaluate
 from harness.evaluation.match_table import MatchTable
-from harness.statistics.comparison import paired_image_bootstrap
+from harness.statistics import paired_image_bootstrap
 from tests.evaluation.random_detections import random_detections
 
 Document = dict[str, Any]

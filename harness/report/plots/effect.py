@@ -42,15 +42,16 @@ def improvement_plot(found: Across) -> str:
 def _of_row(row: Row, many: bool) -> Strip:
     one = row.comparison
     assert one is not None
-    said = f"{one.verdict}: {signed(one.mean_difference)}"
-    if one.n > 1:
+    said = f"{one.verdict_text}: {signed(one.mean_difference)}"
+    bounded = math.isfinite(one.interval[1])
+    if bounded:
         said += f" {interval_text(one.interval)}"
     said += f", {one.n} seed{'s' if one.n > 1 else ''}" + (f", vs {one.baseline}" if many else "")
     return Strip(
         label=row.label,
         said=said,
         mean=one.mean_difference,
-        interval=one.interval if one.n > 1 else None,
+        interval=one.interval if bounded else None,
         dots=[(v, f"seed {seed}: {signed(v)}") for seed, v in zip(one.seeds, one.differences, strict=True)],
         style=STYLES.get(one.verdict, "undecided"),
     )
@@ -74,6 +75,6 @@ def _limits(rows: list[Row]) -> tuple[float, float]:
     seeds = [value for row in rows if row.comparison for value in row.comparison.differences]
     low, high = widened(spread([0.0, *seeds]))
     room = high - low
-    ends = [end for row in rows if row.comparison and row.comparison.n > 1 for end in row.comparison.interval]
+    ends = [end for row in rows if row.comparison for end in row.comparison.interval if math.isfinite(end)]
     inside = [min(max(end, low - room), high + room) for end in ends]
     return widened(spread([low, high, *inside]))
