@@ -30,7 +30,7 @@ from harness.tracking import NoTracker, Tracker, WandbTracker, log_report, open_
 from harness.tracking.opening import group_of
 from harness.tracking.wandb_tracker import closed_edges
 from harness.training.interrupt import Interrupted
-from tests.analysis.test_telemetry import random_selection
+from tests.telemetry.test_telemetry import random_selection
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOICES = {"detector": "tiny_rcnn", "assigner": "max_iou", "sampler": "ohem", "data": "shapes", "loss/regression": "l1"}

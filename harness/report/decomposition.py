@@ -144,7 +144,9 @@ def _alike(table: RunTable, one: Row, other: Row) -> bool:
 def _without_sampler(settings: dict[str, Hashable]) -> dict[str, Hashable]:
     # A quota only feeds the samplers, which are what the arms differ in; `arm` is but the name of the joint choice.
     return {
-        key: value for key, value in settings.items() if key.split(".")[0] not in ("sampler", "quota", "experiment/arm")
+        key: value
+        for key, value in settings.items()
+        if key.split(".")[0] not in ("sampler", "quota") and key != "experiment.arm"
     }
 
 

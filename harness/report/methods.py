@@ -205,7 +205,7 @@ def _name(
 
 def _bare(choice: str) -> bool:
     """Whether an option says by itself what it is an option of."""
-    return choice in (*PIECES, "experiment/rung", "experiment/arm")
+    return choice in (*PIECES, "experiment.rung", "experiment.arm")
 
 
 def _text(value: Hashable) -> str:

@@ -84,7 +84,7 @@ def environment(**changed: Any) -> dict[str, Any]:
     """``environment.json``."""
     return {"harness": "0.1.0", "commit": "c0ffee" * 6 + "c0ff", "python": "3.11.7", "packages": {"torch": "2.14.1"},
             "platform": "Linux", "processor": "EPYC", "cores": 2, "threads": 2, "device": "cpu", "cuda": None,
-            "command": ["/x/harness/app/command_line.py", "sampler=ohem"]} | changed  # fmt: skip
+            "command": ["/x/harness/__main__.py", "sampler=ohem"]} | changed  # fmt: skip
 
 
 def write_run(

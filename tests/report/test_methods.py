@@ -56,8 +56,9 @@ def test_names_are_unique_and_leave_nothing_out():
         "a x=null",
         "a x=0.7",
     ]
-    rungs = [{"assigner": "grid", "rung": "1"}, {"assigner": "grid", "rung": "2"}, {"assigner": "ota", "rung": "3"}]
-    assert labels(rungs, ["assigner", "rung"]) == ["1", "2", "3"]  # one choice that tells all apart is enough
+    rung = "experiment.rung"
+    rungs = [{"assigner": "grid", rung: "1"}, {"assigner": "grid", rung: "2"}, {"assigner": "ota", rung: "3"}]
+    assert labels(rungs, ["assigner", rung]) == ["1", "2", "3"]  # one choice that tells all apart is enough
     several = [{"sampler": s, "assigner": a, "k": k} for s in "ab" for a in "cd" for k in (1, 2)]
     assert len(set(labels(several, columns))) == 8
 
