@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ class DeltaCoder:
     Raises:
         ValueError: not four weights other than 0.
     """
+
+    needs_stride: ClassVar[bool] = False
 
     def __init__(
         self, weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0), clip: float = math.log(1000.0 / 16)
@@ -71,6 +74,8 @@ class StandardizedDeltaCoder:
     Raises:
         ValueError: not four deviations above 0, or a ``wh_ratio_clip`` outside (0, 1).
     """
+
+    needs_stride: ClassVar[bool] = False
 
     def __init__(
         self,

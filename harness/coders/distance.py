@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ class LinearCoder:
     Args:
         normalize_by_size: divide them by the candidate's width or height (a point's: its stride).
     """
+
+    needs_stride: ClassVar[bool] = False
 
     def __init__(self, normalize_by_size: bool = True) -> None:
         self.normalize_by_size = normalize_by_size
@@ -48,6 +51,8 @@ class DistancePointCoder:
         ValueError: a ``max_dis`` of at most ``eps``.
     """
 
+    needs_stride: ClassVar[bool] = False
+
     def __init__(self, clip_border: bool = True, max_dis: float | None = None, eps: float = 0.1) -> None:
         self.clip_border = clip_border
         self.max_dis = limits.require(max_dis is None or max_dis > eps, "max_dis", max_dis, f"above eps={eps}, or null")
@@ -77,6 +82,8 @@ class TBLRCoder:
     Raises:
         ValueError: a normaliser that is neither one number nor four, or 0.
     """
+
+    needs_stride: ClassVar[bool] = False
 
     def __init__(self, normalizer: float | Sequence[float] = 4.0, clip_border: bool = True) -> None:
         sides = tuple(normalizer) if isinstance(normalizer, Sequence) else (normalizer,) * 4

@@ -25,6 +25,17 @@ def centers(boxes: Tensor) -> Tensor:
     return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
+def centerness(boxes: Tensor, candidates: Tensor) -> Tensor:
+    """``(*,)`` in [0, 1]: how central the candidate's centre lies in its object (FCOS, Tian 2019, eq. 3).
+
+    0 for a centre outside of the object, which FCOS's own assigner never calls positive but others do.
+    """
+    center = centers(candidates)
+    first, last = (center - boxes[..., :2]).clamp(min=0), (boxes[..., 2:] - center).clamp(min=0)
+    ratio = torch.minimum(first, last) / torch.maximum(first, last).clamp(min=1e-9)
+    return (ratio[..., 0] * ratio[..., 1]).sqrt()
+
+
 def clip_boxes(boxes: Tensor, height: float, width: float) -> Tensor:
     """``(*, 4)`` boxes moved into an image of ``height`` x ``width`` px."""
     x1, y1, x2, y2 = boxes.unbind(-1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from harness.core.boxes import aligned_iou
+from harness.core import limits
 from harness.core.heads import HeadSpec, Outputs
 from harness.core.structures import (
     Assigner,
@@ -28,8 +28,28 @@ from harness.core.structures import (
     SamplingResult,
     full_precision,
 )
-from harness.losses.interface import Normalizer, Space
+from harness.losses.balance import Balance
 from harness.losses.pair import Loss
+from harness.losses.reduction import BoxWeight, Counts
+from harness.losses.terms import Branch, Slots, Term
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Other pieces for the first part of the training (TOOD assigns by ATSS until epoch 4 of 12).
+
+    Attributes:
+        share: of the training, in (0, 1], at which the stage's own pieces take over.
+        assigner: until then; ``None`` is the stage's own.
+        loss: until then; ``None`` is the stage's own.
+    """
+
+    share: float
+    assigner: Assigner | None = None
+    loss: Loss | None = None
+
+    def __post_init__(self) -> None:
+        limits.above("share", self.share, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -39,6 +59,7 @@ class StageComponents:
     assigner: Assigner | None = None
     sampler: Sampler | None = None
     loss: Loss | None = None
+    warmup: WarmUp | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +69,7 @@ class Targets:
     labels: Tensor  # (B, S) int64, 0..K-1, meaningful where positive
     boxes: Tensor  # (B, S, 4) the object, px; a unit box where not positive
     candidates: Tensor  # (B, S, 4) the candidate's box, px; a unit box where not positive
-    image_size: Tensor | None = None  # (B, S, 2) height and width of the image, px, where the loss needs it
+    references: Tensor  # (B, S, 4 or 5) the same as the head's coder reads it: with the stride where it needs that
 
 
 @dataclass(frozen=True)
@@ -90,13 +111,19 @@ class Criterion(nn.Module):
         head: the facts of the stage's head.
         assigner: who is positive for which object.
         sampler: which of them train, with what weight.
-        loss: the pair of losses and its normaliser.
+        loss: the losses and their normalizers.
+        warmup: other pieces for the first part of the training.
+        baseline: the loss that ``loss.balance=equal`` brings the two terms to the size of.
         generator: the stream of the sampler's noise; ``None`` uses torch's global one.
         shadows: other samplers, by name, whose choice on the same candidates is recorded and never trains. Each draws
             from a stream of its own, so that training is bit-identical with and without them.
         shadow_generator: the stream of the shadows.
         observers: called with every selection.
         loss_observers: called with every selection and the ``(B, S)`` losses of its slots, once they are known.
+
+    Attributes:
+        progress: share of the training that is done, in [0, 1]: what is scheduled over the training looks at it. The
+            training loop sets it before every step; 1 where nobody does, so that every schedule is at its end.
     """
 
     def __init__(
@@ -106,6 +133,8 @@ class Criterion(nn.Module):
         sampler: Sampler,
         loss: Loss,
         *,
+        warmup: WarmUp | None = None,
+        baseline: Loss | None = None,
         generator: torch.Generator | None = None,
         shadows: Mapping[str, Sampler] | None = None,
         shadow_generator: torch.Generator | None = None,
@@ -113,21 +142,45 @@ class Criterion(nn.Module):
         loss_observers: Sequence[LossObserver] = (),
     ) -> None:
         super().__init__()
-        loss.classification.prepare(head.columns)
         self.head = head
         self.assigner = assigner
         self.sampler = sampler
         self.loss = loss
+        self.warmup = warmup
+        self.warmup_loss = None if warmup is None else warmup.loss  # registered: a loss may keep a state
+        self.baseline = baseline
+        self.balance = Balance() if baseline is not None else None
+        losses = [own for own in (loss, self.warmup_loss, baseline) if own is not None]
+        for own in losses:
+            own.classification.prepare(head.columns)
+        self._sized = any(Need.IMAGE_SIZE in own.box_needs for own in losses)
         self.generator = generator
         self.shadows = dict(shadows or {})
         self.shadow_generator = shadow_generator
         self.observers = list(observers)
         self.loss_observers = list(loss_observers)
+        self.progress = 1.0
 
     @property
     def needs(self) -> frozenset[Need]:
         """The union of what the assigner, the sampler and the shadows need."""
-        return self.assigner.needs.union(self.sampler.needs, *(s.needs for s in self.shadows.values()))
+        return self._assigner.needs.union(self.sampler.needs, *(s.needs for s in self.shadows.values()))
+
+    @property
+    def _warming_up(self) -> WarmUp | None:
+        return self.warmup if self.warmup is not None and self.progress < self.warmup.share else None
+
+    @property
+    def _assigner(self) -> Assigner:
+        """The assigner of this part of the training."""
+        now = self._warming_up
+        return self.assigner if now is None or now.assigner is None else now.assigner
+
+    @property
+    def _loss(self) -> Loss:
+        """The loss of this part of the training."""
+        now = self._warming_up
+        return self.loss if now is None or now.loss is None else now.loss
 
     @torch.no_grad()
     def select(
@@ -150,15 +203,15 @@ class Criterion(nn.Module):
                     f"stage {self.head.stage}: a piece needs {sorted(self.needs)} but nothing predicts them"
                 )
             outputs = predict()
-            predicted = self.head.predictions(outputs, candidates.boxes, self.loss.classification)
-            candidates = candidates.predicted(predicted)
+            references = self.head.references(candidates)
+            candidates = candidates.predicted(self.head.predictions(outputs, references, self._loss.classification))
 
-        assignment = self.assigner(truth, candidates)
+        assigner = self._assigner
+        assignment = assigner(truth, candidates)
         losses = None
-        if outputs is not None and Need.LOSSES in self.assigner.needs:
+        if outputs is not None and Need.LOSSES in assigner.needs:
             proposed_losses = self.candidate_losses(outputs, truth, candidates, assignment)
-            assigner = cast(LossAwareAssigner, self.assigner)
-            assignment = assigner.refine(truth, candidates, assignment, proposed_losses)
+            assignment = cast(LossAwareAssigner, assigner).refine(truth, candidates, assignment, proposed_losses)
         if outputs is not None and any(Need.LOSSES in s.needs for s in (self.sampler, *self.shadows.values())):
             losses = self.candidate_losses(outputs, truth, candidates, assignment)
 
@@ -174,36 +227,49 @@ class Criterion(nn.Module):
         return selection
 
     def forward(self, outputs: Outputs, selection: Selection) -> dict[str, Tensor]:
-        """The two losses of the stage, reduced.
+        """The losses of the stage, reduced.
 
         Args:
             outputs: the head's outputs at the slots of ``selection.sample``, ``(B, S, ...)``, with gradient.
             selection: what :meth:`select` returned.
 
         Returns:
-            ``{"classification": scalar, "regression": scalar}``.
+            ``classification`` and ``regression``; where the head has a branch its loss, by the name of the branch; and
+            the further terms of the loss. Scalars.
         """
         if outputs.logits.shape[-1] != self.head.columns:
             raise ValueError(
                 f"stage {self.head.stage}: the head gives {outputs.logits.shape[-1]} columns, but had "
                 f"{self.head.columns} when it was equipped; after replacing a predictor, equip the detector again"
             )
-        classification, regression = self._slot_losses(
-            outputs, selection.targets, selection.assignment, selection.sample
-        )
+        loss = self._loss
+        slots = self._slots(outputs, selection.targets, selection.assignment, selection.sample, selection.candidates)
+        classification, regression = self._values(loss, slots)
         if self.loss_observers:
-            known = self._weighted(outputs, selection.sample, classification, regression)
+            known = self._weighted(loss, slots, classification, regression)
             for observer in self.loss_observers:
                 observer(self.head.stage, selection, known)
-        own = self.loss.classification.normalizer
-        if own is Normalizer.SAMPLED and self.head.classify_positives_only:
-            own = Normalizer.POSITIVES  # the other slots are none of its samples
-        classification = self.loss.reduce(classification, selection.sample, own)
-        regression = self.loss.reduce(regression, selection.sample, self.loss.regression.normalizer)
-        return {
-            "classification": classification * self.loss.classification_weight,
-            "regression": regression * self.loss.regression_weight,
-        }
+        losses = self._pair(loss, slots, classification, regression)
+        if self.baseline is not None and self.balance is not None:
+            with torch.no_grad():
+                wanted = self._pair(self.baseline, slots, *self._values(self.baseline, slots))
+            losses = self.balance(losses, wanted)
+        return {**losses, **self._terms(loss, slots)}
+
+    def _terms(self, loss: Loss, slots: Slots) -> dict[str, Tensor]:
+        """The scalars of the head's branch and of the loss's further terms that count by now."""
+        if self.head.branch is Branch.NONE and not len(loss.terms):
+            return {}
+        further: dict[str, Term] = dict(loss.terms.items())  # type: ignore[arg-type]
+        if self.head.branch is not Branch.NONE:
+            further = {self.head.branch.value: loss.branch, **further}
+        slots = self._weigh(loss, slots)
+        losses = {}
+        for name, term in further.items():
+            if self.progress >= term.start:
+                view = term.view(slots)
+                losses[name] = loss.reduce_term(term, term.values(view), view.counts)
+        return losses
 
     def candidate_losses(
         self, outputs: Outputs, truth: GroundTruth, candidates: Candidates, assignment: Assignment
@@ -217,29 +283,27 @@ class Criterion(nn.Module):
             weight=((assignment.positive | assignment.negative) & candidates.valid).to(outputs.logits.dtype),
             in_order=True,
         )
-        training = self.loss.training
-        self.loss.eval()  # ranking must not advance the state of a loss that keeps one
+        loss = self._loss
+        training = loss.training
+        loss.eval()  # ranking must not advance the state of a loss that keeps one
         try:
             targets = self._targets(truth, candidates, assignment, everything)
-            classification, regression = self._slot_losses(outputs, targets, assignment, everything)
+            slots = self._slots(outputs, targets, assignment, everything, candidates)
+            return self._weighted(loss, slots, *self._values(loss, slots))
         finally:
-            self.loss.train(training)
-        return self._weighted(outputs, everything, classification, regression)
+            loss.train(training)
 
     @torch.no_grad()
-    def _weighted(
-        self, outputs: Outputs, sample: SamplingResult, classification: Tensor, regression: Tensor
-    ) -> CandidateLosses:
-        """What the slots cost, with the loss's weights, detached."""
+    def _weighted(self, loss: Loss, slots: Slots, classification: Tensor, regression: Tensor) -> CandidateLosses:
+        """What the slots cost, with the loss's weights, detached. The quality of a box weighs it in training only."""
         classification, regression = classification.detach(), regression.detach()
-        if self.head.classify_positives_only and outputs.objectness is not None:
+        if self.head.classify_positives_only and slots.branch is not None:
             # Here the background is learnt by the objectness: without it every negative would look equally easy.
-            logits = full_precision(outputs.objectness)
+            logits = full_precision(slots.branch)
+            sample = slots.counts.sample
             objectness = binary_cross_entropy_with_logits(logits, sample.positive.to(logits.dtype), reduction="none")
             classification = classification + objectness * sample.weight
-        return CandidateLosses(
-            classification * self.loss.classification_weight, regression * self.loss.regression_weight
-        )
+        return CandidateLosses(classification * loss.classification_weight, regression * loss.regression_weight)
 
     def _sample(
         self,
@@ -258,63 +322,91 @@ class Criterion(nn.Module):
     def _targets(
         self, truth: GroundTruth, candidates: Candidates, assignment: Assignment, sample: SamplingResult
     ) -> Targets:
-        boxes = sample.take(candidates.boxes)
+        references = sample.take(self.head.references(candidates))
+        boxes = references[..., :4]
         # A slot without an object learns no box. It still passes through the coder, whose result (and gradient) must be
         # finite there: padded candidates have no area, so such slots take a unit box for both.
-        unit = torch.cat((torch.zeros_like(boxes[..., :2]), torch.ones_like(boxes[..., 2:])), -1)
+        unit = torch.cat((torch.zeros_like(references[..., :2]), torch.ones_like(references[..., 2:])), -1)
         positive = sample.positive.unsqueeze(-1)
-        size = self._image_size(candidates, boxes) if Need.IMAGE_SIZE in self.loss.regression.needs else None
         if truth.labels.shape[-1] == 0:
-            return Targets(torch.zeros_like(sample.index), unit, unit, size)
+            return Targets(torch.zeros_like(sample.index), unit[..., :4], unit[..., :4], unit)
         gt_index = sample.take(assignment.gt_index).clamp(min=0)
         matched = truth.boxes.gather(-2, gt_index.unsqueeze(-1).expand(*gt_index.shape, 4)).to(boxes.dtype)
+        references = torch.where(positive, references, unit)
         return Targets(
             labels=truth.labels.gather(-1, gt_index),
-            boxes=torch.where(positive, matched, unit),
-            candidates=torch.where(positive, boxes, unit),
-            image_size=size,
+            boxes=torch.where(positive, matched, unit[..., :4]),
+            candidates=references[..., :4],
+            references=references,
+        )
+
+    def _slots(
+        self,
+        outputs: Outputs,
+        targets: Targets,
+        assignment: Assignment,
+        sample: SamplingResult,
+        candidates: Candidates,
+    ) -> Slots:
+        """The predictions and the targets of the slots, side by side."""
+        head = self.head
+        level = None if candidates.level is None else sample.take(candidates.level.expand(candidates.valid.shape))
+        deltas = full_precision(outputs.deltas)
+        return Slots(
+            counts=Counts(sample, None, level, candidates.num_levels),
+            coder=head.coder,
+            branch_kind=head.branch,
+            logits=full_precision(outputs.logits),
+            column=head.target_columns(targets.labels, sample.positive),
+            deltas=head.deltas_of(deltas, targets.labels),
+            references=targets.references,
+            target_boxes=targets.boxes,
+            assigned_quality=None if assignment.quality is None else sample.take(assignment.quality),
+            distribution=deltas if head.regression_bins else None,
+            branch=outputs.branch,
+            refined_deltas=None if outputs.refined is None else full_precision(outputs.refined),
+            image_size=self._image_size(candidates, targets.boxes) if self._sized else None,
         )
 
     def _image_size(self, candidates: Candidates, boxes: Tensor) -> Tensor:
         """``(B, S, 2)`` height and width of the image of each of the slots' ``boxes (B, S, 4)``."""
         if candidates.image_sizes is None:
-            name = type(self.loss.regression).__name__
-            raise ValueError(f"stage {self.head.stage}: {name} needs the size of the images; the candidates lack it")
+            raise ValueError(f"stage {self.head.stage}: a loss needs the size of the images; the candidates lack it")
         # Filled value by value: a copy of a list from the host would make a GPU wait.
         sizes = torch.stack([torch.stack([boxes.new_full((), side) for side in s]) for s in candidates.image_sizes])
         return sizes.unsqueeze(1).expand(*boxes.shape[:-1], 2)
 
-    def _slot_losses(
-        self, outputs: Outputs, targets: Targets, assignment: Assignment, sample: SamplingResult
-    ) -> tuple[Tensor, Tensor]:
-        """``(B, S)`` weighted classification and regression losses of the slots."""
-        head, loss = self.head, self.loss
-        positive_weight = sample.weight * sample.positive
-        logits = full_precision(outputs.logits)
-        deltas = full_precision(head.deltas_of(outputs.deltas, targets.labels))
-
+    def _values(self, loss: Loss, slots: Slots) -> tuple[Tensor, Tensor]:
+        """``(B, S)`` classification and regression losses, multiplied by the slots' weights."""
+        head, logits, column = self.head, slots.logits, slots.column
         quality = None
         if Need.QUALITY in loss.classification.needs:
-            quality = self._quality(deltas, targets, assignment, sample)
-        column = head.target_columns(targets.labels, sample.positive)
+            quality = slots.assigned_quality
+            if quality is None:
+                quality = slots.best.iou * slots.counts.sample.positive
         if loss.classification.background_last and head.background is not None and head.background != head.columns - 1:
             if head.background != 0:
                 raise ValueError(f"stage {head.stage}: background column {head.background} is neither first nor last")
             logits = logits.roll(-1, -1)
             column = (column - 1) % head.columns
-        weight = positive_weight if head.classify_positives_only else sample.weight
+        weight = slots.positive_weight if head.classify_positives_only else slots.counts.sample.weight
         classification = loss.classification(logits, column, weight=weight, quality=quality)
+        return classification, slots.box_loss(loss.regression, slots.positive_weight)
 
-        if loss.regression.space is Space.BOXES:
-            prediction, target = head.coder.decode(deltas, targets.candidates), targets.boxes
-        else:
-            prediction, target = deltas, head.coder.encode(targets.boxes, targets.candidates)
-        regression = loss.regression(prediction, target, weight=positive_weight, image_size=targets.image_size)
-        return classification, regression
+    def _pair(self, loss: Loss, slots: Slots, classification: Tensor, regression: Tensor) -> dict[str, Tensor]:
+        """The two scalars of the pair, out of their ``(B, S)`` values."""
+        slots = self._weigh(loss, slots)
+        box_weight = slots.counts.box_weight
+        if box_weight is not None:
+            regression = regression * box_weight
+        only = self.head.classify_positives_only
+        return {
+            "classification": loss.reduce_classification(classification, slots.counts, only),
+            "regression": loss.reduce_boxes(regression, slots.counts),
+        }
 
-    def _quality(self, deltas: Tensor, targets: Targets, assignment: Assignment, sample: SamplingResult) -> Tensor:
-        """``(B, S)`` soft targets: the assigner's own, or the IoU of the predicted box with its object."""
-        if assignment.quality is not None:
-            return sample.take(assignment.quality)
-        decoded = self.head.coder.decode(deltas.detach(), targets.candidates)
-        return aligned_iou(decoded, targets.boxes) * sample.positive
+    def _weigh(self, loss: Loss, slots: Slots) -> Slots:
+        """The slots with the box weights of ``loss``."""
+        if loss.box_weight is BoxWeight.SCORE:
+            slots = replace(slots, score=self.head.probabilities(slots.logits, loss.classification).detach().amax(-1))
+        return slots.weighted(loss.box_weight)

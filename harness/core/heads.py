@@ -1,10 +1,11 @@
 """Facts of a detection head: the only thing the core knows about a detector.
 
-Floor 3. A detector adapter states these facts once; the criterion and the compatibility check read them.
+A detector adapter states these facts once; the criterion and the compatibility check read them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from harness.coders import Coder
-from harness.core.structures import Activation, Predictions, SamplingResult, full_precision
+from harness.core.structures import Activation, Candidates, Predictions, SamplingResult, full_precision
 from harness.losses.interface import ClassificationLoss
+from harness.losses.terms import Branch
 
 
 class Geometry(StrEnum):
@@ -29,13 +31,25 @@ class Outputs:
     """The raw outputs of a head for its candidates, or for the slots of a sample."""
 
     logits: Tensor  # (*, N, columns)
-    deltas: Tensor  # (*, N, 4) or (*, N, 4 * columns) where class-specific
-    objectness: Tensor | None = None  # (*, N) logits of a separate objectness branch (YOLOX): multiplies the scores
+    deltas: Tensor  # (*, N, 4), (*, N, 4 * columns) where class-specific, (*, N, 4 * bins) where a distribution
+    branch: Tensor | None = None  # (*, N) logits of an objectness, centerness or IoU branch: multiplies the scores
+    refined: Tensor | None = None  # (*, N, 4) deltas of a second, refined box
 
     def take(self, sample: SamplingResult) -> Outputs:
         """The outputs at the slots of ``sample``."""
-        objectness = None if self.objectness is None else sample.take(self.objectness)
-        return Outputs(sample.take(self.logits), sample.take(self.deltas), objectness)
+        return self._each(sample.take)
+
+    def detach(self) -> Outputs:
+        """The same outputs without gradient."""
+        return self._each(Tensor.detach)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Outputs:
+        return Outputs(
+            change(self.logits),
+            change(self.deltas),
+            None if self.branch is None else change(self.branch),
+            None if self.refined is None else change(self.refined),
+        )
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,9 @@ class HeadSpec:
     has_levels: bool = True
     class_agnostic_truth: bool = False  # an RPN: every object counts as class 0
     classify_positives_only: bool = False  # a separate objectness branch learns the background (YOLOX)
-    regression_bins: int = 0  # > 0 where each side is a distribution over so many bins
+    regression_bins: int = 0  # > 0 where each side is a distribution over so many bins: 0, 1, ... of the coder's unit
+    branch: Branch = Branch.NONE  # what the branch of the outputs predicts
+    refines: bool = False  # the head predicts a second, refined box, which is the one that counts
 
     def target_columns(self, labels: Tensor, positive: Tensor) -> Tensor:
         """``(*, S)`` int64: the column that is on for each slot; background where not positive."""
@@ -74,22 +90,43 @@ class HeadSpec:
         return loss.activation_of(logits.roll(-1, -1))[..., : self.num_classes]
 
     def foreground_scores(self, outputs: Outputs, loss: ClassificationLoss) -> Tensor:
-        """``(*, N, K)`` scores as at inference; with an objectness the square root of its product with the class's."""
+        """``(*, N, K)`` scores as at inference; with a branch the square root of its product with the class's."""
         scores = self.probabilities(outputs.logits, loss)
-        if outputs.objectness is not None:
-            scores = (scores * full_precision(outputs.objectness).sigmoid().unsqueeze(-1)).sqrt()
+        if outputs.branch is not None:
+            scores = (scores * full_precision(outputs.branch).sigmoid().unsqueeze(-1)).sqrt()
         return scores
 
+    def references(self, candidates: Candidates) -> Tensor:
+        """``(*, N, 4)`` what the coder's numbers are relative to: the candidates' boxes; ``(*, N, 5)``, with their
+        strides, where the coder asks for them."""
+        if not self.coder.needs_stride:
+            return candidates.boxes
+        if candidates.stride is None:
+            raise ValueError(f"stage {self.stage}: {type(self.coder).__name__} needs the strides of the candidates")
+        stride = candidates.stride.to(candidates.boxes.dtype).unsqueeze(-1)
+        return torch.cat((candidates.boxes, stride.expand(*candidates.boxes.shape[:-1], 1)), -1)
+
     def deltas_of(self, deltas: Tensor, labels: Tensor) -> Tensor:
-        """``(*, N, 4)``: the deltas of each candidate's class, the only ones where not class-specific."""
+        """``(*, N, 4)`` what the coder reads: the deltas of each candidate's class where they are class-specific, the
+        expected values where they are distributions (GFL, Li 2020, eq. 4)."""
+        if self.regression_bins:
+            bins = torch.arange(self.regression_bins, dtype=deltas.dtype, device=deltas.device)
+            return deltas.unflatten(-1, (4, self.regression_bins)).softmax(-1) @ bins
         if not self.class_specific:
             return deltas
         columns = deltas.unflatten(-1, (self.columns, 4))
         index = (labels + self.first_column)[..., None, None].expand(*labels.shape, 1, 4)
         return columns.gather(-2, index).squeeze(-2)
 
-    def predictions(self, outputs: Outputs, boxes: Tensor, loss: ClassificationLoss) -> Predictions:
-        """What the head predicts for candidate ``boxes (*, N, 4)``; class-specific deltas: of the likeliest class."""
+    def predictions(self, outputs: Outputs, references: Tensor, loss: ClassificationLoss) -> Predictions:
+        """What the head predicts for candidates, detached; class-specific deltas: of the likeliest class.
+
+        Args:
+            outputs: ``(*, N, ...)``.
+            references: of the candidates, as :meth:`references` returns them.
+            loss: of the classes: how its logits become probabilities.
+        """
         scores = self.foreground_scores(outputs, loss)
-        deltas = self.deltas_of(full_precision(outputs.deltas), scores.argmax(-1))
-        return Predictions(scores.detach(), self.coder.decode(deltas, boxes).detach())
+        deltas = outputs.deltas if outputs.refined is None else outputs.refined
+        deltas = self.deltas_of(full_precision(deltas), scores.argmax(-1))
+        return Predictions(scores.detach(), self.coder.decode(deltas, references).detach())

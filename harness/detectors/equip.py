@@ -104,6 +104,8 @@ def equip(
             cast(Assigner, trios[stage].assigner),
             cast(Sampler, trios[stage].sampler),
             cast(Loss, trios[stage].loss),
+            warmup=trios[stage].warmup,
+            baseline=_baseline(cast(Loss, trios[stage].loss), family.default_components(model)[stage]),
             generator=generator,
             shadows=shadows if stage == family.ROOT else None,
             shadow_generator=shadow_generator,
@@ -176,8 +178,14 @@ def planned(
     return heads, trios
 
 
+def _baseline(loss: Loss, natural: StageComponents) -> Loss | None:
+    """The detector's own loss, where ``loss`` is to be brought to its size."""
+    return natural.loss if loss.balance == "equal" else None
+
+
 def _over(chosen: StageComponents, natural: StageComponents) -> StageComponents:
     return StageComponents(
+        warmup=chosen.warmup,
         assigner=natural.assigner if chosen.assigner is None else chosen.assigner,
         sampler=natural.sampler if chosen.sampler is None else chosen.sampler,
         loss=natural.loss if chosen.loss is None else chosen.loss,

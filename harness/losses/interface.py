@@ -12,15 +12,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from harness.core.structures import Activation, Need, full_precision
-
-
-class Normalizer(StrEnum):
-    """What the summed losses of a stage are divided by, at least 1."""
-
-    SAMPLED = "sampled"  # used slots of the batch (Faster R-CNN)
-    POSITIVES = "positives"  # positive slots of the batch (SSD, FCOS)
-    IMAGE_POSITIVES = "image_positives"  # positive slots of each image, then the mean over images (RetinaNet)
-    WEIGHTS = "weights"  # the sum of the slots' weights
+from harness.losses.reduction import Normalizer as Normalizer
 
 
 class ClassificationLoss(nn.Module):

@@ -1,27 +1,44 @@
-"""A stage's loss: one for the classes, one for the boxes, and what their sums are divided by."""
+"""A stage's loss: one for the classes, one for the boxes, further terms, and what their sums are divided by."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from harness.core import limits
-from harness.core.structures import SamplingResult
-from harness.losses.interface import ClassificationLoss, Normalizer, RegressionLoss
+from harness.core.structures import Need
+from harness.losses.interface import ClassificationLoss, RegressionLoss
+from harness.losses.reduction import BoxWeight, Counts, Normalizer, reduce
+from harness.losses.terms import BoxTerm, BranchTerm, Term
+
+BALANCES = ("none", "equal")
 
 
 class Loss(nn.Module):
-    """The pair, its weights and its normaliser.
+    """The losses of a stage, their weights and their normalizers.
 
     Args:
         classification: the loss of the logits, over all used slots.
         regression: the loss of the boxes, over the positive slots.
-        normalizer: one of ``sampled | positives | image_positives | weights``; a loss that declares a normaliser of its
-            own (GHM) keeps it.
+        normalizer: what the sums are divided by (:class:`~harness.losses.reduction.Normalizer`): ``sampled |
+            positives | image_positives | avg_factor | positives_or_images | quality | weights | level_positives |
+            level_sampled | one``. A loss that declares a normalizer of its own (GHM) keeps it.
         classification_weight: factor of the classification term, >= 0.
         regression_weight: factor of the regression term, >= 0.
+        box_weight: how much the box of a positive counts: ``one | centerness | iou | score | assigned``.
+        box_normalizer: of the box loss; ``None`` is ``normalizer``. With a ``box_weight`` the papers take ``quality``,
+            the sum of these weights over the batch.
+        quality_floor: the least that ``quality`` divides by, >= 0.
+        branch: the loss of the head's objectness, centerness or IoU branch; ``None`` is the plain
+            :class:`~harness.losses.terms.BranchTerm`. Without meaning for a head without a branch.
+        terms: further losses of the recipe, by name (a distribution focal loss, an L1 loss, ...).
+        balance: ``none``; or ``equal``: scale the class term and the box term so that their means over the first 100
+            iterations are those of the detector's own loss (:class:`~harness.losses.balance.Balance`).
+        batch_factor: multiply every term by the number of images, as YOLOv5 to YOLOv8 do.
 
     Raises:
-        ValueError: an unknown normaliser or a negative weight.
+        ValueError: an unknown normalizer or box weight, or a negative weight.
     """
 
     def __init__(
@@ -31,6 +48,13 @@ class Loss(nn.Module):
         normalizer: str = Normalizer.SAMPLED,
         classification_weight: float = 1.0,
         regression_weight: float = 1.0,
+        box_weight: str = BoxWeight.ONE,
+        box_normalizer: str | None = None,
+        quality_floor: float = 1.0,
+        branch: BranchTerm | None = None,
+        terms: Mapping[str, Term] | None = None,
+        balance: str = "none",
+        batch_factor: bool = False,
     ) -> None:
         super().__init__()
         self.classification = classification
@@ -38,17 +62,47 @@ class Loss(nn.Module):
         self.normalizer = Normalizer(limits.one_of("normalizer", normalizer, Normalizer))
         self.classification_weight = limits.at_least("classification_weight", classification_weight, 0)
         self.regression_weight = limits.at_least("regression_weight", regression_weight, 0)
+        self.box_weight = BoxWeight(limits.one_of("box_weight", box_weight, BoxWeight))
+        chosen = limits.optional(limits.one_of, "box_normalizer", box_normalizer, Normalizer)
+        self.box_normalizer = self.normalizer if chosen is None else Normalizer(chosen)
+        self.quality_floor = limits.at_least("quality_floor", quality_floor, 0)
+        self.branch = BranchTerm() if branch is None else branch
+        self.terms = nn.ModuleDict(dict(terms or {}))
+        self.balance = limits.one_of("balance", balance, BALANCES)
+        self.batch_factor = batch_factor
 
-    def reduce(self, loss: Tensor, sample: SamplingResult, own: Normalizer | None = None) -> Tensor:
-        """The scalar of per-slot losses ``(B, S)``: their sum over the term's ``own`` normaliser, else the pair's."""
-        match own or self.normalizer:
-            case Normalizer.SAMPLED:
-                return loss.sum() / sample.used.sum().clamp(min=1)
-            case Normalizer.POSITIVES:
-                return loss.sum() / (sample.positive & sample.used).sum().clamp(min=1)
-            case Normalizer.IMAGE_POSITIVES:
-                per_image = (sample.positive & sample.used).sum(-1).clamp(min=1)
-                return (loss.sum(-1) / per_image).mean()
-            case Normalizer.WEIGHTS:
-                # Weights may sum to less than one slot: a bound of 1 would then shrink the loss.
-                return loss.sum() / sample.weight.sum().clamp(min=1e-6)
+    @property
+    def box_needs(self) -> frozenset[Need]:
+        """What the box loss and the further losses of boxes need."""
+        boxes = [self.regression, *(term.loss for term in self.terms.values() if isinstance(term, BoxTerm))]
+        return frozenset[Need]().union(*(loss.needs for loss in boxes))
+
+    def reduce_classification(self, values: Tensor, counts: Counts, positives_only: bool = False) -> Tensor:
+        """The scalar of the ``(B, S)`` values of the class loss.
+
+        Args:
+            values: weighted by the slots.
+            counts: of the slots.
+            positives_only: the head classifies its positives only: a mean over examples is one over these.
+        """
+        own = self.classification.normalizer
+        if own is Normalizer.SAMPLED and positives_only:
+            own = Normalizer.POSITIVES
+        return self._reduce(values, counts, own or self.normalizer) * self.classification_weight
+
+    def reduce_boxes(self, values: Tensor, counts: Counts) -> Tensor:
+        """The scalar of the ``(B, S)`` values of the box loss, weighted by the slots and by their box weights."""
+        own = self.regression.normalizer
+        return self._reduce(values, counts, own or self.box_normalizer) * self.regression_weight
+
+    def reduce_term(self, term: Term, values: Tensor, counts: Counts) -> Tensor:
+        """The scalar of the ``(B, S)`` values of a further term."""
+        default = self.normalizer if isinstance(term, BranchTerm) else self.box_normalizer
+        levels = term.level_weights if isinstance(term, BranchTerm) else None
+        return self._reduce(values, counts, term.normalizer or default, levels) * term.weight
+
+    def _reduce(
+        self, values: Tensor, counts: Counts, normalizer: Normalizer, level_weights: tuple[float, ...] | None = None
+    ) -> Tensor:
+        total = reduce(values, counts, normalizer, quality_floor=self.quality_floor, level_weights=level_weights)
+        return total * values.shape[0] if self.batch_factor else total

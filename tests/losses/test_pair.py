@@ -12,8 +12,8 @@ from harness.detectors import equip
 from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
 from harness.detectors.zoo.yolox import tiny_yolox
 from harness.losses.classification import BinaryCrossEntropyLoss, FocalLoss, GHMCLoss
-from harness.losses.interface import Normalizer
 from harness.losses.pair import Loss
+from harness.losses.reduction import Counts, Normalizer, reduce
 from harness.losses.regression import GHMRLoss, L1Loss
 from tests.detectors.rcnn_parity import scenes, step
 
@@ -26,16 +26,32 @@ def sample() -> SamplingResult:
     return SamplingResult(torch.arange(4).expand(2, 4), positive, weight)
 
 
+BOX_WEIGHT = torch.tensor([[0.5, 0.5, 9.0, 9.0], [0.75, 9.0, 9.0, 9.0]])
+LEVEL = torch.tensor([[0, 1, 0, 0], [0, 1, 0, 0]])
+
+
 @pytest.mark.parametrize(
     ("normalizer", "expected"),
-    [("sampled", 9 / 5), ("positives", 9 / 3), ("image_positives", (5 / 2 + 4) / 2), ("weights", 9 / 4)],
+    [
+        ("sampled", 9 / 5),
+        ("positives", 9 / 3),
+        ("image_positives", (5 / 2 + 4) / 2),
+        ("avg_factor", 9 / 3),
+        ("positives_or_images", 9 / 3),
+        ("quality", 9 / 1.125),
+        ("weights", 9 / 4),
+        ("level_positives", 6 / 2 + 3 / 1),
+        ("level_sampled", 6 / 3 + 3 / 2),
+        ("one", 9),
+    ],
 )
 def test_the_normaliser(normalizer: str, expected: float) -> None:
-    pair = Loss(FocalLoss(), L1Loss(), normalizer)
     value = torch.tensor([[2.0, 2, 1, 0], [3, 1, 0, 0]])
-    assert float(pair.reduce(value, sample())) == pytest.approx(expected)
-    for own in Normalizer:
-        assert pair.reduce(value, sample(), own) == Loss(FocalLoss(), L1Loss(), own).reduce(value, sample())
+    counts = Counts(sample(), BOX_WEIGHT, LEVEL, 2)
+    assert float(reduce(value, counts, Normalizer(normalizer))) == pytest.approx(expected)
+    pair = Loss(FocalLoss(), L1Loss(), normalizer)
+    assert float(pair.reduce_classification(value, counts)) == pytest.approx(expected)
+    assert float(pair.reduce_boxes(value, counts)) == pytest.approx(expected)
 
 
 def of_step(model: Any, loss: Loss) -> dict[str, float]:

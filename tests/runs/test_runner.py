@@ -148,7 +148,7 @@ REFUSALS = {
     "run.precision=fp64": "run.precision='fp64' must be one of fp32, bf16",
     "run.device=tpu": "run.device='tpu' must be one of auto, cpu",
     "schedule.warmup_fraction=1.5": "schedule.warmup_fraction=1.5 must be at least 0 and below 1",
-    "loss.normalizer=sum": "loss.normalizer='sum' must be one of sampled",
+    "loss.normalizer=mean": "loss.normalizer='mean' must be one of sampled",
     "analysis.shadow=[ohme]": "there is no sampler 'ohme'; choose from all, combined",
     "loss/regression=distribution_focal": "distribution",
     "assigner=fcos": "roi",

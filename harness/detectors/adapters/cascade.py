@@ -26,7 +26,8 @@ from harness.detectors.adapters.rpn import EquippedRPN
 from harness.detectors.adapters.targets import ground_truth
 from harness.detectors.networks.cascade_heads import STAGES, CascadeRoIHeads
 from harness.losses.classification.cross_entropy import CrossEntropyLoss
-from harness.losses.pair import Loss, Normalizer
+from harness.losses.pair import Loss
+from harness.losses.reduction import Normalizer
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
 from harness.samplers.random import RandomSampler
 

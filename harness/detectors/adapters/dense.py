@@ -1,19 +1,18 @@
-"""What the one-stage detectors share: anchors and outputs of a batch through the criterion."""
+"""What the one-stage detectors share: anchors and outputs of a batch through the criterion, and the losses' names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
-from harness.core.criterion import Criterion, Selection
+from harness.core.criterion import Criterion
 from harness.core.heads import HeadSpec, Outputs
-from harness.core.structures import Candidates
+from harness.detectors.adapters.equipped import Equipped
 from harness.detectors.adapters.mixing import mixed, refuse_overrides, replace_module
 from harness.detectors.adapters.targets import ground_truth
-from harness.detectors.networks.pyramid import PyramidGenerator
+from harness.detectors.networks.pyramid import PyramidAnchors, PyramidGenerator
 from harness.losses.pair import Loss
 
 M = TypeVar("M", bound=nn.Module)
@@ -26,31 +25,55 @@ def unchanged_head(head: HeadSpec, loss: Loss) -> HeadSpec:
     return head
 
 
-@dataclass(frozen=True)
-class DenseLosses:
-    """The two losses of a dense head, and what further branches of it need for theirs."""
+class EquippedDense(Equipped):
+    """Mixed over a dense detector's own class: all of its losses come from the criterion of its one stage.
 
-    classification: Tensor
-    regression: Tensor
-    selection: Selection
-    outputs: Outputs  # at the slots of the sample
-
-
-def dense_losses(
-    criterion: Criterion, targets: Sequence[Mapping[str, Tensor]], outputs: Outputs, candidates: Candidates
-) -> DenseLosses:
-    """Assigns, samples and takes the losses; every prediction exists already, so asking for them costs nothing.
-
-    Args:
-        targets: torchvision's, one per image.
-        outputs: of the head, ``(B, N, ...)``, with gradient.
-        candidates: the anchors or points, ``(B, N)``.
+    Attributes:
+        LOSS_NAMES: the criterion's name of a term -> the detector's own, in the detector's order; a term that is not
+            among them keeps its name.
+        BRANCH: key of the branch's logits in the head's outputs, where it has one.
+        STRIDE_IS_SIDE: take an anchor's side for its stride, as FCOS does.
     """
-    truth = ground_truth(targets, candidates.boxes.dtype, criterion.head.num_classes)
-    selection = criterion.select(truth, candidates, lambda: _detached(outputs))
-    taken = outputs.take(selection.sample)
-    losses = criterion(taken, selection)
-    return DenseLosses(losses["classification"], losses["regression"], selection, taken)
+
+    YIELDS_TO_SUBCLASSES = True
+    LOSS_NAMES: ClassVar[Mapping[str, str]] = {"classification": "classification", "regression": "bbox_regression"}
+    BRANCH: ClassVar[str | None] = None
+    STRIDE_IS_SIDE: ClassVar[bool] = False
+
+    def compute_loss(
+        self,
+        targets: Sequence[Mapping[str, Tensor]],
+        head_outputs: Mapping[str, Tensor],
+        anchors: list[Tensor],
+        *matched: Any,
+    ) -> dict[str, Tensor]:
+        """The losses by the detector's own names.
+
+        Every prediction exists already, so pieces that ask for predictions or losses cost nothing more.
+
+        Args:
+            targets: torchvision's, one per image.
+            head_outputs: ``cls_logits``, ``bbox_regression`` and the branch's, ``(B, N, ...)``, with gradient.
+            anchors: of every image, as the twin's generator made them.
+            matched: what torchvision has matched or counted in ``forward``; ignored.
+        """
+        candidates = cast(PyramidAnchors, anchors).candidates(stride_is_side=self.STRIDE_IS_SIDE)
+        outputs = self.outputs_of(head_outputs)
+        criterion = self.criteria[STAGE]
+        truth = ground_truth(targets, candidates.boxes.dtype, criterion.head.num_classes)
+        selection = criterion.select(truth, candidates, outputs.detach)
+        losses = criterion(outputs.take(selection.sample), selection)
+        named = {own: losses.pop(term) for term, own in self.LOSS_NAMES.items() if term in losses}
+        return {**named, **losses}
+
+    def outputs_of(self, head_outputs: Mapping[str, Tensor]) -> Outputs:
+        """The head's outputs as the criterion reads them."""
+        branch = head_outputs.get(self.BRANCH) if self.BRANCH is not None else None
+        if branch is not None and branch.dim() == head_outputs["cls_logits"].dim():
+            branch = branch.squeeze(-1)
+        return Outputs(
+            head_outputs["cls_logits"], head_outputs["bbox_regression"], branch, head_outputs.get("bbox_refined")
+        )
 
 
 def dense_twin(model: M, adapter: type[nn.Module], criteria: Mapping[str, Criterion]) -> M:
@@ -60,8 +83,3 @@ def dense_twin(model: M, adapter: type[nn.Module], criteria: Mapping[str, Criter
     twin = mixed(model, adapter, criteria=dict(criteria))
     replace_module(twin, "anchor_generator", mixed(cast(nn.Module, model.anchor_generator), PyramidGenerator))
     return twin
-
-
-def _detached(outputs: Outputs) -> Outputs:
-    objectness = None if outputs.objectness is None else outputs.objectness.detach()
-    return Outputs(outputs.logits.detach(), outputs.deltas.detach(), objectness)

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.core.criterion import Criterion
+from harness.losses.balance import TERMS
 
 
 class Equipped(nn.Module):
@@ -22,6 +23,23 @@ class Equipped(nn.Module):
     """
 
     criteria: dict[str, Criterion]
+
+    def set_progress(self, share: float) -> None:
+        """Tells the criteria which share of the training is done, in [0, 1]: called before every step.
+
+        What is scheduled (TOOD's warm-up, YOLOX's L1 loss) is a function of this number only, so that a resumed
+        training continues as if it had not stopped. A loop that never calls it trains as at the end, with 1.
+        """
+        for criterion in self.criteria.values():
+            criterion.progress = share
+
+    def loss_factors(self) -> dict[str, dict[str, float]]:
+        """Stage -> term -> the factor by which ``balance=equal`` scales it; empty without it. Waits for the device."""
+        found = {}
+        for stage, criterion in self.criteria.items():
+            if criterion.balance is not None:
+                found[stage] = dict(zip(TERMS, criterion.balance.factors.tolist(), strict=True))
+        return found
 
     def train(self, mode: bool = True) -> Any:
         for criterion in self.criteria.values():

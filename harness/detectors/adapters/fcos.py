@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Mapping
+from typing import ClassVar
 
-import torch
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection import FCOS
 
 from harness.assigners.fcos import FCOSAssigner
 from harness.coders import LinearCoder
 from harness.core.criterion import Criterion, StageComponents
-from harness.core.heads import Geometry, HeadSpec, Outputs
-from harness.core.structures import Activation, full_precision
-from harness.detectors.adapters.dense import STAGE, DenseLosses, dense_losses, dense_twin, unchanged_head
-from harness.detectors.adapters.equipped import Equipped
-from harness.detectors.networks.pyramid import PyramidAnchors
+from harness.core.heads import Geometry, HeadSpec
+from harness.core.structures import Activation
+from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
 from harness.losses.classification.focal import FocalLoss
-from harness.losses.pair import Loss, Normalizer
+from harness.losses.pair import Loss
+from harness.losses.reduction import Normalizer
 from harness.losses.regression.giou import GIoULoss
+from harness.losses.terms import Branch
 from harness.samplers.all import AllSampler
 
 HOST = FCOS
@@ -41,6 +38,7 @@ def heads(model: FCOS) -> dict[str, HeadSpec]:
             activation=Activation.SIGMOID,
             geometry=Geometry.POINTS,
             coder=LinearCoder(model.box_coder.normalize_by_size),
+            branch=Branch.CENTERNESS,
         )
     }
 
@@ -56,51 +54,16 @@ def adapt(model: FCOS, criteria: Mapping[str, Criterion]) -> FCOS:
     return dense_twin(model, EquippedFCOS, criteria)
 
 
-class EquippedFCOS(Equipped, FCOS):
-    """Mixed over the model's own class: the losses come from the criterion, the centre-ness from here."""
+class EquippedFCOS(EquippedDense, FCOS):
+    """Mixed over the model's own class: the losses come from the criterion.
 
-    YIELDS_TO_SUBCLASSES = True
-
-    def compute_loss(
-        self,
-        targets: Sequence[Mapping[str, Tensor]],
-        head_outputs: Mapping[str, Tensor],
-        anchors: list[Tensor],
-        num_anchors_per_level: list[int],
-    ) -> dict[str, Tensor]:
-        """``classification``, ``bbox_regression`` and ``bbox_ctrness``, as torchvision names them.
-
-        Pieces that ask for predictions see scores ``sqrt(class x centre-ness)``, as inference does.
-        """
-        outputs = Outputs(
-            head_outputs["cls_logits"], head_outputs["bbox_regression"], head_outputs["bbox_ctrness"].squeeze(-1)
-        )
-        candidates = cast(PyramidAnchors, anchors).candidates(stride_is_side=True)
-        criterion = self.criteria[STAGE]
-        losses = dense_losses(criterion, targets, outputs, candidates)
-        return {
-            "classification": losses.classification,
-            "bbox_regression": losses.regression,
-            "bbox_ctrness": _centerness_loss(criterion.loss, losses),
-        }
-
-
-def _centerness_loss(loss: Loss, losses: DenseLosses) -> Tensor:
-    """Binary cross entropy on the positives, over the stage's normaliser (the paper's equation 3)."""
-    sample, targets = losses.selection.sample, losses.selection.targets
-    logits = full_precision(cast(Tensor, losses.outputs.objectness))
-    target = centerness(targets.boxes, targets.candidates)
-    return loss.reduce(
-        binary_cross_entropy_with_logits(logits, target, reduction="none") * sample.weight * sample.positive, sample
-    )
-
-
-def centerness(boxes: Tensor, candidates: Tensor) -> Tensor:
-    """``(*,)`` in [0, 1]: how central the candidate's centre lies in its object (the paper's equation 3).
-
-    0 for a centre outside of the object, which FCOS's own assigner never calls positive but others do.
+    Pieces that ask for predictions see scores ``sqrt(class x centerness)``, as inference does.
     """
-    center = (candidates[..., :2] + candidates[..., 2:]) / 2
-    first, last = (center - boxes[..., :2]).clamp(min=0), (boxes[..., 2:] - center).clamp(min=0)
-    ratio = torch.minimum(first, last) / torch.maximum(first, last).clamp(min=1e-9)
-    return (ratio[..., 0] * ratio[..., 1]).sqrt()
+
+    LOSS_NAMES: ClassVar[Mapping[str, str]] = {
+        "classification": "classification",
+        "regression": "bbox_regression",
+        Branch.CENTERNESS: "bbox_ctrness",
+    }
+    BRANCH: ClassVar[str | None] = "bbox_ctrness"
+    STRIDE_IS_SIDE: ClassVar[bool] = True

@@ -20,7 +20,8 @@ from harness.detectors.adapters.roi import EquippedRoIHeads
 from harness.detectors.adapters.rpn import EquippedRPN
 from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
 from harness.losses.classification.cross_entropy import CrossEntropyLoss
-from harness.losses.pair import Loss, Normalizer
+from harness.losses.pair import Loss
+from harness.losses.reduction import Normalizer
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
 
 HOST = GeneralizedRCNN

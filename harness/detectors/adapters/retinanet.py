@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Mapping
 
-from torch import Tensor
 from torchvision.models.detection import RetinaNet
 
 from harness.coders import DeltaCoder
 from harness.core.criterion import Criterion, StageComponents
-from harness.core.heads import Geometry, HeadSpec, Outputs
+from harness.core.heads import Geometry, HeadSpec
 from harness.core.structures import Activation
 from harness.detectors.adapters.counterparts import assigner_like
-from harness.detectors.adapters.dense import STAGE, dense_losses, dense_twin, unchanged_head
-from harness.detectors.adapters.equipped import Equipped
-from harness.detectors.networks.pyramid import PyramidAnchors
+from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
 from harness.losses.classification.focal import FocalLoss
 from harness.losses.interface import RegressionLoss
-from harness.losses.pair import Loss, Normalizer
+from harness.losses.pair import Loss
+from harness.losses.reduction import Normalizer
 from harness.losses.regression.giou import GIoULoss
 from harness.losses.regression.l1 import L1Loss
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
@@ -70,15 +67,5 @@ def adapt(model: RetinaNet, criteria: Mapping[str, Criterion]) -> RetinaNet:
     return dense_twin(model, EquippedRetinaNet, criteria)
 
 
-class EquippedRetinaNet(Equipped, RetinaNet):
+class EquippedRetinaNet(EquippedDense, RetinaNet):
     """Mixed over the model's own class: the losses come from the criterion."""
-
-    YIELDS_TO_SUBCLASSES = True
-
-    def compute_loss(
-        self, targets: Sequence[Mapping[str, Tensor]], head_outputs: Mapping[str, Tensor], anchors: list[Tensor]
-    ) -> dict[str, Tensor]:
-        """``classification`` and ``bbox_regression``, as torchvision names them."""
-        outputs = Outputs(head_outputs["cls_logits"], head_outputs["bbox_regression"])
-        losses = dense_losses(self.criteria[STAGE], targets, outputs, cast(PyramidAnchors, anchors).candidates())
-        return {"classification": losses.classification, "bbox_regression": losses.regression}

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Mapping
+from typing import ClassVar
 
-from torch import Tensor
 from torchvision.models.detection.ssd import SSD
 
 from harness.assigners.ssd import SSDMatcher
 from harness.coders import DeltaCoder
 from harness.core.criterion import Criterion, StageComponents
-from harness.core.heads import Geometry, HeadSpec, Outputs
+from harness.core.heads import Geometry, HeadSpec
 from harness.core.structures import Activation
-from harness.detectors.adapters.dense import STAGE, dense_losses, dense_twin, unchanged_head
-from harness.detectors.adapters.equipped import Equipped
-from harness.detectors.networks.pyramid import PyramidAnchors
+from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
 from harness.losses.classification.cross_entropy import CrossEntropyLoss
-from harness.losses.pair import Loss, Normalizer
+from harness.losses.pair import Loss
+from harness.losses.reduction import Normalizer
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
 from harness.samplers.hard_negative import HardNegativeSampler
 
@@ -59,22 +57,7 @@ def adapt(model: SSD, criteria: Mapping[str, Criterion]) -> SSD:
     return dense_twin(model, EquippedSSD, criteria)
 
 
-class EquippedSSD(Equipped, SSD):
+class EquippedSSD(EquippedDense, SSD):
     """Mixed over the model's own class: the losses come from the criterion."""
 
-    YIELDS_TO_SUBCLASSES = True
-
-    def compute_loss(
-        self,
-        targets: Sequence[Mapping[str, Tensor]],
-        head_outputs: Mapping[str, Tensor],
-        anchors: list[Tensor],
-        matched_idxs: list[Tensor],
-    ) -> dict[str, Tensor]:
-        """``bbox_regression`` and ``classification``, as torchvision names them.
-
-        ``matched_idxs`` is ignored: torchvision has matched in ``forward`` already, where nobody else can.
-        """
-        outputs = Outputs(head_outputs["cls_logits"], head_outputs["bbox_regression"])
-        losses = dense_losses(self.criteria[STAGE], targets, outputs, cast(PyramidAnchors, anchors).candidates())
-        return {"bbox_regression": losses.regression, "classification": losses.classification}
+    LOSS_NAMES: ClassVar[Mapping[str, str]] = {"regression": "bbox_regression", "classification": "classification"}

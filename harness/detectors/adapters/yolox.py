@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
-
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from collections.abc import Mapping
+from typing import ClassVar
 
 from harness.assigners.simota import SimOTAAssigner
 from harness.core.criterion import Criterion, StageComponents
-from harness.core.heads import Geometry, HeadSpec, Outputs
-from harness.core.structures import Activation, full_precision
-from harness.detectors.adapters.dense import STAGE, dense_losses, dense_twin, unchanged_head
-from harness.detectors.adapters.equipped import Equipped
-from harness.detectors.networks.pyramid import PyramidAnchors
+from harness.core.heads import Geometry, HeadSpec
+from harness.core.structures import Activation
+from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
 from harness.detectors.networks.yolox_net import YOLOX
 from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
-from harness.losses.pair import Loss, Normalizer
+from harness.losses.pair import Loss
+from harness.losses.reduction import Normalizer
 from harness.losses.regression.iou import IoULoss
+from harness.losses.terms import Branch
 from harness.samplers.all import AllSampler
 
 HOST = YOLOX
@@ -40,6 +37,7 @@ def heads(model: YOLOX) -> dict[str, HeadSpec]:
             geometry=Geometry.POINTS if model.anchor_free else Geometry.ANCHORS,
             coder=model.coder,
             classify_positives_only=True,
+            branch=Branch.OBJECTNESS,
         )
     }
 
@@ -55,26 +53,10 @@ def adapt(model: YOLOX, criteria: Mapping[str, Criterion]) -> YOLOX:
     return dense_twin(model, EquippedYOLOX, criteria)
 
 
-class EquippedYOLOX(Equipped, YOLOX):
-    """Mixed over the model's own class: the losses come from the criterion, the objectness from here."""
+class EquippedYOLOX(EquippedDense, YOLOX):
+    """Mixed over the model's own class: the losses come from the criterion.
 
-    YIELDS_TO_SUBCLASSES = True
+    The objectness is learnt by every slot of the sample: 1 for a positive, 0 for a negative.
+    """
 
-    def compute_loss(
-        self, targets: Sequence[Mapping[str, Tensor]], head_outputs: Mapping[str, Tensor], anchors: list[Tensor]
-    ) -> dict[str, Tensor]:
-        """``classification``, ``bbox_regression`` and ``objectness``.
-
-        The objectness is learnt by every slot of the sample: 1 for a positive, 0 for a negative.
-        """
-        outputs = Outputs(head_outputs["cls_logits"], head_outputs["bbox_regression"], head_outputs["objectness"])
-        criterion = self.criteria[STAGE]
-        losses = dense_losses(criterion, targets, outputs, cast(PyramidAnchors, anchors).candidates())
-        sample = losses.selection.sample
-        logits = full_precision(cast(Tensor, losses.outputs.objectness))
-        objectness = binary_cross_entropy_with_logits(logits, sample.positive.to(logits.dtype), reduction="none")
-        return {
-            "classification": losses.classification,
-            "bbox_regression": losses.regression,
-            "objectness": criterion.loss.reduce(objectness * sample.weight, sample),
-        }
+    BRANCH: ClassVar[str | None] = "objectness"
