@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from harness.core.criterion import LossObserver, Observer, StageComponents
+from harness.core.criterion import LossObserver, Observer, StageComponents, WarmUp
 from harness.core.structures import Sampler
 from harness.detectors.equip import equip
 from harness.runs.schema import ConfigError
@@ -122,7 +122,23 @@ def _with_key(key: str, message: str) -> str:
 
 def _components(node: DictConfig, stage: str = "") -> StageComponents:
     prefix = f"{stage}." if stage else ""
-    return StageComponents(*(build(node[name], f"{prefix}{name}") for name in ("assigner", "sampler", "loss")))
+    assigner, sampler, loss = (build(node[name], f"{prefix}{name}") for name in ("assigner", "sampler", "loss"))
+    return StageComponents(assigner, sampler, loss, _warmup(node.get("warmup")))
+
+
+def _warmup(node: DictConfig | None) -> WarmUp | None:
+    """The pieces of the first part of the training.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+    if node is None:
+        return None
+    pieces = {name: build(node[name], f"warmup.{name}") for name in ("assigner", "loss") if node.get(name) is not None}
+    try:
+        return WarmUp(node.share, **pieces)
+    except ValueError as error:
+        raise ConfigError(f"warmup.{error}") from None
 
 
 def _shadows(config: DictConfig, sources: Sequence[str]) -> dict[str, Sampler]:

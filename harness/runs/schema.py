@@ -142,6 +142,17 @@ class StageConfig:
     smooth_l1_beta: float = key(Role.SHARED, 1 / 9)
 
 
+@dataclass
+class WarmUpConfig:
+    """``warmup``: other pieces of the root stage for the first part of the training."""
+
+    share: float = key(Role.METHOD, MISSING)  # of the training, above 0 and at most 1
+    assigner: Any = key(Role.METHOD, None)  # null: the stage's own
+    loss: Any = key(Role.METHOD, None)  # null: the stage's own
+
+
+# What a recipe changes in a detector belongs to the method: two recipes may be compared.
+_HEADS = dict.fromkeys(("regression", "reg_max", "quality_branch", "refinement", "score_voting"), Role.METHOD)
 _PLACES = {"root": Role.BOOKKEEPING, "cache_dir": Role.BOOKKEEPING, "cache_bytes": Role.SPEED, "augment": Role.METHOD}
 _SHOWN = dict.fromkeys(("backend", "tide", "calibration", "pr_curves"), Role.CONDITION)  # more numbers or the same
 
@@ -151,7 +162,7 @@ class HarnessConfig:
     """The root. Nodes with a ``_target_`` (detector, assigner, sampler, ...) are checked by their constructors."""
 
     data: Any = key(Role.DATA, MISSING, inside=_PLACES)
-    detector: Any = key(Role.DETECTOR, MISSING)
+    detector: Any = key(Role.DETECTOR, MISSING, inside=_HEADS)
     assigner: Any = key(Role.METHOD, MISSING)
     sampler: Any = key(Role.METHOD, MISSING)
     loss: Any = key(Role.METHOD, MISSING)
@@ -168,6 +179,8 @@ class HarnessConfig:
     rpn: StageConfig | None = key(Role.METHOD, None)
     roi2: StageConfig | None = key(Role.METHOD, None)
     roi3: StageConfig | None = key(Role.METHOD, None)
+    warmup: WarmUpConfig | None = key(Role.METHOD, None)  # other pieces for the first part of the training
+    recipe_fits: list[str] | None = key(Role.METHOD, None)  # options of conf/detector; null: any. Set by the recipe
     seed: int = key(Role.SEED, 0)
     name: str | None = key(Role.BOOKKEEPING, None)  # of the run folder; null: made of the choices
     mode: str = key(Role.BOOKKEEPING, "train")  # train | check

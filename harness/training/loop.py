@@ -213,6 +213,7 @@ def step(training: TrainState, batch: Batch) -> dict[str, Tensor]:
     model, config, device = training.model, training.config, training.device
     images, targets = to_device(batch, device)
     model.train()
+    model.set_progress(training.iteration / config.iterations)  # type: ignore[operator]
     with autocast(device, config.precision):
         losses: dict[str, Tensor] = model(images, targets)
     total = torch.stack([loss.float() for loss in losses.values()]).sum()

@@ -130,10 +130,9 @@ def _make_class(adapter: type[nn.Module], own: type[nn.Module]) -> type[nn.Modul
 
 def _shared_methods(adapter: type[nn.Module], own: type[nn.Module]) -> list[tuple[type, str]]:
     """Public methods that both the adapter and a user's class define, each with the user's class."""
-    if not getattr(adapter, "YIELDS_TO_SUBCLASSES", False):
-        return []
+    yielding = [vars(base) for base in adapter.__mro__ if "YIELDS_TO_SUBCLASSES" in vars(base)]
     found = []
-    for name, value in vars(adapter).items():
+    for name, value in {name: value for methods in yielding for name, value in methods.items()}.items():
         if callable(value) and not name.startswith("_"):
             owner = _owner(own, name)
             if owner is not None and _is_users(owner):

@@ -20,6 +20,7 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
     Args:
         soft: the target of the column that is on is the positive's quality instead of 1 (YOLOX, section 2.1).
         class_weight: factor of the positive term of each column, >= 0; ``None`` weighs all alike.
+        column_weight: factor of both terms of each column, >= 0 (Ultralytics); ``None`` weighs all alike.
         ignore_index: a target whose slots have loss 0; ``None`` ignores nothing.
 
     Raises:
@@ -28,15 +29,21 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
 
     activation: ClassVar[Activation] = Activation.SIGMOID
     class_weight: Tensor | None
+    column_weight: Tensor | None
 
     def __init__(
-        self, soft: bool = False, class_weight: Sequence[float] | None = None, ignore_index: int | None = None
+        self,
+        soft: bool = False,
+        class_weight: Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        column_weight: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        weighs = class_weight is None or all(value >= 0 for value in class_weight)
-        limits.require(weighs, "class_weight", class_weight, "numbers of at least 0, or null")
-        weights = None if class_weight is None else torch.tensor([float(value) for value in class_weight])
-        self.register_buffer("class_weight", weights, persistent=False)
+        for name, factors in (("class_weight", class_weight), ("column_weight", column_weight)):
+            weighs = factors is None or all(value >= 0 for value in factors)
+            limits.require(weighs, name, factors, "numbers of at least 0, or null")
+            weights = None if factors is None else torch.tensor([float(value) for value in factors])
+            self.register_buffer(name, weights, persistent=False)
         self.soft = soft
         self.needs = frozenset({Need.QUALITY}) if soft else frozenset()
         self.ignore_index = ignore_index
@@ -54,6 +61,8 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
             share = quality.unsqueeze(-1).to(logits.dtype)
             positive = share * positive + (1 - share) * negative
         loss = replace_column(off_entropy(logits), index, torch.where(on, positive, negative))
+        if self.column_weight is not None:
+            loss = loss * self.column_weight.to(logits.dtype)
         if self.ignore_index is None:
             return loss
         return loss.masked_fill((target == self.ignore_index).unsqueeze(-1), 0.0)

@@ -1,0 +1,460 @@
+"""Whole recipes: every named loss and the gradients of the raw outputs, through the recipe's own configuration.
+
+``conf/recipe/<name>.yaml`` is composed with what the case's parameters change, its pieces are built as a run builds
+them, and a criterion with the facts of the reference's head takes the losses. Only raw outputs are rewritten here into
+the numbers that a coder of the project reads, by autograd, so that the gradients come back in the reference's terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+
+from harness.app.pieces import build_pieces
+from harness.coders import Coder, LinearCoder, StandardizedDeltaCoder, StrideDistanceCoder
+from harness.coders.delta import DeltaCoder
+from harness.core.criterion import Criterion, Selection, StageComponents
+from harness.core.heads import Geometry, HeadSpec, Outputs
+from harness.core.structures import Activation, Candidates, GroundTruth
+from harness.losses.terms import Branch
+from harness.runs.schema import folder, register
+from tests.golden.case import Case
+from tests.golden2.tolerances import LOSS, assert_gradient
+
+
+@cache
+def stage(recipe: str, detector: str, overrides: tuple[str, ...]) -> StageComponents:
+    """The pieces of the dense stage as ``python -m harness recipe=... detector=...`` builds them."""
+    register()
+    with initialize_config_dir(str(folder("conf")), version_base="1.3"):
+        config = compose("config", overrides=[f"detector={detector}", f"recipe={recipe}", *overrides])
+    return build_pieces(config, []).root
+
+
+def truth_of(case: Case) -> GroundTruth:
+    """The objects of the batch, padded."""
+    count = case.params["num_images"]
+    return GroundTruth.pad(
+        [case.tensor(f"gt_boxes_{i}") for i in range(count)], [case.tensor(f"gt_labels_{i}") for i in range(count)]
+    )
+
+
+def candidates_of(case: Case, boxes: Tensor) -> Candidates:
+    """The same ``boxes (N, 4)`` for every image, with levels and strides."""
+    images = case.params["num_images"]
+    height, width = case.params["img_hw"]
+    if "num_level_anchors" in case:
+        sizes = case.tensor("num_level_anchors")
+    else:
+        sizes = case.tensor("level_hw").prod(-1)
+    strides = torch.tensor([float(stride) for stride in case.params["strides"]])
+    return Candidates(
+        boxes=boxes.expand(images, -1, -1),
+        valid=torch.ones(images, len(boxes), dtype=torch.bool),
+        level=torch.arange(len(sizes)).repeat_interleave(sizes),
+        stride=strides.repeat_interleave(sizes),
+        num_levels=len(sizes),
+        image_sizes=((height, width),) * images,
+    )
+
+
+def squares(points: Tensor, strides: Tensor) -> Tensor:
+    """Points as the harness carries them: squares of one stride."""
+    half = strides.unsqueeze(-1) / 2
+    return torch.cat((points - half, points + half), -1)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a recipe is run on."""
+
+    recipe: str
+    candidates: Candidates
+    coder: Coder
+    raw: Mapping[str, Tensor]  # the reference's raw outputs, leaves of the graph
+    outputs: Outputs  # made of them
+    detector: str = "tiny_retinanet"
+    overrides: tuple[str, ...] = ()
+    geometry: Geometry = Geometry.ANCHORS
+    branch: Branch = Branch.NONE
+    bins: int = 0
+    refines: bool = False
+    classify_positives_only: bool = False
+    softmax: bool = False
+    progress: float = 1.0
+    names: Mapping[str, str] = field(default_factory=dict)  # our term -> the reference's key
+
+
+def run(case: Case, scene: Scene) -> tuple[dict[str, Tensor], Selection]:
+    """The losses of the recipe and what it trained on; gradients are left at ``scene.raw``."""
+    classes = case.params["num_classes"]
+    pieces = stage(scene.recipe, scene.detector, scene.overrides)
+    assert pieces.assigner is not None
+    assert pieces.sampler is not None
+    assert pieces.loss is not None
+    head = HeadSpec(
+        stage="dense",
+        num_classes=classes,
+        columns=classes + scene.softmax,
+        first_column=0,
+        background=classes if scene.softmax else None,
+        activation=Activation.SOFTMAX if scene.softmax else Activation.SIGMOID,
+        geometry=scene.geometry,
+        coder=scene.coder,
+        classify_positives_only=scene.classify_positives_only,
+        regression_bins=scene.bins,
+        branch=scene.branch,
+        refines=scene.refines,
+    )
+    criterion = Criterion(head, pieces.assigner, pieces.sampler, pieces.loss, warmup=pieces.warmup)
+    criterion.progress = scene.progress
+    selection = criterion.select(truth_of(case), scene.candidates, scene.outputs.detach)
+    losses = criterion(scene.outputs.take(selection.sample), selection)
+    torch.stack(list(losses.values())).sum().backward()
+    return losses, selection
+
+
+def check(case: Case, scene: Scene, *, batch_factor: int = 1) -> None:
+    """Assignment where it is robust; every named loss and gradient where all of it is.
+
+    Args:
+        case: the case.
+        scene: what the recipe is run on.
+        batch_factor: our losses are so many times the reference's named ones (whose gradients are of the multiple).
+    """
+    losses, selection = run(case, scene)
+    if "robust" in case and "expected_gt_index" in case:
+        robust = case.tensor("robust")
+        expected = case.tensor("expected_gt_index").long()
+        found = selection.assignment.gt_index
+        wrong = (found.clamp(min=-1) != expected.clamp(min=-1)) & robust
+        assert not wrong.any(), f"{case.item}/{case.name}: {int(wrong.sum())} assigned differently"
+        if not case.params["all_robust"] and not torch.equal(found.clamp(min=-1), expected.clamp(min=-1)):
+            return  # another, equally right choice changes the losses
+    assert set(losses) == set(scene.names), f"{case.item}/{case.name}: {sorted(losses)}"
+    for term, key in scene.names.items():
+        case.assert_close(losses[term] / batch_factor, key, **LOSS)
+    for name, leaf in scene.raw.items():
+        gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        assert_gradient(case, gradient, f"expected_grad_{name}")
+
+
+def leaves(case: Case, *names: str) -> dict[str, Tensor]:
+    """Raw outputs that gradients are asked of."""
+    return {name: case.tensor(name).requires_grad_() for name in names}
+
+
+# Where the reference's name of a box loss is ours with other parameters.
+BOX_LOSSES = {"GIoULoss": "giou", "DIoULoss": "diou", "CIoULoss": "ciou", "IoULoss": "iou", "L1Loss": "l1"}
+
+
+def box_loss(loss: Mapping[str, Any], weight: str = "loss.regression_weight") -> tuple[str, ...]:
+    """The overrides that choose the box loss of a reference's configuration."""
+    kind = BOX_LOSSES[loss["type"]]
+    if loss.get("mode") == "square":
+        kind = "iou_square"
+    return (f"loss/regression={kind}", f"{weight}={loss['loss_weight']}")
+
+
+def deltas_coder(case: Case) -> StandardizedDeltaCoder:
+    coder = case.params.get("bbox_coder") or case.params["bbox_head"]["bbox_coder"]
+    return StandardizedDeltaCoder(coder["target_means"], coder["target_stds"])
+
+
+def check_atss(case: Case) -> None:
+    raw = leaves(case, "cls_logits", "box_deltas", "centerness_logits")
+    scene = Scene(
+        "atss",
+        candidates_of(case, case.tensor("anchors")),
+        deltas_coder(case),
+        raw,
+        Outputs(raw["cls_logits"], raw["box_deltas"], raw["centerness_logits"].squeeze(-1)),
+        overrides=(f"assigner.topk={case.params['topk']}", *box_loss(case.params["bbox_head"]["loss_bbox"])),
+        branch=Branch.CENTERNESS,
+        names={
+            "classification": "expected_loss_cls",
+            "regression": "expected_loss_bbox",
+            "centerness": "expected_loss_centerness",
+        },
+    )
+    check(case, scene)
+
+
+PAIR = {"classification": "expected_loss_cls", "regression": "expected_loss_bbox"}
+
+
+def check_paa(case: Case) -> None:
+    raw = leaves(case, "cls_logits", "box_deltas", "iou_logits")
+    params = case.params
+    scene = Scene(
+        "paa",
+        candidates_of(case, case.tensor("anchors")),
+        deltas_coder(case),
+        raw,
+        Outputs(raw["cls_logits"], raw["box_deltas"], raw["iou_logits"].squeeze(-1)),
+        overrides=(
+            f"assigner.topk={params['topk']}",
+            f"assigner.pos_iou_thr={params['pos_iou_thr']}",
+            f"assigner.covariance_type={params['covariance_type']}",
+            *box_loss(params["bbox_head"]["loss_bbox"]),
+        ),
+        branch=Branch.IOU,
+        names={**PAIR, "iou": "expected_loss_iou"},
+    )
+    check(case, scene)
+
+
+def check_gfl(case: Case) -> None:
+    raw = leaves(case, "cls_logits", "dist_logits")
+    reg_max, head = case.params["reg_max"], case.params["bbox_head"]
+    scene = Scene(
+        "gfl",
+        candidates_of(case, case.tensor("anchors")),
+        StrideDistanceCoder(reg_max - 0.1),
+        raw,
+        Outputs(raw["cls_logits"], raw["dist_logits"]),
+        overrides=(
+            f"assigner.topk={case.params['topk']}",
+            *box_loss(head["loss_bbox"]),
+            f"loss.terms.distribution.weight={head['loss_dfl']['loss_weight'] / 4}",
+        ),
+        bins=reg_max + 1,
+        names={**PAIR, "distribution": "expected_loss_dfl"},
+    )
+    check(case, scene)
+
+
+def check_vfnet(case: Case) -> None:
+    raw = leaves(case, "cls_logits", "ltrb_px", "ltrb_refined_px")
+    head = case.params["bbox_head"]
+    scene = Scene(
+        "vfnet",
+        candidates_of(case, case.tensor("anchors")),
+        LinearCoder(normalize_by_size=False),
+        raw,
+        Outputs(raw["cls_logits"], raw["ltrb_px"], refined=raw["ltrb_refined_px"]),
+        overrides=(
+            f"assigner.topk={case.params['topk']}",
+            *(() if case.params["use_vfl"] else ("loss/classification=focal",)),
+            *box_loss(head["loss_bbox"]),
+            f"loss.terms.refined.weight={head['loss_bbox_refine']['loss_weight']}",
+        ),
+        refines=True,
+        names={**PAIR, "refined": "expected_loss_bbox_rf"},
+    )
+    check(case, scene)
+
+
+def check_tood(case: Case) -> None:
+    """The reference's head gives probabilities and boxes in strides; ours, logits and distances in strides."""
+    raw = leaves(case, "cls_prob", "boxes_in_strides")
+    params = case.params
+    candidates = candidates_of(case, case.tensor("anchors"))
+    place = candidates.centers / case.tensor("strides").unsqueeze(-1)
+    boxes = raw["boxes_in_strides"]
+    scene = Scene(
+        "tood",
+        candidates,
+        StrideDistanceCoder(),
+        raw,
+        Outputs(raw["cls_prob"].logit(), torch.cat((place - boxes[..., :2], boxes[..., 2:] - place), -1)),
+        overrides=(
+            f"assigner.topk={params['topk']}",
+            f"assigner.alpha={params['alpha']}",
+            f"assigner.beta={params['beta']}",
+            f"warmup.assigner.topk={params['topk_initial']}",
+            *box_loss(params["bbox_head"]["loss_bbox"]),
+            f"warmup.loss.regression_weight={params['bbox_head']['loss_bbox']['loss_weight']}",
+        ),
+        progress=params["epoch"] / 12,  # the reference's 1x schedule
+        names=PAIR,
+    )
+    check(case, scene)
+
+
+def check_rtmdet(case: Case) -> None:
+    raw = leaves(case, "cls_logits", "ltrb_px")
+    names = ("topk", "soft_center_radius", "iou_weight")
+    scene = Scene(
+        "rtmdet",
+        candidates_of(case, squares(case.tensor("points"), case.tensor("strides"))),
+        LinearCoder(normalize_by_size=False),
+        raw,
+        Outputs(raw["cls_logits"], raw["ltrb_px"]),
+        overrides=(
+            *(f"assigner.{name}={case.params[name]}" for name in names),
+            *box_loss(case.params["bbox_head"]["loss_bbox"]),
+        ),
+        geometry=Geometry.POINTS,
+        names=PAIR,
+    )
+    check(case, scene)
+
+
+def check_fcos(case: Case) -> None:
+    raw = leaves(case, "cls_logits", "ltrb", "centerness_logits")
+    params = case.params
+    radius = params["center_sample_radius"] if params["center_sampling"] else "null"
+    ranges = [[low, high] for low, high in params["regress_ranges"]]
+    scene = Scene(
+        "fcos",
+        candidates_of(case, squares(case.tensor("points"), case.tensor("strides"))),
+        StrideDistanceCoder() if params["norm_on_bbox"] else LinearCoder(normalize_by_size=False),
+        raw,
+        Outputs(raw["cls_logits"], raw["ltrb"], raw["centerness_logits"].squeeze(-1)),
+        detector="tiny_fcos",
+        overrides=(
+            f"assigner.center_sampling_radius={radius}",
+            f"assigner.regress_ranges={ranges}",
+            *box_loss(params["bbox_head"]["loss_bbox"]),
+        ),
+        geometry=Geometry.POINTS,
+        branch=Branch.CENTERNESS,
+        names={**PAIR, "centerness": "expected_loss_centerness"},
+    )
+    check(case, scene)
+
+
+def check_retinanet(case: Case) -> None:
+    raw = leaves(case, "cls_logits", "box_deltas")
+    scene = Scene(
+        "retinanet",
+        candidates_of(case, case.tensor("anchors")),
+        deltas_coder(case),
+        raw,
+        Outputs(raw["cls_logits"], raw["box_deltas"]),
+        overrides=(
+            *(f"matching.{name}={case.params[name]}" for name in ("pos_iou_thr", "neg_iou_thr", "min_pos_iou")),
+            *box_loss(case.params["bbox_head"]["loss_bbox"]),
+        ),
+        names=PAIR,
+    )
+    check(case, scene)
+
+
+def check_ssd(case: Case) -> None:
+    raw = leaves(case, "cls_logits", "box_deltas")
+    scene = Scene(
+        "ssd",
+        candidates_of(case, case.tensor("anchors")),
+        deltas_coder(case),
+        raw,
+        Outputs(raw["cls_logits"], raw["box_deltas"]),
+        detector="tiny_ssd",
+        overrides=(
+            f"sampler.neg_pos_ratio={case.params['neg_pos_ratio']}",
+            f"smooth_l1_beta={case.params['smoothl1_beta']}",
+        ),
+        softmax=True,
+        names=PAIR,
+    )
+    check(case, scene)
+
+
+def check_yolox(case: Case) -> None:
+    """Megvii's and mmdetection's. Both count a box's offset from the corner of its cell, here from the middle."""
+    raw = leaves(case, "cls_logits", "box_raw", "obj_logits")
+    params, strides = case.params, case.tensor("strides")
+    mmdet = "bbox_head" in params
+    points = case.tensor("points")
+    middle = squares(points + strides.unsqueeze(-1) / 2 if _at_corners(points, strides) else points, strides)
+    if mmdet:
+        overrides = (
+            "assigner.flavour=mmdet",
+            *(f"assigner.{n}={params[n]}" for n in ("center_radius", "candidate_topk", "iou_weight", "cls_weight")),
+            *box_loss(params["bbox_head"]["loss_bbox"]),
+        )
+    else:
+        kind = {"iou": "iou_square", "giou": "giou"}[params["iou_loss_type"]]
+        overrides = (f"loss/regression={kind}", f"loss.regression_weight={params['reg_weight']}")
+    names = {
+        "classification": "expected_loss_cls",
+        "regression": "expected_loss_bbox" if mmdet else "expected_loss_iou",
+        "objectness": "expected_loss_obj",
+        **({"l1": "expected_loss_l1"} if params["use_l1"] else {}),
+    }
+    scene = Scene(
+        "yolox",
+        candidates_of(case, middle),
+        DeltaCoder(clip=100.0),
+        raw,
+        Outputs(
+            raw["cls_logits"],
+            raw["box_raw"] - torch.tensor([0.5, 0.5, 0, 0]),
+            raw["obj_logits"].squeeze(-1),
+        ),
+        detector="tiny_yolox",
+        overrides=overrides,
+        geometry=Geometry.POINTS,
+        branch=Branch.OBJECTNESS,
+        classify_positives_only=True,
+        progress=1.0 if params["use_l1"] else 0.0,
+        names=names,
+    )
+    check(case, scene)
+
+
+def _at_corners(points: Tensor, strides: Tensor) -> bool:
+    return bool((points % strides.unsqueeze(-1) == 0).all())
+
+
+def check_yolov8(case: Case) -> None:
+    raw = leaves(case, "box_logits", "cls_logits")
+    params = case.params
+    reg_max = params["reg_max"]
+    flavour = "ultralytics_8_3" if case.item.endswith("8_3") else "ultralytics"
+    gains = params["gains"]
+    overrides = [
+        f"assigner.flavour={flavour}",
+        f"assigner.topk={params['tal_topk']}",
+        f"assigner.alpha={params['alpha']}",
+        f"assigner.beta={params['beta']}",
+        f"assigner.topk2={params.get('tal_topk2') or 'null'}",
+        f"loss.regression_weight={gains['box']}",
+        f"loss.classification_weight={gains['cls']}",
+        f"loss.terms.distribution.weight={gains['dfl'] / 4}",
+    ]
+    if params.get("class_weights"):
+        overrides.append(f"loss.classification.column_weight={params['class_weights']}")
+    scene = Scene(
+        "yolov8",
+        candidates_of(case, squares(case.tensor("points"), case.tensor("strides"))),
+        StrideDistanceCoder(reg_max - 1 - 0.01),
+        raw,
+        Outputs(raw["cls_logits"], raw["box_logits"]),
+        overrides=tuple(overrides),
+        geometry=Geometry.POINTS,
+        bins=reg_max,
+        names={
+            "classification": "expected_loss_cls",
+            "regression": "expected_loss_box",
+            "distribution": "expected_loss_dfl",
+        },
+    )
+    check(case, scene, batch_factor=params["num_images"])
+
+
+CHECKS: dict[str, Callable[[Case], None]] = {
+    "recipe_retinanet": check_retinanet,
+    "recipe_fcos_mmdet": check_fcos,
+    "recipe_atss": check_atss,
+    "recipe_gfl": check_gfl,
+    "recipe_tood_warmup": check_tood,
+    "recipe_tood_aligned": check_tood,
+    "recipe_paa": check_paa,
+    "recipe_rtmdet": check_rtmdet,
+    "recipe_ssd": check_ssd,
+    "recipe_yolox_mmdet": check_yolox,
+    "recipe_yolox_mmdet_l1": check_yolox,
+    "recipe_yolox_own": check_yolox,
+    "recipe_yolox_own_l1": check_yolox,
+    "recipe_vfnet": check_vfnet,
+    "recipe_yolov8_ultralytics": check_yolov8,
+    "recipe_yolov8_ultralytics_8_3": check_yolov8,
+}
