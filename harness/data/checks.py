@@ -7,134 +7,160 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
-from torch import Tensor
 
-from harness.core import limits
 from harness.data.dataset import fit_boxes
-from harness.data.images import BadImage, probe_image, read_image
+from harness.data.images import Orientation
+from harness.data.outlines import BadSegmentation, encode
+from harness.data.probing import Probe
 from harness.data.records import AnnotationProblem, Box, DataError, ImageRecord, ObjectRecord, Parsed, list_problems
 
 OnBad = Literal["error", "drop"]
 # A box may stick out by this much (px) without a word: rounding, or 0-based coordinates read as 1-based.
 ROUNDING = 1.0
-
-
-@dataclass(slots=True)
-class Memory:
-    """Bytes left for decoded images; shared by the splits of a data set."""
-
-    bytes_left: int
-
-    def take(self, count: int) -> bool:
-        """Reserve ``count`` bytes if there is room."""
-        if count > self.bytes_left:
-            return False
-        self.bytes_left -= count
-        return True
+# Resized to fit a detector's max_size (512 px in the smallest), a longer image would be less than two pixels wide.
+MAX_ASPECT = 256
+_SURELY_WIDE = 0.01  # px; float32 tells the sides of such a box apart in images of up to 80,000 px
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A split without its bad objects and images."""
+    """A split without its bad objects and images, and without objects of classes that were not chosen."""
 
     name: str
-    images: tuple[ImageRecord, ...]
+    images: tuple[ImageRecord, ...]  # sizes are those of the pixels that are read; segmentations are encoded
+    probes: tuple[Probe, ...]  # of the images
     problems: tuple[AnnotationProblem, ...]
-    decoded: dict[int, Tensor]  # by position, the images that memory has room for
+    left_out: Counter[str]  # objects of classes that were not chosen, by class
+    rotated: int  # images whose EXIF tag exchanges width and height
+    bad_masks: tuple[str, ...]  # segmentations that cannot be used; their boxes can
 
 
-def check_split(parsed: Parsed, classes: Sequence[str], memory: Memory) -> Checked:
-    """Check every image and object of a split. Images are decoded while they fit into ``memory``, else only probed."""
-    valid_names = dict.fromkeys(classes)  # a set that keeps the order
+def check_split(
+    parsed: Parsed, classes: Sequence[str], probes: Sequence[Probe], orientation: Orientation = "stored"
+) -> Checked:
+    """Check every image and object of a split.
+
+    Args:
+        parsed: the split.
+        classes: those chosen; objects of others are left out and counted.
+        probes: of each of its images.
+        orientation: whether images are read as stored or turned as their EXIF tag says.
+    """
+    chosen = frozenset(classes)
     problems = [*parsed.problems, *_duplicates(parsed.images)]
     # Two images with one id cannot be told apart in the results, so none of a pair but the first is kept.
     seen: set[int | str] = set()
     images: list[ImageRecord] = []
-    decoded: dict[int, Tensor] = {}
-    for record in parsed.images:
+    kept_probes: list[Probe] = []
+    left_out: Counter[str] = Counter()
+    bad_masks: list[str] = []
+    rotated = 0
+    for record, probe in zip(parsed.images, probes, strict=True):
         if record.source_id in seen:
             continue
         seen.add(record.source_id)
-        try:
-            (width, height), pixels = _open(record, memory)
-        except BadImage as error:
-            problems.append(AnnotationProblem(record.file, None, str(error)))
+        rotated += probe.orientation >= 5
+        size, problem = _size(record, probe, orientation)
+        if problem is not None:
+            problems.append(problem)
             continue
-        if record.width and record.height and (record.width, record.height) != (width, height):
-            written = f"{record.width} x {record.height}"
-            what = f"size is written as {written}, but {record.file} has {width} x {height} px"
-            problems.append(AnnotationProblem(record.annotation, None, what))
-            continue
-        objects, found = _check_objects(record, valid_names, width, height)
+        objects, found = _check_objects(record, chosen, *size, left_out, bad_masks)
         problems += found
-        if pixels is not None:
-            decoded[len(images)] = pixels
-        images.append(replace(record, width=width, height=height, objects=objects))
-    return Checked(parsed.name, tuple(images), tuple(problems), decoded)
-
-
-def refuse_bad_settings(on_bad: str, cache_bytes: int) -> None:
-    """Refuses what is no policy and no size.
-
-    Raises:
-        ValueError: ``on_bad`` is not one of :data:`OnBad`, or ``cache_bytes`` is below 0.
-    """
-    limits.one_of("on_bad", on_bad, get_args(OnBad))
-    limits.at_least("cache_bytes", cache_bytes, 0)
+        images.append(replace(record, width=size[0], height=size[1], objects=objects))
+        kept_probes.append(probe)
+    return Checked(parsed.name, tuple(images), tuple(kept_probes), tuple(problems), left_out, rotated, tuple(bad_masks))
 
 
 def apply_policy(problems: Sequence[AnnotationProblem], on_bad: OnBad) -> None:
     """Refuses the data for their problems, unless the policy goes on without them.
 
     Raises:
-        DataError: the policy is "error" and there are problems; all of them are named.
+        DataError: the policy is "error" and there are problems; the first of them are named.
     """
     if problems and on_bad == "error":
         raise DataError(f"bad data (on_bad=drop goes on without it): {list_problems(problems)}")
 
 
-def _open(record: ImageRecord, memory: Memory) -> tuple[tuple[int, int], Tensor | None]:
-    size = probe_image(record.path)
-    pixels = read_image(record.path) if memory.take(3 * size[0] * size[1]) else None
-    return size, pixels
+def _size(
+    record: ImageRecord, probe: Probe, orientation: Orientation
+) -> tuple[tuple[int, int], AnnotationProblem | None]:
+    """(width, height) of the pixels that are read, or what makes the image unusable."""
+    if probe.fault:
+        return (0, 0), AnnotationProblem(record.file, None, probe.fault)
+    written = (record.width, record.height)
+    if not probe.width:  # not opened: the annotations are believed
+        return written, None
+    stored, upright = (probe.width, probe.height), probe.upright_size()
+    size, other = (stored, upright) if orientation == "stored" else (upright, stored)
+    if all(written) and written != size:
+        what = f"size is written as {_px(written)}, but {record.file} has {_px(size)}"
+        if written == other:
+            how = "turned as its EXIF tag says" if orientation == "stored" else "as it is stored"
+            what += f"; it fits {how}: data.orientation={'exif' if orientation == 'stored' else 'stored'}"
+        return size, AnnotationProblem(record.annotation, None, what)
+    if max(size) > MAX_ASPECT * min(size):
+        what = f"image of {_px(size)}: resized for a detector, it would be narrower than a pixel"
+        return size, AnnotationProblem(record.file, None, what, f"sides of at most {MAX_ASPECT} to 1")
+    return size, None
+
+
+def _px(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]} px"
 
 
 def _duplicates(images: Sequence[ImageRecord]) -> Iterator[AnnotationProblem]:
+    first: Mapping[int | str, ImageRecord] = {image.source_id: image for image in reversed(images)}
     for source_id, count in Counter(image.source_id for image in images).items():
         if count > 1:
-            file = next(image.annotation for image in images if image.source_id == source_id)
             what = f"image {source_id!r} is listed {count} times"
-            yield AnnotationProblem(file, None, what, outcome="first one kept")
+            yield AnnotationProblem(first[source_id].annotation, None, what, outcome="first one kept")
 
 
 def _check_objects(
-    record: ImageRecord, classes: Collection[str], width: int, height: int
+    record: ImageRecord,
+    classes: Collection[str],
+    width: int,
+    height: int,
+    left_out: Counter[str],
+    bad_masks: list[str],
 ) -> tuple[tuple[ObjectRecord, ...], list[AnnotationProblem]]:
     kept: list[ObjectRecord] = []
     problems: list[AnnotationProblem] = []
+
+    def problem(entry: ObjectRecord, what: str, valid: str = "", outcome: str = "dropped") -> None:
+        unit = "line" if record.annotation.endswith(".txt") else "object"
+        problems.append(AnnotationProblem(record.annotation, entry.index, what, valid, outcome, unit))
+
     for entry in record.objects:
         if entry.name not in classes:
-            what, valid = f"unknown class {entry.name!r}", ", ".join(classes)
-            problems.append(AnnotationProblem(record.annotation, entry.index, what, valid))
+            left_out[entry.name] += 1
             continue
-        shown = ", ".join(f"{value:g}" for value in entry.written)
-        unusable = box_problem(entry.box, width, height)
-        if unusable is not None:
-            problems.append(AnnotationProblem(record.annotation, entry.index, f"{unusable} [{shown}]"))
-            continue
-        overhang = max(-entry.box.x1, -entry.box.y1, entry.box.x2 - width, entry.box.y2 - height)
-        if overhang > ROUNDING:
-            what = f"box reaches {overhang:g} px over the edge of the image of {width} x {height} px [{shown}]"
-            problems.append(AnnotationProblem(record.annotation, entry.index, what, outcome="cut"))
-            box = fit_boxes(np.array([entry.box]), width, height)[0].tolist()
-            kept.append(replace(entry, box=Box(*box), area=None))
-        else:
-            kept.append(entry)
+        box = entry.box
+        fits = box.x1 >= 0 and box.y1 >= 0 and box.x2 <= width and box.y2 <= height
+        if not (fits and box.x2 - box.x1 > _SURELY_WIDE and box.y2 - box.y1 > _SURELY_WIDE):
+            shown = ", ".join(f"{value:g}" for value in entry.written)
+            unusable = box_problem(box, width, height)
+            if unusable is not None:
+                problem(entry, f"{unusable} [{shown}]")
+                continue
+            overhang = max(-box.x1, -box.y1, box.x2 - width, box.y2 - height)
+            if overhang > ROUNDING:
+                over = f"{overhang:g} px over the edge of the image of {width} x {height} px"
+                problem(entry, f"box reaches {over} [{shown}]", outcome="cut")
+                cut = fit_boxes(np.array([box]), width, height)[0].tolist()
+                entry = replace(entry, box=Box(*cut), area=None)
+        if entry.segmentation is not None:
+            try:
+                entry = replace(entry, segmentation=encode(entry.segmentation, height, width))
+            except BadSegmentation as error:
+                bad_masks.append(f"{record.annotation}, object {entry.index}: {error}")
+                entry = replace(entry, segmentation=None)
+        kept.append(entry)
     return tuple(kept), problems
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-# Closing bytes of the formats that have them; a file that lacks them near its end is decoded to know for sure.
-_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-_TAIL = 512
+Orientation = Literal["stored", "exif"]
 # Pillow would clip these modes to white when it converts them to RGB.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
+DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, OverflowError, Image.DecompressionBombError)
+EXIF_ORIENTATION = 0x0112  # the tag's number; values 5 to 8 exchange width and height
 
 
 class Images(Protocol):
@@ -29,9 +29,17 @@ class Images(Protocol):
 class BadImage(Exception):
     """The image file is missing, truncated, or not an 8-bit image; the message says which."""
 
+    def __init__(self, message: str) -> None:
+        # A loading worker hands an exception over as the text of its traceback, of which this message is the end.
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
-def read_image(path: Path) -> Tensor:
-    """Decode an image file to RGB, uint8 (3, H, W). Orientation tags are not applied, as boxes refer to stored pixels.
+
+def read_image(path: Path, orientation: Orientation = "stored") -> Tensor:
+    """Decode an image file to RGB, uint8 (3, H, W).
+
+    Args:
+        path: of the file.
+        orientation: ``stored`` takes the pixels as they lie in the file, ``exif`` turns them as the EXIF tag says.
 
     Raises:
         BadImage: it is missing or cannot be decoded.
@@ -40,54 +48,62 @@ def read_image(path: Path) -> Tensor:
         with Image.open(path) as image:
             if image.mode in _DEEP_MODES:
                 raise BadImage(f"has {image.mode} pixels, not 8 bits a channel")
-            pixels = np.array(image.convert("RGB"))
+            upright = ImageOps.exif_transpose(image) if orientation == "exif" else image
+            pixels = np.array(upright.convert("RGB"))
     except FileNotFoundError:
-        raise BadImage("image is missing") from None
+        raise BadImage(missing(path)) from None
     except UnidentifiedImageError:
         raise BadImage("not an image that can be read") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's decoders raise
-        raise BadImage(f"image is truncated or corrupt ({_first_line(error)})") from None
+    except DECODER_ERRORS as error:
+        raise BadImage(f"image is truncated or corrupt ({first_line(error)})") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def probe_image(path: Path) -> tuple[int, int]:
-    """(width, height) from the header, after a cheap look whether the file is whole.
+def deep_mode(mode: str) -> bool:
+    """Whether Pillow's ``mode`` has more than 8 bits a channel, which cannot be read without losing them."""
+    return mode in _DEEP_MODES
 
-    Raises:
-        BadImage: it is missing, has another kind of pixels, or is not whole.
-    """
+
+def missing(path: Path) -> str:
+    """That an image is missing, and the file of the same name but for its suffix, if there is one."""
     try:
-        with Image.open(path) as image:
-            size, mode, kind = image.size, image.mode, image.format
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL))
-            tail = file.read()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        read_image(path)  # raises with the right words
-        raise
-    if mode in _DEEP_MODES or _END_MARKS.get(kind or "", b"") not in tail:
-        read_image(path)
-    return size
+        others = sorted(other.name for other in path.parent.iterdir() if other.stem == path.stem)
+    except OSError:
+        others = []
+    return f"image is missing; {', '.join(others)} is there" if others else "image is missing"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type where it has none."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 class FileImages:
     """Image files; those in ``kept`` (position -> decoded) come from memory."""
 
-    def __init__(self, paths: Sequence[Path], kept: dict[int, Tensor]) -> None:
-        self.paths = [str(path) for path in paths]
-        self.kept = kept
+    def __init__(
+        self, paths: Sequence[str], kept: Mapping[int, Tensor] | None = None, orientation: Orientation = "stored"
+    ) -> None:
+        self.paths = list(paths)
+        self.kept = dict(kept or {})
+        self.orientation: Orientation = orientation
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
+        """The decoded image.
+
+        Raises:
+            BadImage: the file cannot be read (any more); the message names it.
+        """
         kept = self.kept.get(index)
-        return read_image(Path(self.paths[index])) if kept is None else kept.clone()
+        if kept is not None:
+            return kept.clone()
+        try:
+            return read_image(Path(self.paths[index]), self.orientation)
+        except BadImage as error:
+            raise BadImage(f"{self.paths[index]}: {error}") from None
 
 
 class ArrayImages:

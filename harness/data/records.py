@@ -1,11 +1,11 @@
-"""What a source's parser hands over: images with their annotated objects as written, and what is wrong with them."""
+"""The records that a source's parser returns: images with their objects as written, and the problems it met."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MAX_LISTED = 10
 
@@ -30,6 +30,8 @@ class ObjectRecord:
     crowd: bool = False  # a region with uncounted objects
     difficult: bool = False  # VOC's flag
     area: float | None = None  # the annotation's own, px^2 (COCO: of the mask); None: the box's
+    segmentation: Any = None  # as in COCO: polygons [[x, y, ...], ...] in px or an RLE; None: no mask
+    keypoints: tuple[tuple[float, float, int], ...] | None = None  # (x px, y px, visibility 0..2) each
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class ImageRecord:
     width: int  # px, 0 where the annotation does not say
     height: int  # px, 0 where the annotation does not say
     objects: tuple[ObjectRecord, ...]
+    negative: tuple[str, ...] = ()  # LVIS: classes that are known to be absent
+    not_exhaustive: tuple[str, ...] = ()  # LVIS: classes of which some objects may be missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,10 @@ class AnnotationProblem:
     what: str  # the problem in words
     valid: str = ""  # what would be right, where `what` does not say it
     outcome: str = "dropped"  # what on_bad=drop does
+    unit: str = "object"  # what `object` counts: object | line
 
     def __str__(self) -> str:
-        where = self.file if self.object is None else f"{self.file}, object {self.object}"
+        where = self.file if self.object is None else f"{self.file}, {self.unit} {self.object}"
         return f"{where}: {self.what}" + (f" (valid: {self.valid})" if self.valid else "")
 
 
@@ -68,6 +73,19 @@ class Parsed:
     name: str
     images: tuple[ImageRecord, ...]
     problems: tuple[AnnotationProblem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedData:
+    """Both splits as read from their files, and what they share."""
+
+    train: Parsed
+    val: Parsed
+    classes: tuple[str, ...]  # in the order of their labels; objects of other classes are left out
+    category_ids: tuple[int | str, ...] | None = None  # the annotation file's own; None: 1..K
+    keypoint_names: tuple[str, ...] = ()  # of the P keypoints, where there are any
+    frequencies: tuple[str, ...] = ()  # LVIS: r, c or f (rare, common, frequent) of each class
+    notes: tuple[str, ...] = ()  # what was found or assumed, one line each
 
 
 class DataError(ValueError):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeVar
 
 from harness.core import limits
 from harness.data.augment.protocol import Augment
-from harness.data.checks import Checked, Memory, OnBad, apply_policy, check_split, refuse_bad_settings
-from harness.data.dataset import DetectionDataset, columns
-from harness.data.fingerprint import fingerprint
-from harness.data.images import FileImages
-from harness.data.records import AnnotationProblem, DataError, Parsed
+from harness.data.checked import decode_kept
+from harness.data.checks import OnBad, apply_policy
+from harness.data.dataset import BOXES, KEYPOINTS, MASKS, Annotations, DetectionDataset
+from harness.data.options import Loading
+from harness.data.prepared import Identity, checked_once
+from harness.data.records import AnnotationProblem, DataError, ParsedData
 
+_log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 
@@ -26,9 +28,27 @@ class Splits:
     train: DetectionDataset
     val: DetectionDataset
     classes: tuple[str, ...]
-    fingerprint: str  # of classes, annotations and split; paths do not enter
+    fingerprint: str  # of classes, annotations, split and image files; paths do not enter
     problems: tuple[AnnotationProblem, ...] = field(repr=False)  # with the policy "drop": what was left out or cut
     augment: Augment | None = None  # of training images only; None leaves them as they are
+    notes: tuple[str, ...] = ()  # what was found or assumed, one line each
+    on_bad: OnBad = "error"
+
+    def yielding(self, parts: Collection[str]) -> Splits:
+        """The same data whose targets hold ``parts`` (masks, keypoints) as well; with the policy ``drop``, objects
+        without a mask are left out.
+
+        Raises:
+            DataError: the annotations have none of a part, or some objects lack a mask and none was to be left out.
+        """
+        wanted = set(parts) - {BOXES}
+        if not wanted:
+            return self
+        train, val = (
+            split.with_parts(_complete(split.annotations, wanted, name, drop=self.on_bad == "drop"), wanted)
+            for name, split in (("training", self.train), ("validation", self.val))
+        )
+        return replace(self, train=train, val=val)
 
 
 def split_by_ratio(items: Sequence[Item], val_ratio: float, seed: int) -> tuple[list[Item], list[Item]]:
@@ -46,63 +66,41 @@ def split_by_ratio(items: Sequence[Item], val_ratio: float, seed: int) -> tuple[
     return train, [item for position, item in enumerate(items) if position in chosen]
 
 
-def build_splits(
-    train: Parsed,
-    val: Parsed,
-    classes: Sequence[str],
-    *,
-    category_ids: Sequence[int | str] | None = None,
-    on_bad: OnBad,
-    cache_bytes: int,
-    augment: Augment | None,
-) -> Splits:
-    """Check both splits, apply the policy, and build their data sets.
+def build_splits(identity: Identity, read: Callable[[], ParsedData], loading: Loading) -> Splits:
+    """Check both splits, once for all jobs, apply the policy, and build their data sets.
 
     Args:
-        train: the training split as parsed.
-        val: the validation split.
-        classes: names in the order of their labels.
-        category_ids: the annotation file's own ids of the classes.
-        on_bad: the policy.
-        cache_bytes: bound of the decoded images that both splits together keep in memory.
-        augment: of the training images.
+        identity: what the data depend on, apart from the image files.
+        read: parses the annotation files.
+        loading: the settings.
 
     Raises:
-        ValueError: no policy, or a negative size.
-        DataError: problems under the policy ``error``, or a split without images.
+        DataError: problems under the policy ``error``, no classes, or a split without images.
+        BadImage: an image that passed an earlier check cannot be decoded now.
     """
-    refuse_bad_settings(on_bad, cache_bytes)
-    if not classes:
-        raise DataError("classes: none given and none found in the annotations")
-    if twice := [name for position, name in enumerate(classes) if name in classes[:position]]:
-        raise DataError(f"classes: {twice[0]!r} is listed twice; each class stands there once")
-    for parsed in (train, val):
-        if not parsed.images and not parsed.problems:
-            raise DataError(f"{parsed.name}: the split is empty")
-    leaks = _leaks(train, val)
-    memory = Memory(cache_bytes)
-    train = replace(train, images=tuple(i for i in train.images if i.path not in leaks))
-    checked = [check_split(train, classes, memory), check_split(val, classes, memory)]
-    problems = (*leaks.values(), *checked[0].problems, *checked[1].problems)
-    apply_policy(problems, on_bad)
-    for split in checked:
-        if not split.images:
-            raise DataError(f"{split.name}: no image is left: {problems[0]}")
-    sets = [_dataset(split, classes, category_ids) for split in checked]
-    return Splits(sets[0], sets[1], tuple(classes), fingerprint(sets), problems, augment)
+    data = checked_once(identity, read, loading)
+    apply_policy(data.problems, loading.on_bad)
+    for note in data.notes:
+        _log.warning("data: %s", note)
+    train, val = data.datasets(loading.orientation, decode_kept(data, loading))
+    return Splits(
+        train, val, data.classes, data.fingerprint, data.problems, loading.augment, data.notes, loading.on_bad
+    )
 
 
-def _dataset(split: Checked, classes: Sequence[str], category_ids: Sequence[int | str] | None) -> DetectionDataset:
-    images = FileImages([image.path for image in split.images], split.decoded)
-    return DetectionDataset(columns(split.images, classes), images, classes, category_ids)
-
-
-def _leaks(train: Parsed, val: Parsed) -> dict[Path, AnnotationProblem]:
-    """Training images that are validation images too, by path. The very same split twice is meant so: overfitting on
-    purpose is a way to find bugs."""
-    held_out = {image.path for image in val.images}
-    shared = [image for image in train.images if image.path in held_out]
-    if len(shared) == len(train.images) == len(val.images):
-        return {}
-    what = f"image is in {train.name} and in {val.name}"
-    return {image.path: AnnotationProblem(image.file, None, what, outcome="left out of training") for image in shared}
+def _complete(annotations: Annotations, wanted: Collection[str], name: str, *, drop: bool) -> Annotations:
+    """The annotations, if every object that counts has the wanted parts."""
+    if KEYPOINTS in wanted and annotations.keypoints is None:
+        raise DataError(f"the {name} images have no keypoints, which the detector needs; valid: a data set with them")
+    if MASKS not in wanted:
+        return annotations
+    if annotations.outlines is None:
+        raise DataError(f"the {name} images have no masks, which the detector needs; valid: a data set with them")
+    lacking = ~annotations.outlines.present & ~annotations.ignore
+    if not lacking.any():
+        return annotations
+    count = f"{int(lacking.sum())} of {len(lacking)} objects of the {name} images have no mask"
+    if not drop:
+        raise DataError(f"{count}, which the detector needs; data.on_bad=drop leaves them out")
+    _log.warning("data: %s and are left out", count)
+    return annotations.without(lacking)

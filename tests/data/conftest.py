@@ -88,3 +88,9 @@ def write_coco(tmp_path: Path) -> WriteCoco:
         return root
 
     return write
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepared annotations of the tests' data stay out of the user's cache."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

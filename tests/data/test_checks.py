@@ -5,9 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.checks import Memory, box_problem, check_split
-from harness.data.dataset import DetectionDataset, columns
+from harness.data.checks import box_problem, check_split
+from harness.data.columns import columns
+from harness.data.dataset import DetectionDataset
 from harness.data.images import FileImages
+from harness.data.probing import Probe
 from harness.data.records import Box, ImageRecord, ObjectRecord, Parsed
 from tests.data.conftest import write_image
 
@@ -25,8 +27,8 @@ def test_degenerate_boxes_never_come_out(tmp_path_factory, boxes: list[tuple[flo
         write_image(path, 60, 40)
     objects = tuple(ObjectRecord(index, Box(*box), box, "cat") for index, box in enumerate(boxes))
     record = ImageRecord(0, 0, path.name, path, "notes.json", 60, 40, objects)
-    checked = check_split(Parsed("train", (record,)), ["cat"], Memory(0))
-    dataset = DetectionDataset(columns(checked.images, ["cat"]), FileImages([path], {}), ["cat"])
+    checked = check_split(Parsed("train", (record,)), ["cat"], [Probe(60, 40)])
+    dataset = DetectionDataset(columns(checked.images, ["cat"]), FileImages([str(path)]), ["cat"])
     found = dataset[0][1]["boxes"]
     assert torch.isfinite(found).all()
     assert (found[:, 2:] > found[:, :2]).all()
@@ -46,11 +48,3 @@ def test_box_problem() -> None:
     assert box_problem(Box(float("nan"), 5, 6, 9), 60, 40) == "box is not finite"
     assert "outside" in str(box_problem(Box(60, 5, 66, 9), 60, 40))
     assert "outside" in str(box_problem(Box(-9, 5, 0, 9), 60, 40))
-
-
-def test_memory_is_shared_and_never_overdrawn() -> None:
-    memory = Memory(100)
-    assert memory.take(60)
-    assert not memory.take(60)
-    assert memory.take(40)
-    assert not memory.take(1)

@@ -165,6 +165,7 @@ def test_broken_files_are_refused_in_one_line(write_coco: WriteCoco, tmp_path: P
     good = (root / "val.json").read_text()
     cases = {
         good[:-20]: "val.json is not readable JSON",
+        "[" * 100_000: "val.json is not readable JSON .its values are nested too deeply",
         "[]": "val.json has no list of objects 'images'",
         '{"images": [], "annotations": {}}': "val.json has no list of objects 'annotations'",
         '{"images": [], "annotations": [], "categories": []}': "val.json: no categories",
@@ -178,22 +179,20 @@ def test_broken_files_are_refused_in_one_line(write_coco: WriteCoco, tmp_path: P
             load(root)
         assert "\n" not in str(caught.value)
     (root / "val.json").write_text(good)
-    with pytest.raises(DataError, match=r"annotations: .*gone.json is missing"):
+    with pytest.raises(DataError, match=r"val_annotations: .*gone.json is missing; there: train.json, val.json$"):
         load(root, val_annotations="gone.json")
     with pytest.raises(DataError, match=r"images of train.json: .*gone is not a folder"):
         load(root, train_images="gone")
     with pytest.raises(DataError, match=r"root: .*gone is not a folder"):
         coco(str(tmp_path / "gone"))
-    with pytest.raises(DataError, match="val_annotations and val_images: both are needed"):
-        load(root, val_annotations=None)
     with pytest.raises(DataError, match="classes: 'fish' is not a category; valid: cat, dog, bird"):
         load(root, classes=["fish"])
 
 
-def test_a_choice_of_classes(write_coco: WriteCoco) -> None:
+def test_a_choice_of_classes_leaves_the_others_out(write_coco: WriteCoco) -> None:
     root = write_coco(train=TRAIN, val=VAL)
-    with pytest.raises(DataError, match=r"object 12: unknown class 'cat' \(valid: dog, bird\)"):
-        load(root, classes=["dog", "bird"], val_annotations="train.json", val_images="train")
-    splits = load(root, classes=["dog", "bird"], on_bad="drop")
-    assert splits.train[0][1]["labels"].tolist() == [2]
+    splits = load(root, classes=["dog", "bird"], val_annotations="train.json", val_images="train")
+    assert splits.train[1][1]["labels"].tolist() == [1]
     assert splits.train.category_ids == (7, 90)
+    assert splits.problems == ()
+    assert "left out, as data.classes does not list them: 2 objects of cat (2)" in splits.notes

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -72,18 +73,40 @@ def test_given_classes_set_the_labels(write_voc: WriteVoc) -> None:
 
 def test_a_class_that_is_listed_twice_is_refused(write_voc: WriteVoc) -> None:
     root = write_voc({"a": CAT + DOG, "b": CAT}, {"train": ["a"], "val": ["b"]})
-    with pytest.raises(DataError, match="classes: 'cat' is listed twice"):
+    with pytest.raises(ValueError, match="classes: 'cat' is listed twice"):
         voc(str(root), classes=["cat", "dog", "cat"])
 
 
-def test_an_unlisted_class_is_named(write_voc: WriteVoc) -> None:
+def test_objects_of_classes_that_are_not_chosen_are_left_out(write_voc: WriteVoc) -> None:
     root = write_voc({"a": CAT + DOG, "b": CAT}, {"train": ["a"], "val": ["b"]})
-    with pytest.raises(DataError) as caught:
-        voc(str(root), classes=["cat", "bird"])
-    assert one_line(caught).endswith("a.xml, object 1: unknown class 'dog' (valid: cat, bird)")
-    splits = voc(str(root), classes=["cat", "bird"], on_bad="drop")
+    splits = voc(str(root), classes=["cat", "bird"])
     assert splits.train[0][1]["labels"].tolist() == [1]
-    assert len(splits.problems) == 1
+    assert splits.problems == ()
+    assert splits.notes == (
+        "left out, as data.classes does not list them: 1 objects of dog (1)",
+        "split 'train': no object of bird",
+        "split 'val': no object of bird",
+    )
+    with pytest.raises(DataError, match=r"^classes: no object of person; valid: cat, dog$"):
+        voc(str(root), classes=["person"])
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("cat", r"classes='cat' must be a list: data.classes=\[cat\]"),
+        ("cat, dog", r"must be a list: data.classes=\[cat,dog\]"),
+        ({"cat": 1}, "must be a list of names"),
+        ([None], r"classes=\[None\] must be a list of names"),
+        ([], r"classes=\[\] must be a list of names"),
+        (3, "classes=3 must be a list of names"),
+    ],
+)
+def test_what_is_no_list_of_classes(write_voc: WriteVoc, classes: Any, message: str) -> None:
+    root = write_voc({"a": CAT + DOG, "b": CAT}, {"train": ["a"], "val": ["b"]})
+    with pytest.raises(ValueError, match=message) as caught:
+        voc(str(root), classes=classes)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_list_with_a_second_column(write_voc: WriteVoc) -> None:
@@ -132,7 +155,7 @@ def test_what_is_missing_is_named_in_one_line(write_voc: WriteVoc, tmp_path: Pat
 
 def test_no_list_at_all_points_to_the_ratio(write_voc: WriteVoc) -> None:
     root = write_voc({"a": CAT}, {})
-    with pytest.raises(DataError, match=r"valid: none, use val_ratio"):
+    with pytest.raises(DataError, match=r"valid: there is no list; data.train_split=null data.val_ratio=0.2"):
         voc(str(root))
 
 
@@ -151,7 +174,7 @@ BROKEN = {
     "noname": (CAT.replace("<name>cat</name>", ""), "noname.xml, object 0: object has no name"),
     "size": (
         "<size><width>30</width><height>40</height></size>",
-        "size.xml: size is written as 30 x 40, but size.jpg has 60 x 40 px",
+        "size.xml: size is written as 30 x 40 px, but size.jpg has 60 x 40 px",
     ),
     "xml": ("<object>", "xml.xml: broken XML"),
 }

@@ -21,6 +21,7 @@ from harness.data.dataset import Annotations, DetectionDataset
 from harness.data.drawing import figures, scenes
 from harness.data.fingerprint import fingerprint
 from harness.data.images import ArrayImages
+from harness.data.options import cache_folder
 from harness.data.records import DataError
 from harness.data.splits import Splits
 
@@ -81,16 +82,6 @@ def shapes(
         noisy = replace(train.annotations, labels=_noisy(train.annotations.labels, label_noise, draw_seed))
         train = DetectionDataset(noisy, train.images, train.classes)
     return Splits(train, val, figures.CLASSES, fingerprint([train, val]), (), augment)
-
-
-def cache_folder(cache_dir: str | None) -> Path:
-    """Where drawn scenes are kept."""
-    if cache_dir is not None:
-        return Path(cache_dir).expanduser()
-    own = os.environ.get("HARNESS_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
 
 
 def _split(cache: Path, split: str, count: int, recipe: scenes.SceneRecipe, seed: int) -> DetectionDataset:

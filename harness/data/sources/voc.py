@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.data.augment.protocol import Augment
 from harness.data.checks import OnBad
-from harness.data.records import AnnotationProblem, Box, DataError, ImageRecord, ObjectRecord, Parsed
+from harness.data.dataset import BOXES
+from harness.data.images import Orientation
+from harness.data.options import Loading
+from harness.data.prepared import Identity
+from harness.data.probing import Check
+from harness.data.records import AnnotationProblem, DataError, ImageRecord, Parsed, ParsedData
+from harness.data.sources.voc_xml import Unusable, read_voc_xml
 from harness.data.splits import Splits, build_splits, split_by_ratio
+from harness.data.values import BadValue, class_names, text_of
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_CLASS_COLUMN = re.compile(r"\s+-?[01]$")  # of VOC's lists by class: 1, 0 (difficult) or -1
 
 
 def voc(
@@ -24,7 +34,10 @@ def voc(
     one_based: bool = True,
     ignore_difficult: bool = True,
     on_bad: OnBad = "error",
+    check: Check = "full",
+    orientation: Orientation = "stored",
     cache_bytes: int = 512 * 2**20,
+    cache_dir: str | None = None,
     augment: Augment | None = None,
 ) -> Splits:
     """A data set in the layout of PASCAL VOC (Everingham et al., IJCV 2010).
@@ -36,18 +49,23 @@ def voc(
         val_split: name of another one.
         val_ratio: above 0 and below 1: ``val_split`` is not read; that share of the training images is held out.
         split_seed: with which they are drawn.
-        classes: names in the order of their labels; ``None`` takes those found in both splits, sorted.
+        classes: names in the order of their labels, objects of others are left out; ``None`` takes all, sorted.
         one_based: coordinates count pixels from 1 and include the last one, as VOC's do: (xmin - 1, ymin - 1, xmax,
             ymax).
         ignore_difficult: objects flagged difficult are treated as crowd regions; else they are ordinary objects.
         on_bad: ``error`` refuses a data set with problems, ``drop`` goes on without the bad objects and images.
+        check: ``full``, ``headers`` or ``none``, see :func:`harness.data.probing.probe`.
+        orientation: ``stored`` or ``exif``, see :class:`harness.data.options.Loading`.
         cache_bytes: bound of the decoded images kept in memory.
+        cache_dir: folder for prepared annotations, see :func:`harness.data.options.cache_folder`.
         augment: of the training images.
 
     Raises:
         ValueError: a value out of its range.
         DataError: what is missing, empty, or, under the policy ``error``, wrong.
     """
+    loading = Loading(on_bad, check, orientation, cache_bytes, cache_dir, augment)
+    chosen = class_names(classes)
     folder = _Folder(Path(root).expanduser(), one_based, ignore_difficult)
     if val_ratio is not None:
         names = folder.annotated() if train_split is None else folder.listed(train_split)
@@ -57,16 +75,22 @@ def voc(
         raise DataError("train_split and val_split: both are needed where val_ratio is not given")
     else:
         train_names, val_names = folder.listed(train_split), folder.listed(val_split)
-    train, val = folder.parse(train_split or "all annotations", train_names), folder.parse(val_split, val_names)
-    if classes is None:
-        classes = sorted({entry.name for part in (train, val) for image in part.images for entry in image.objects})
-    return build_splits(
-        train, val, [str(name) for name in classes], on_bad=on_bad, cache_bytes=cache_bytes, augment=augment
-    )
+    train_split = train_split or "all annotations"
+
+    def read() -> ParsedData:
+        train, val = folder.parse(train_split, train_names), folder.parse(val_split, val_names)
+        found = Counter(entry.name for part in (train, val) for image in part.images for entry in image.objects)
+        if chosen is not None and found and not any(name in found for name in chosen):
+            raise DataError(f"classes: no object of {', '.join(chosen)}; valid: {', '.join(sorted(found))}")
+        return ParsedData(train, val, tuple(sorted(found) if chosen is None else chosen))
+
+    settings = [train_split, train_names, val_split, val_names, chosen, one_based, ignore_difficult, folder.image_names]
+    files = tuple(folder.annotation(name) for name in [*train_names, *val_names])
+    identity = Identity("voc", folder.root, files, {"voc": settings}, num_images=len(files))
+    return build_splits(identity, read, loading)
 
 
-class _Unusable(Exception):
-    """An annotation or object that cannot be read; the message says why."""
+voc.yields = (BOXES,)  # type: ignore[attr-defined]  # read by mode=check, before any data is
 
 
 class _Folder:
@@ -75,26 +99,37 @@ class _Folder:
             if not needed.is_dir():
                 raise DataError(f"root: {needed} is not a folder; valid: one with Annotations/ and JPEGImages/")
         self.root, self.one_based, self.ignore_difficult = root, one_based, ignore_difficult
-        files = sorted((root / "JPEGImages").iterdir())
+        files = sorted(_files(root / "JPEGImages"))
         # Of several images with one stem, the first suffix in IMAGE_SUFFIXES wins: VOC's own come first.
-        ranked = [(IMAGE_SUFFIXES.index(f.suffix.lower()), f) for f in files if f.suffix.lower() in IMAGE_SUFFIXES]
-        self.images = {file.stem: file for _, file in sorted(ranked, reverse=True)}
+        ranked = [(IMAGE_SUFFIXES.index(suffix), f) for f in files if (suffix := _suffix(f)) in IMAGE_SUFFIXES]
+        self.images = {_stem(file): file for _, file in sorted(ranked, reverse=True)}
+        self.image_names = files
+        self.stems = [_stem(file) for file in sorted(_files(root / "Annotations")) if _suffix(file) == ".xml"]
+
+    def annotation(self, name: str) -> Path:
+        """The annotation file of an image."""
+        return self.root / "Annotations" / f"{name}.xml"
 
     def annotated(self) -> list[str]:
         """Stems of all annotation files, sorted."""
-        names = sorted(file.stem for file in (self.root / "Annotations").iterdir() if file.suffix.lower() == ".xml")
-        if not names:
+        if not self.stems:
             raise DataError(f"root: {self.root / 'Annotations'} holds no .xml file")
-        return names
+        return self.stems
 
     def listed(self, split: str) -> list[str]:
-        """Stems listed in ImageSets/Main/<split>.txt; a second column, as in VOC's lists by class, is not read."""
+        """Stems listed in ImageSets/Main/<split>.txt."""
         lists = self.root / "ImageSets" / "Main"
         path = lists / f"{split}.txt"
         if not path.is_file():
-            found = ", ".join(sorted(file.stem for file in lists.glob("*.txt"))) or "none, use val_ratio"
-            raise DataError(f"split {split!r} is not in {lists}; valid: {found}")
-        names = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            found = ", ".join(sorted(file.stem for file in lists.glob("*.txt")))
+            valid = found or "there is no list; data.train_split=null data.val_ratio=0.2 splits all annotations"
+            raise DataError(f"split {split!r} is not in {lists}; valid: {valid}")
+        try:
+            lines = text_of(path.read_bytes()).splitlines()
+        except BadValue as error:
+            raise DataError(f"split {split!r}: {path} {error}") from None
+        known = {*self.stems, *self.images}
+        names = [_listed_stem(line.strip(), known) for line in lines if line.strip()]
         if not names:
             raise DataError(f"split {split!r} is empty: {path}")
         return names
@@ -104,54 +139,50 @@ class _Folder:
         images: list[ImageRecord] = []
         problems: list[AnnotationProblem] = []
         for position, name in enumerate(names):
+            file = self.images.get(name, f"{name}.jpg")
             try:
-                image, found = self._image(position, name)
-            except _Unusable as error:
+                found = read_voc_xml(
+                    self.annotation(name), one_based=self.one_based, ignore_difficult=self.ignore_difficult
+                )
+            except Unusable as error:
                 problems.append(AnnotationProblem(f"{name}.xml", None, str(error)))
                 continue
-            images.append(image)
-            problems += found
+            path = self.root / "JPEGImages" / file
+            images.append(
+                ImageRecord(position, name, file, path, f"{name}.xml", found.width, found.height, found.objects)
+            )
+            problems += found.problems
         return Parsed(f"split {split!r}", tuple(images), tuple(problems))
 
-    def _image(self, position: int, name: str) -> tuple[ImageRecord, list[AnnotationProblem]]:
-        root = _read_xml(self.root / "Annotations" / f"{name}.xml")
-        path = self.images.get(name, self.root / "JPEGImages" / f"{name}.jpg")
-        objects: list[ObjectRecord] = []
-        problems: list[AnnotationProblem] = []
-        for index, node in enumerate(root.findall("object")):
-            try:
-                objects.append(self._object(index, node))
-            except _Unusable as error:
-                problems.append(AnnotationProblem(f"{name}.xml", index, str(error)))
-        try:
-            width, height = (int(float(root.findtext(f"size/{side}", "0"))) for side in ("width", "height"))
-        except (ValueError, OverflowError):
-            raise _Unusable("size is not a number") from None
-        record = ImageRecord(position, name, path.name, path, f"{name}.xml", width, height, tuple(objects))
-        return record, problems
 
-    def _object(self, index: int, node: ElementTree.Element) -> ObjectRecord:
-        name = (node.findtext("name") or "").strip()
-        if not name:
-            raise _Unusable("object has no name")
-        try:
-            corners = [float(node.findtext(f"bndbox/{key}", "")) for key in ("xmin", "ymin", "xmax", "ymax")]
-        except ValueError:
-            raise _Unusable("bndbox lacks a number; valid: xmin, ymin, xmax, ymax") from None
-        difficult = self.ignore_difficult and node.findtext("difficult", "0").strip() not in ("0", "")
-        return ObjectRecord(index, self._box(*corners), tuple(corners), name, difficult=difficult)
-
-    def _box(self, xmin: float, ymin: float, xmax: float, ymax: float) -> Box:
-        if not self.one_based:
-            return Box(xmin, ymin, xmax, ymax)
-        # Equal corners are a click, not an object one pixel wide: they stay equal, to be found by the check.
-        return Box(xmin - 1, ymin - 1, xmax if xmax > xmin else xmax - 1, ymax if ymax > ymin else ymax - 1)
+def _listed_stem(line: str, known: set[str]) -> str:
+    """The image that a line of a list names: as it stands, without quotes, path, suffix, or the column of a class."""
+    plain = line.strip("\"'").strip()
+    for written in (line, plain, _CLASS_COLUMN.sub("", line).strip("\"' "), line.split()[0].strip("\"'")):
+        posix = written.replace("\\", "/")
+        base = posix.rpartition("/")[2]
+        for name in (posix, _without_suffix(posix), base, _without_suffix(base)):
+            if name in known:
+                return name
+    return _without_suffix(_CLASS_COLUMN.sub("", plain))
 
 
-def _read_xml(path: Path) -> ElementTree.Element:
-    try:
-        return ElementTree.parse(path).getroot()
-    except FileNotFoundError:
-        raise _Unusable("annotation is missing") from None
-    except (ElementTree.ParseError, UnicodeDecodeError, LookupError, OSError) as error:
-        raise _Unusable(f"broken XML ({error})") from None
+def _without_suffix(name: str) -> str:
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in (*IMAGE_SUFFIXES, ".xml") else name
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Files below a folder, relative to it with slashes, without hidden ones, as macOS's archives hold (._a.xml)."""
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        start = Path(where).relative_to(folder)
+        yield from ((start / name).as_posix() for name in files if not name.startswith("."))
+
+
+def _suffix(file: str) -> str:
+    return os.path.splitext(file)[1].lower()
+
+
+def _stem(file: str) -> str:
+    return os.path.splitext(file)[0]
