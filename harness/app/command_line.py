@@ -15,6 +15,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.app import until_settled
 from harness.runs import schema
 
 TRACE = "HYDRA_FULL_ERROR"
@@ -86,6 +87,7 @@ def main() -> None:
     os.environ[TRACE] = "1"  # Hydra then raises instead of printing a page, and the line below is all that is said
     schema.register()
     Plugins.instance().register(SweepFiles)
+    until_settled.register()
     try:
         compose_and_run()
     except (HydraException, OmegaConfBaseException, schema.ConfigError) as error:

@@ -45,10 +45,17 @@ def report_and_mirror(runs: list[Path], folder: Path, config: DictConfig) -> Non
     from harness.tracking import log_report
 
     try:
-        report = build_report(runs, Options())
+        report = build_report(runs, Options(**report_options(config)))
     except ReportError as error:
         print(f"no table: {error}")
         return
     print(text_of(report))
     write_report(report, folder / "report")
     log_report(OmegaConf.to_object(config.tracker), folder / "report", name=f"report-{folder.name}")  # type: ignore[arg-type]
+
+
+def report_options(config: DictConfig) -> dict[str, Any]:
+    """What an adaptive sweep (``hydra/sweeper=until_settled``) says of its report; nothing for other sweepers."""
+    sweeper = config.hydra.sweeper if "hydra" in config else {}
+    names = ("baseline", "metric", "margin")
+    return {name: sweeper[name] for name in names if sweeper.get(name) is not None} if "first_seeds" in sweeper else {}

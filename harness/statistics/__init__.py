@@ -13,6 +13,7 @@ from harness.statistics.image_bootstrap import ImageBootstrap, paired_image_boot
 from harness.statistics.intervals import bca_interval, t_interval
 from harness.statistics.paired_tests import holm, paired_t_test, sign_flip_floor, sign_flip_test
 from harness.statistics.power import paired_t_power, seeds_for_power
+from harness.statistics.standing import BEST, Standing, against_baseline, best_of
 from harness.statistics.verdicts import (
     BETTER,
     OPEN,
@@ -26,6 +27,7 @@ from harness.statistics.verdicts import (
 )
 
 __all__ = [
+    "BEST",
     "BETTER",
     "OPEN",
     "SAME",
@@ -35,7 +37,10 @@ __all__ = [
     "Decision",
     "FurtherSeeds",
     "ImageBootstrap",
+    "Standing",
+    "against_baseline",
     "bca_interval",
+    "best_of",
     "compare",
     "confidence_sequence",
     "decide",

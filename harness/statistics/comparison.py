@@ -15,6 +15,7 @@ from harness.statistics.intervals import Interval
 from harness.statistics.verdicts import ALPHA, MARGIN, OPEN, Decision, decide, verdict_text
 
 Seed = int | str
+Scores = Mapping[str, Mapping[Seed, float]]  # scores[method][seed]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Comparison:
 
 
 def compare(
-    scores: Mapping[str, Mapping[Seed, float]],
+    scores: Scores,
     baseline: str | Mapping[str, str],
     *,
     alpha: float = ALPHA,
@@ -95,7 +96,7 @@ def compare(
         ValueError: an unknown baseline or test, alpha outside (0, 1), a negative margin.
     """
     partners = _partners(scores, baseline)
-    paired = {name: _paired(scores[name], scores[partner]) for name, partner in partners.items()}
+    paired = {name: paired_differences(scores[name], scores[partner]) for name, partner in partners.items()}
     rows = [row for _, row in paired.values()]
     decisions = decide(rows, alpha=alpha, margin=margin, test=test, higher_is_better=higher_is_better)
     level = alpha / max(1, sum(decision.verdict == OPEN for decision in decisions))
@@ -125,7 +126,7 @@ def compare(
     return result
 
 
-def _partners(scores: Mapping[str, Mapping[Seed, float]], baseline: str | Mapping[str, str]) -> dict[str, str]:
+def _partners(scores: Scores, baseline: str | Mapping[str, str]) -> dict[str, str]:
     partners = {name: baseline for name in scores if name != baseline} if isinstance(baseline, str) else dict(baseline)
     known = ", ".join(scores) or "there are none"
     for one in [baseline] if isinstance(baseline, str) else partners.values():
@@ -146,7 +147,10 @@ def _further_seeds(
     return SETTLED if decision.verdict != OPEN else expected_further_seeds(row, level, margin, limit)
 
 
-def _paired(ours: Mapping[Seed, float], theirs: Mapping[Seed, float]) -> tuple[tuple[Seed, ...], NDArray[np.float64]]:
+def paired_differences(
+    ours: Mapping[Seed, float], theirs: Mapping[Seed, float]
+) -> tuple[tuple[Seed, ...], NDArray[np.float64]]:
+    """The seeds that both have a finite score for, in order, and our score minus theirs at each."""
     shared = sorted(ours.keys() & theirs.keys(), key=lambda seed: (isinstance(seed, str), seed))
     rows = [(seed, ours[seed] - theirs[seed]) for seed in shared]
     kept = [(seed, difference) for seed, difference in rows if np.isfinite(difference)]

@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from harness.app import until_settled
 from harness.core.compatibility import IncompatibleError
 from harness.core.criterion import Selection, StageComponents
 from harness.detectors.equip import equip, family_of
@@ -261,10 +262,11 @@ def test_centre_only_and_multi_positives_are_one_and_nine_points() -> None:
 
 def test_the_ladder_is_a_sweep_over_all_rungs() -> None:
     """The sweep file composes with the main job, and its points are the rungs."""
+    until_settled.register()
     sweeps = schema.folder("sweeps")
     ladder = OmegaConf.load(sweeps / "yolox_ladder.yaml")
     assert ladder.hydra.mode == "MULTIRUN"
-    assert ladder.hydra.sweeper.params.rung == "glob(*)"
+    assert ladder.hydra.sweeper.params["experiment/rung"] == "glob(*)"
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(sweeps)):
