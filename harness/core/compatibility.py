@@ -56,6 +56,8 @@ CLASSIFICATION: Mapping[str, Activation] = {
     "varifocal": Activation.SIGMOID,
     "eqlv2": Activation.SIGMOID,
     "ap_loss": Activation.SIGMOID,
+    **dict.fromkeys(("topk", "rank_sort", "bucketed_rank_sort", "alrp", "mal"), Activation.SIGMOID),
+    **dict.fromkeys(("federated", "eqlv1", "class_balanced_focal", "acsl"), Activation.SIGMOID),
 }
 
 # option of conf/loss/regression -> what it compares

@@ -33,6 +33,8 @@ class Need(StrEnum):
     NOISE = "noise"  # one uniform number in [0, 1) per candidate
     QUALITY = "quality"  # a soft target in [0, 1] per positive
     MINING = "mining"  # pauses of the training in which the training set is mined, see MiningPlan
+    BOX_LOSSES = "box losses"  # the box loss of each positive, for a class loss that looks at both
+    CLASS_COUNTS = "class counts"  # ClassCounts of the training set
     IMAGE_SIZE = "image size"  # height and width of the image of each candidate, px
 
 
@@ -177,6 +179,15 @@ class MiningPlan:
     score_thr: float  # a detection is confident from this score on
     max_iou: float  # a confident detection is false where its IoU with every object is below this
     max_per_image: int  # at most so many false positives of an image in a round
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """How often each class occurs in the training set; of ``K`` classes, or of the columns of a head's logits."""
+
+    images: Tensor  # (K,) int64, images with at least one object of the class
+    objects: Tensor  # (K,) int64, objects of the class
+    num_images: int  # of the training set
 
 
 @dataclass(frozen=True)

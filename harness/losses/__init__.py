@@ -1,6 +1,7 @@
 """Losses: unreduced until the end, one method per file, paired and normalized by :class:`harness.losses.pair.Loss`."""
 
 from harness.losses.classification import (
+    ACSLLoss,
     APLoss,
     BinaryCrossEntropyLoss,
     CrossEntropyLoss,
@@ -32,18 +33,24 @@ from harness.losses.regression import (
 )
 
 __all__ = [
+    "ACSLLoss",
+    "ALRPLoss",
     "APLoss",
     "AlphaIoULoss",
     "BalancedL1Loss",
     "BinaryCrossEntropyLoss",
     "BoundedIoULoss",
+    "BucketedRankSortLoss",
     "CIoULoss",
+    "ClassBalancedFocalLoss",
     "ClassificationLoss",
     "CrossEntropyLoss",
     "DIoULoss",
     "DistributionFocalLoss",
     "EIoULoss",
+    "EQLv1Loss",
     "EQLv2Loss",
+    "FederatedLoss",
     "FocalEIoULoss",
     "FocalLoss",
     "FocalerIoULoss",
@@ -55,10 +62,12 @@ __all__ = [
     "KLDLoss",
     "L1Loss",
     "Loss",
+    "MALLoss",
     "MPDIoULoss",
     "NWDLoss",
     "Normalizer",
     "QualityFocalLoss",
+    "RankSortLoss",
     "RegressionLoss",
     "SIoULoss",
     "SeesawLoss",
@@ -67,6 +76,7 @@ __all__ = [
     "SoftmaxFocalLoss",
     "Space",
     "TopKCrossEntropyLoss",
+    "TopKLoss",
     "VarifocalLoss",
     "WIoULoss",
 ]

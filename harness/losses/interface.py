@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from harness.core.structures import Activation, Need, full_precision
+from harness.core.structures import Activation, ClassCounts, Need, full_precision
 from harness.losses.reduction import Normalizer as Normalizer
 
 
@@ -28,6 +28,7 @@ class ClassificationLoss(nn.Module):
     needs: frozenset[Need] = frozenset()
     normalizer: ClassVar[Normalizer | None] = None  # the method's own, in the place of the stage's
     ranks_slots: ClassVar[bool] = True  # whether a harder slot has a larger value: what hard example mining relies on
+    scales_boxes: ClassVar[bool] = False  # in each step the box term is scaled to the value of this one
     background_last: bool = False  # the loss tells the background column apart: it must be the last one
     extra_columns: int = 0  # logits that the loss wants beyond one per class and the background's
 
@@ -40,6 +41,17 @@ class ClassificationLoss(nn.Module):
         Raises:
             ValueError: the loss is already prepared for another number of columns.
         """
+
+    def set_class_counts(self, counts: ClassCounts) -> None:
+        """Called before the first step, where ``Need.CLASS_COUNTS`` is among the needs.
+
+        Args:
+            counts: of the training set, one entry for each column of the logits in the loss's own order.
+        """
+
+    def box_factor(self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor | None:
+        """``(*, S)`` weight, without gradient, that this loss gives to the box loss of each positive; ``None``: 1."""
+        return None
 
     def activation_of(self, logits: Tensor) -> Tensor:
         """``(*, C)`` probabilities at inference, of logits in the loss's own column order."""
@@ -59,16 +71,34 @@ class ClassificationLoss(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define elementwise()")
 
     def forward(
-        self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        weight: Tensor | None = None,
+        quality: Tensor | None = None,
+        box_loss: Tensor | None = None,
     ) -> Tensor:
         """``(*, S)`` loss of each slot, multiplied by its weight; exactly 0 where the weight is 0.
 
+        Args:
+            logits: ``(*, S, C)``.
+            target: ``(*, S)`` int64, 0..C.
+            weight: ``(*, S)``.
+            quality: ``(*, S)``, where the loss needs it.
+            box_loss: ``(*, S)`` unweighted box loss of each positive, where the loss needs it.
+
         Raises:
-            ValueError: the loss needs the quality of the positives and none is given.
+            ValueError: the loss needs the quality or the box loss of the positives and none is given.
         """
         if quality is None and Need.QUALITY in self.needs:
             raise ValueError(f"{type(self).__name__} needs quality, a soft target for each positive; none was given")
-        loss = self.elementwise(full_precision(logits), target, weight=weight, quality=quality)
+        inputs = {}
+        if Need.BOX_LOSSES in self.needs:
+            if box_loss is None:
+                raise ValueError(f"{type(self).__name__} needs box_loss, the box loss of each positive; none was given")
+            inputs["box_loss"] = full_precision(box_loss.detach())
+        loss = self.elementwise(full_precision(logits), target, weight=weight, quality=quality, **inputs)
         loss = loss.sum(-1) if loss.dim() > target.dim() else loss
         return loss if weight is None else (loss * weight).masked_fill(weight == 0, 0.0)
 

@@ -10,6 +10,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from harness.core.structures import ClassCounts
+from harness.losses.classification import (
+    ACSLLoss,
+    ALRPLoss,
+    BucketedRankSortLoss,
+    ClassBalancedFocalLoss,
+    CrossEntropyLoss,
+    EQLv1Loss,
+    FederatedLoss,
+    MALLoss,
+    RankSortLoss,
+)
 from harness.losses.interface import RegressionLoss
 from harness.losses.regression import (
     AlphaIoULoss,
@@ -26,7 +38,7 @@ from harness.losses.regression import (
     WIoULoss,
 )
 from tests.golden.case import Case
-from tests.golden2.tolerances import ARCTANGENT_LOSS, BOX_LOSS, assert_gradient
+from tests.golden2.tolerances import ARCTANGENT_LOSS, BOX_LOSS, LOSS, assert_gradient
 
 
 def boxes(case: Case) -> tuple[Tensor, Tensor]:
@@ -131,7 +143,143 @@ def check_focal_eiou(case: Case) -> None:
     assert_boxes(case, loss, "")
 
 
+def assert_loss(case: Case, loss: Tensor, pred: Tensor, name: str = "") -> None:
+    (gradient,) = torch.autograd.grad(loss, pred)
+    case.assert_close(loss, f"expected_{name}loss", **LOSS)
+    assert_gradient(case, gradient, f"expected_{name}grad")
+
+
+def binary_ranking(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits of one column, their targets (column 0 or none), the weights of those that exist, and the qualities."""
+    logits, targets = case.tensor("logits").requires_grad_(), case.tensor("targets")
+    return logits, (targets <= 0).long(), (targets >= 0).float(), targets.clamp(min=0)
+
+
+def assert_rank_sort(case: Case, loss: RankSortLoss) -> None:
+    logits, target, weight, quality = binary_ranking(case)
+    ranking, sorting = loss.terms(logits.unsqueeze(-1), target, quality, weight=weight)
+    positives = (target == 0).sum().clamp(min=1)
+    ranking, sorting = ranking.sum() / positives, sorting.sum() / positives
+    case.assert_close(ranking, "expected_ranking_loss", **LOSS)
+    case.assert_close(sorting, "expected_sorting_loss", **LOSS)
+    (gradient,) = torch.autograd.grad(ranking + sorting, logits)
+    assert_gradient(case, gradient, "expected_grad")
+
+
+def check_rank_sort(case: Case) -> None:
+    assert_rank_sort(case, RankSortLoss(case.params["delta_RS"]))
+
+
+def check_bucketed_rank_sort(case: Case) -> None:
+    if "reference_error" not in case.params:
+        assert_rank_sort(case, BucketedRankSortLoss(case.params["delta_RS"]))
+    logits, target, weight, quality = binary_ranking(case)
+    loss = BucketedRankSortLoss(case.params.get("delta_ap", case.params["delta_RS"]))
+    ranking, _ = loss.terms(logits.unsqueeze(-1), target, quality, weight=weight)
+    ranking = ranking.sum() / (target == 0).sum().clamp(min=1)
+    if "reference_error_ap" in case.params:
+        # Fault of the reference: it raises where no negative reaches the lowest positive. Then nothing is out of order.
+        (gradient,) = torch.autograd.grad(ranking, logits)
+        assert ranking == 0
+        assert (gradient == 0).all()
+    else:
+        assert_loss(case, ranking, logits, "bucketed_ap_")
+
+
+def check_alrp(case: Case) -> None:
+    logits, target, weight, _ = binary_ranking(case)
+    column, positive = logits.unsqueeze(-1), target == 0
+    errors = case.tensor("regression_losses").requires_grad_()
+    box_loss = torch.zeros_like(logits).masked_scatter(positive, errors)
+    loss, count = ALRPLoss(case.params["delta"]), positive.sum().clamp(min=1)
+    case.assert_close(loss.ranks(column, target, weight=weight)[positive], "expected_rank", **LOSS)
+    value = loss(column, target, weight=weight, box_loss=box_loss).sum() / count
+    (gradient,) = torch.autograd.grad(value, logits)
+    case.assert_close(value, "expected_cls_loss", **LOSS)
+    assert_gradient(case, gradient, "expected_grad_logits")
+    if case.arrays["robust_reg_loss"]:
+        boxes_part = (loss.box_factor(column, target, weight=weight) * box_loss).sum() / count
+        (gradient,) = torch.autograd.grad(boxes_part, errors)
+        case.assert_close(boxes_part, "expected_reg_loss", **LOSS)
+        assert_gradient(case, gradient, "expected_grad_regression_losses")
+
+
+def check_mal(case: Case) -> None:
+    params, logits = case.params, case.tensor("logits").requires_grad_()
+    loss = MALLoss(params["gamma"], params["mal_alpha"])
+    values = loss(logits, case.tensor("target_class"), quality=case.tensor("target_iou"))
+    assert_loss(case, values.sum() / params["num_boxes"], logits)
+
+
+def check_federated(case: Case) -> None:
+    params, logits, target = case.params, case.tensor("logits").requires_grad_(), case.tensor("gt_classes")
+    mask, columns = case.tensor("class_mask"), params["num_classes"]
+    loss = FederatedLoss(params["fed_loss_num_classes"])
+    values = loss.over(logits[:, :columns], target, mask)
+    assert_loss(case, values.sum() / len(target), logits)
+    # Fault of the reference: the background label takes the place of one class. Ours draws as many classes as asked.
+    images = (case.tensor("class_weights").square() * 1e6).long()
+    loss.prepare(columns)
+    loss.set_class_counts(ClassCounts(images, images, 10**9))
+    counted, seen = loss.counted(target, columns), target[target < columns].unique()
+    assert counted[seen].all()
+    assert counted.sum() == max(min(params["fed_loss_num_classes"], columns), len(seen))
+
+
+def check_eql_v1(case: Case) -> None:
+    logits, target = case.tensor("logits").requires_grad_(), case.tensor("gt_classes")
+    loss = EQLv1Loss(case.params["lambda_"])
+    images = (case.tensor("class_frequency").double() * 10**12).round().long()
+    loss.set_class_counts(ClassCounts(images, images, 10**12))
+    assert_loss(case, loss(logits, target).sum() / len(target), logits)
+
+
+def check_class_balanced(case: Case) -> None:
+    params, target = case.params, case.tensor("labels")
+    counts = case.tensor("samples_per_class")
+    logits = case.tensor("logits").requires_grad_()
+    loss = ClassBalancedFocalLoss(params["beta"], params["gamma"])
+    loss.set_class_counts(ClassCounts(counts, counts, int(counts.sum())))
+    weights = loss.class_weights()
+    case.assert_close(weights, "expected_class_weights", **BOX_LOSS)
+    assert_loss(case, loss(logits, target).sum() / len(target), logits, "focal_")
+    # Fault of the reference: its "softmax" is a binary cross entropy on softmax outputs, which no loss here offers.
+    logits = case.tensor("logits").requires_grad_()
+    probability, one_hot = logits.softmax(-1), torch.nn.functional.one_hot(target, logits.shape[-1]).float()
+    entropy = torch.nn.functional.binary_cross_entropy(probability, one_hot, reduction="none")
+    assert_loss(case, (entropy * weights.float()[target].unsqueeze(-1)).mean(), logits, "softmax_")
+    # The paper's softmax form is the cross entropy with our class weights.
+    own = CrossEntropyLoss(weights.tolist())(logits, target)
+    plain = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+    torch.testing.assert_close(own, plain * weights[target].float())
+
+
+def check_acsl(case: Case) -> None:
+    params = case.params
+    logits, labels = case.tensor("logits").requires_grad_(), case.tensor("labels")
+    columns = params["num_classes"] + 1
+    images = torch.tensor([{"r": 5, "c": 50, "f": 500}[g] for g in params["frequency_group_of_class_1_to_K"]] + [0])
+    loss = ACSLLoss(params["score_thr"])
+    loss.set_class_counts(ClassCounts(images, images, 1000))
+    drawn = torch.zeros(3, len(labels), dtype=torch.bool)
+    for row, name in zip(drawn, ("rare", "common", "frequent"), strict=True):
+        row[case.tensor(f"drawn_background_rows_{name}")] = True
+    # The background is column 0 there, the last one here.
+    values = loss.over(logits.roll(-1, -1), (labels - 1) % columns, drawn)
+    assert_loss(case, values.sum() / len(labels), logits)
+    counts = loss.train().drawn(logits, (labels - 1) % columns, None).sum(-1)
+    assert counts.tolist() == drawn.sum(-1).tolist()
+
+
 CHECKS: dict[str, Callable[[Case], None]] = {
+    "rank_sort": check_rank_sort,
+    "bucketed_rank_sort": check_bucketed_rank_sort,
+    "alrp": check_alrp,
+    "mal": check_mal,
+    "federated": check_federated,
+    "eql_v1": check_eql_v1,
+    "class_balanced": check_class_balanced,
+    "acsl": check_acsl,
     "nwd": check_nwd,
     "wiou": check_wiou,
     "mpdiou": check_mpdiou,

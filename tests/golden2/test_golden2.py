@@ -21,17 +21,9 @@ GOLDEN = Path(os.environ.get("HARNESS_GOLDEN2") or HERE)
 # Items whose method is being written: each is removed by the commit that maps its check.
 PENDING: frozenset[str] = frozenset(
     {
-        "acsl",
-        "alrp",
         "atss_topk_times_anchors",
-        "bucketed_rank_sort",
-        "class_balanced",
-        "eql_v1",
-        "federated",
-        "mal",
         "ohem_rpn_threshold",
         "point_assigner",
-        "rank_sort",
         "recipe_pisa_retinanet",
         "recipe_pisa_roi",
         "recipe_pisa_ssd",

@@ -6,9 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+
+from harness.core.structures import ClassCounts
 
 CONF = Path(__file__).parents[2] / "conf"
 CLASSIFICATION = sorted(path.stem for path in (CONF / "loss" / "classification").glob("*.yaml"))
@@ -25,9 +28,16 @@ def node(group: str, name: str) -> DictConfig:
     return stage.loss[group]
 
 
+def class_counts(columns: int) -> ClassCounts:
+    """A long tail over the columns, rare classes among them."""
+    images = torch.tensor([200, 3, 60, 1, 12, 150, 7])[torch.arange(columns) % 7]
+    return ClassCounts(images, 2 * images, num_images=1000)
+
+
 def build(group: str, name: str, columns: int = 0) -> Any:
     """The loss, in training mode, prepared for so many columns."""
     loss = instantiate(node(group, name))
     if group == "classification":
         loss.prepare(columns)
+        loss.set_class_counts(class_counts(columns))
     return loss

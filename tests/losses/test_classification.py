@@ -16,10 +16,12 @@ from harness.losses.classification import (
     EQLv2Loss,
     FocalLoss,
     GHMCLoss,
+    MALLoss,
     QualityFocalLoss,
     SeesawLoss,
     SoftmaxFocalLoss,
     TopKCrossEntropyLoss,
+    TopKLoss,
     VarifocalLoss,
 )
 
@@ -321,6 +323,30 @@ def test_ap_loss(seed: int, delta: float) -> None:
     same(gradient.flatten(), update)
 
 
+@pytest.mark.parametrize("alpha", [None, 0.5])
+def test_mal(logits: Tensor, target: Tensor, quality: Tensor, alpha: float | None) -> None:
+    loss = MALLoss(1.5, alpha)
+
+    def value(p: float, on: bool, s: int, c: int) -> float:
+        share = quality[s].item() ** 1.5
+        if on:
+            return -share * math.log(p) - (1 - share) * math.log(1 - p)
+        return -(1 if alpha is None else alpha) * p**1.5 * math.log(1 - p)
+
+    same(loss.elementwise(logits, target, quality=quality), per_column(logits, target, value))
+
+
+@pytest.mark.parametrize("base", [None, FocalLoss()])
+def test_topk_keeps_the_hardest_slots_of_any_loss(logits: Tensor, target: Tensor, base) -> None:
+    weight = torch.ones(SLOTS, dtype=torch.float64)
+    weight[[2, 5]] = 0
+    plain = (base or BinaryCrossEntropyLoss()).elementwise(logits, target).sum(-1)
+    kept = sorted((v for v, w in zip(plain.tolist(), weight, strict=True) if w), reverse=True)[:4]  # 0.5 of 9
+    value = TopKLoss(base, 0.5)(logits, target, weight=weight)
+    assert (value > 0).sum() == 4
+    assert value.sum().item() / 9 == pytest.approx(sum(kept) / 4)
+
+
 def test_ap_loss_is_zero_without_positives_and_in_perfect_order() -> None:
     logits = torch.tensor([[5.0], [4.5], [-5.0]], requires_grad=True)
     none = APLoss()(logits, torch.ones(3, dtype=torch.int64))
@@ -354,6 +380,9 @@ def test_ap_loss_is_zero_without_positives_and_in_perfect_order() -> None:
         (lambda: SeesawLoss(columns=2), "too few"),
         (lambda: SeesawLoss(columns=5).prepare(6), "keeps state for 5 columns; it cannot serve 6"),
         (lambda: APLoss(delta=0), "^delta=0"),
+        (lambda: MALLoss(gamma=-1), "^gamma=-1"),
+        (lambda: TopKLoss(fraction=2), "^fraction=2"),
+        (lambda: TopKLoss(CrossEntropyLoss()), "^base='CrossEntropyLoss' must be a loss of sigmoid logits"),
     ],
 )
 def test_a_bad_value_is_named(make, message: str) -> None:

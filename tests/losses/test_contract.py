@@ -29,7 +29,11 @@ def logits_and_targets(
     # Column COLUMNS means "none" with sigmoid; the background of a softmax is a column.
     high = COLUMNS + 1 if loss.activation is Activation.SIGMOID else COLUMNS
     target = torch.randint(high, shape, generator=generator)
-    extra = {"quality": torch.rand(shape, generator=generator)} if Need.QUALITY in loss.needs else {}
+    extra = {
+        name: torch.rand(shape, generator=generator)
+        for need, name in ((Need.QUALITY, "quality"), (Need.BOX_LOSSES, "box_loss"))
+        if need in loss.needs
+    }
     return logits, target, extra
 
 
@@ -185,7 +189,7 @@ def test_state_changes_in_training_mode_only(name: str) -> None:
     loss.train()
     loss(logits, target, **extra)
     after = loss.state_dict()
-    assert bool(before) == (name in ("ghm_c", "eqlv2", "seesaw"))
+    assert bool(before) == (name in ("ghm_c", "eqlv2", "seesaw", "federated", "acsl"))
     assert all(not torch.equal(after[key], buffer) for key, buffer in before.items())
 
     restored = classification.GHMCLoss(momentum=0.7) if name == "ghm_c" else classify(name)

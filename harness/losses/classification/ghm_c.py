@@ -51,7 +51,13 @@ class GHMCLoss(ClassificationLoss):
         return loss * harmony
 
     def forward(
-        self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        weight: Tensor | None = None,
+        quality: Tensor | None = None,
+        box_loss: Tensor | None = None,
     ) -> Tensor:
         """``(*, S)`` mean over the columns, multiplied by the slot's weight."""
         return super().forward(logits, target, weight=weight, quality=quality) / logits.shape[-1]

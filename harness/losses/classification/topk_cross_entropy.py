@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from harness.core import limits
 from harness.core.structures import Activation
 from harness.losses.classification.cross_entropy import CrossEntropyLoss
+from harness.losses.hardest import hardest_share
 from harness.losses.interface import ClassificationLoss
 
 
@@ -39,12 +39,5 @@ class TopKCrossEntropyLoss(ClassificationLoss):
         self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
     ) -> Tensor:
         """``(*, S)``."""
-        loss = self.cross_entropy.elementwise(logits, target).flatten()
-        exists = torch.ones_like(loss, dtype=torch.bool) if weight is None else (weight > 0).flatten()
-        count = exists.sum()
-        # 0.7 of 90 is 62.99... in floating point and 63 in the paper.
-        kept = (count * self.fraction + 1e-4).floor().clamp(min=1)
-        order = loss.detach().masked_fill(~exists, -torch.inf).argsort(descending=True, stable=True)
-        rank = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
-        hard = (rank < kept) & exists
-        return (loss * hard * (count / kept)).view(target.shape)
+        loss = self.cross_entropy.elementwise(logits, target)
+        return loss * hardest_share(loss, weight, self.fraction)

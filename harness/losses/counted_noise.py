@@ -1,0 +1,56 @@
+"""Random numbers of a loss that draws: a function of a seed and of how often it has drawn."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class CountedNoise(nn.Module):
+    """Uniform numbers that depend on the seed, the number of draws before and their place alone.
+
+    No random stream is advanced, so a loss that draws leaves the samplers' noise as it is. The state is two numbers in
+    the checkpoint; processes that hold the same state draw the same numbers. The mixing function is SplitMix64 (Steele
+    et al. 2014).
+    """
+
+    state: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("state", torch.zeros(2, dtype=torch.int64))  # seed, draws
+
+    def seed(self, seed: int) -> None:
+        """Starts anew; ``seed`` is any whole number."""
+        self.state[0] = seed % 2**62
+        self.state[1] = 0
+
+    def advance(self) -> None:
+        """The next numbers are others."""
+        self.state[1] += 1
+
+    def forward(self, count: int, purpose: int = 0) -> Tensor:
+        """``(count,)`` float64 in (0, 1); float32 on a device without float64 (MPS).
+
+        Args:
+            count: how many.
+            purpose: other numbers for every purpose in the same draw.
+        """
+        place = torch.arange(count, device=self.state.device)
+        key = _mix(_mix(_mix(self.state[0]) + self.state[1]) + purpose)
+        bits = _shifted(_mix(key + place), 12)
+        dtype = torch.float32 if place.device.type == "mps" else torch.float64
+        return (bits.to(dtype) + 0.5) / 2**52
+
+
+def _mix(values: Tensor) -> Tensor:
+    """SplitMix64 of int64 numbers, which wrap around."""
+    values = values + -7046029254386353131
+    values = (values ^ _shifted(values, 30)) * -4658895280553007687
+    values = (values ^ _shifted(values, 27)) * -7723592293110705685
+    return values ^ _shifted(values, 31)
+
+
+def _shifted(values: Tensor, bits: int) -> Tensor:
+    """A shift to the right that fills up with zeros."""
+    return (values >> bits) & ((1 << (64 - bits)) - 1)
