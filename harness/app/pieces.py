@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from harness.core.criterion import LossObserver, Observer, StageComponents, WarmUp
-from harness.core.structures import Sampler
+from harness.core.structures import ClassCounts, Sampler
 from harness.detectors.equip import equip
 from harness.runs.schema import ConfigError
 from harness.training.streams import Streams
@@ -46,6 +46,7 @@ class Pieces:
         *,
         observers: Sequence[Observer] = (),
         loss_observers: Sequence[LossObserver] = (),
+        class_counts: ClassCounts | None = None,
     ) -> M:
         """The twin of ``detector`` that trains with these pieces, their noise out of ``streams``."""
         return equip(
@@ -59,6 +60,7 @@ class Pieces:
             shadow_generator=streams.shadow,
             observers=observers,
             loss_observers=loss_observers,
+            class_counts=class_counts,
         )
 
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.app.pieces import Pieces, build, build_detector
+from harness.data.class_counts import class_counts
 from harness.data.export import to_coco
 from harness.data.loading import Batch, train_loader, val_loader
 from harness.data.splits import Splits
@@ -151,6 +152,7 @@ class TrainingRun:
             streams,
             observers=[] if self.telemetry is None else [self.telemetry],
             loss_observers=[] if self.telemetry is None else [self.telemetry.add_losses],
+            class_counts=class_counts(self.splits.train),
         )
         optimizer = build(self.config.optimizer, "optimizer")([p for p in model.parameters() if p.requires_grad])
         ema = None

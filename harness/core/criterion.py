@@ -21,6 +21,7 @@ from harness.core.structures import (
     Assignment,
     CandidateLosses,
     Candidates,
+    ClassCounts,
     GroundTruth,
     LossAwareAssigner,
     Need,
@@ -181,6 +182,13 @@ class Criterion(nn.Module):
         """The loss of this part of the training."""
         now = self._warming_up
         return self.loss if now is None or now.loss is None else now.loss
+
+    def set_class_counts(self, counts: ClassCounts) -> None:
+        """Tells the class losses how often each of the ``K`` classes occurs in the training set."""
+        for loss in (self.loss, self.warmup_loss, self.baseline):
+            if loss is not None:
+                last = loss.classification.background_last
+                loss.classification.set_class_counts(self.head.column_counts(counts, background_last=last))
 
     @torch.no_grad()
     def select(
@@ -378,20 +386,32 @@ class Criterion(nn.Module):
 
     def _values(self, loss: Loss, slots: Slots) -> tuple[Tensor, Tensor]:
         """``(B, S)`` classification and regression losses, multiplied by the slots' weights."""
-        head, logits, column = self.head, slots.logits, slots.column
-        quality = None
+        regression = slots.box_loss(loss.regression, slots.positive_weight)
+        quality = box_loss = None
         if Need.QUALITY in loss.classification.needs:
             quality = slots.assigned_quality
             if quality is None:
                 quality = slots.best.iou * slots.counts.sample.positive
+        if Need.BOX_LOSSES in loss.classification.needs:
+            positive = slots.positive_weight > 0
+            box_loss = regression.detach() / slots.positive_weight.where(positive, 1.0)
+        logits, column = self._as_read(loss, slots)
+        weight = self._class_weight(slots)
+        return loss.classification(logits, column, weight=weight, quality=quality, box_loss=box_loss), regression
+
+    def _class_weight(self, slots: Slots) -> Tensor:
+        """``(B, S)`` weight of the slots in the class loss."""
+        return slots.positive_weight if self.head.classify_positives_only else slots.counts.sample.weight
+
+    def _as_read(self, loss: Loss, slots: Slots) -> tuple[Tensor, Tensor]:
+        """Logits and columns of the slots in the order of columns of the class loss."""
+        head, logits, column = self.head, slots.logits, slots.column
         if loss.classification.background_last and head.background is not None and head.background != head.columns - 1:
             if head.background != 0:
                 raise ValueError(f"stage {head.stage}: background column {head.background} is neither first nor last")
             logits = logits.roll(-1, -1)
             column = (column - 1) % head.columns
-        weight = slots.positive_weight if head.classify_positives_only else slots.counts.sample.weight
-        classification = loss.classification(logits, column, weight=weight, quality=quality)
-        return classification, slots.box_loss(loss.regression, slots.positive_weight)
+        return logits, column
 
     def _pair(self, loss: Loss, slots: Slots, classification: Tensor, regression: Tensor) -> dict[str, Tensor]:
         """The two scalars of the pair, out of their ``(B, S)`` values."""
@@ -399,11 +419,15 @@ class Criterion(nn.Module):
         box_weight = slots.counts.box_weight
         if box_weight is not None:
             regression = regression * box_weight
+        factor = loss.classification.box_factor(*self._as_read(loss, slots), weight=self._class_weight(slots))
+        if factor is not None:
+            regression = regression * factor
         only = self.head.classify_positives_only
-        return {
-            "classification": loss.reduce_classification(classification, slots.counts, only),
-            "regression": loss.reduce_boxes(regression, slots.counts),
-        }
+        total = loss.reduce_classification(classification, slots.counts, only)
+        boxes = loss.reduce_boxes(regression, slots.counts)
+        if loss.classification.scales_boxes:
+            boxes = boxes * loss.box_scale(total, boxes)
+        return {"classification": total, "regression": boxes}
 
     def _weigh(self, loss: Loss, slots: Slots) -> Slots:
         """The slots with the box weights of ``loss``."""

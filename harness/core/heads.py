@@ -11,9 +11,10 @@ from enum import StrEnum
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from harness.coders import Coder
-from harness.core.structures import Activation, Candidates, Predictions, SamplingResult, full_precision
+from harness.core.structures import Activation, Candidates, ClassCounts, Predictions, SamplingResult, full_precision
 from harness.losses.interface import ClassificationLoss
 from harness.losses.terms import Branch
 
@@ -81,6 +82,22 @@ class HeadSpec:
         """``(*, S)`` int64: the column that is on for each slot; background where not positive."""
         background = self.columns if self.background is None else self.background
         return torch.where(positive, labels + self.first_column, background)
+
+    def column_counts(self, counts: ClassCounts, *, background_last: bool = False) -> ClassCounts:
+        """The counts of the ``K`` classes, one entry for each column; 0 in a background column.
+
+        Args:
+            counts: of the classes.
+            background_last: the loss reads the columns with the background moved to the end.
+        """
+        images, objects = counts.images, counts.objects
+        if self.class_agnostic_truth:  # one class: an image counts as often as it holds a class, at most once
+            images = images.sum().clamp(max=counts.num_images).unsqueeze(0)
+            objects = objects.sum().unsqueeze(0)
+        first = 0 if background_last and self.background == 0 else self.first_column
+        after = self.columns - first - len(images)
+        pad = (first, after)
+        return ClassCounts(F.pad(images, pad), F.pad(objects, pad), counts.num_images)
 
     def probabilities(self, logits: Tensor, loss: ClassificationLoss) -> Tensor:
         """``(*, N, K)``: what ``logits (*, N, columns)`` say of the foreground classes, as ``loss`` trains them."""

@@ -11,7 +11,7 @@ from torch import nn
 from harness.core.compatibility import IncompatibleError, refusals
 from harness.core.criterion import Criterion, LossObserver, Observer, StageComponents
 from harness.core.heads import HeadSpec
-from harness.core.structures import Assigner, Sampler
+from harness.core.structures import Assigner, ClassCounts, Sampler
 from harness.detectors.adapters import cascade, fcos, rcnn, retinanet, ssd, yolox
 from harness.losses.pair import Loss
 
@@ -67,6 +67,7 @@ def equip(
     shadow_generator: torch.Generator | None = None,
     observers: Sequence[Observer] = (),
     loss_observers: Sequence[LossObserver] = (),
+    class_counts: ClassCounts | None = None,
 ) -> M:
     """A twin of ``model`` that trains with the given pieces; what is not given stays the detector's own.
 
@@ -86,6 +87,7 @@ def equip(
         shadow_generator: their stream.
         observers: called with (stage, selection) for every selection of every stage.
         loss_observers: called with (stage, selection, losses of its slots), once these are known.
+        class_counts: how often each foreground class occurs in the training set; losses for long-tailed data need it.
 
     Raises:
         TypeError: not a detector that the harness knows, or an argument that is no assigner, sampler or loss object.
@@ -118,6 +120,8 @@ def equip(
     for criterion in criteria.values():
         criterion.train(model.training)
         criterion.to(next(model.parameters()).device)
+        if class_counts is not None:
+            criterion.set_class_counts(class_counts)
     return cast(M, twin)
 
 

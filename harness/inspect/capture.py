@@ -16,6 +16,7 @@ from harness.app.runner import check
 from harness.core.boxes import pairwise_iou
 from harness.core.criterion import Selection
 from harness.core.structures import IGNORED, NEGATIVE
+from harness.data.class_counts import class_counts
 from harness.data.dataset import DatasetItem as ImageAndTarget
 from harness.data.loading import AugmentedDataset, TrainOrder, to_device
 from harness.data.splits import Splits
@@ -89,7 +90,12 @@ def selections(
     _, pieces = check(setting.config, setting.sources)
     streams = Streams(setting.config.seed, torch.device("cpu"))
     recorder = _Recorder()
-    model = pieces.equip(build_detector(setting.config, splits.classes, streams), streams, observers=[recorder])
+    model = pieces.equip(
+        build_detector(setting.config, splits.classes, streams),
+        streams,
+        observers=[recorder],
+        class_counts=class_counts(splits.train),
+    )
     if weights is not None:
         model.load_state_dict(checkpoint.load(weights)["model"])
     images, targets = to_device(([image for image, _ in samples], [target for _, target in samples]), "cpu")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from harness.core import limits
+from harness.core.processes import reduce_sum
 from harness.core.structures import Need
 from harness.losses.interface import ClassificationLoss, RegressionLoss
 from harness.losses.reduction import BoxWeight, Counts, Normalizer, reduce
@@ -100,6 +102,15 @@ class Loss(nn.Module):
         default = self.normalizer if isinstance(term, BranchTerm) else self.box_normalizer
         levels = term.level_weights if isinstance(term, BranchTerm) else None
         return self._reduce(values, counts, term.normalizer or default, levels) * term.weight
+
+    def box_scale(self, classification: Tensor, boxes: Tensor) -> Tensor:
+        """The factor that gives the box term the value of the class term, times ``regression_weight``; no gradient.
+
+        Both are reduced terms with their weights; 1 where there is no box loss.
+        """
+        values = reduce_sum(torch.stack((classification, boxes)).detach())
+        ratio = values[0] / values[1].where(values[1] > 0, 1.0) * self.regression_weight
+        return ratio.where(values[1] > 0, 1.0)
 
     def _reduce(
         self, values: Tensor, counts: Counts, normalizer: Normalizer, level_weights: tuple[float, ...] | None = None

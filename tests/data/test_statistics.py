@@ -1,7 +1,9 @@
 import json
+from collections import Counter
 
 import numpy as np
 
+from harness.data.class_counts import class_counts
 from harness.data.sources.coco import coco
 from harness.data.splits import Splits
 from harness.data.summary import describe, spread
@@ -45,3 +47,17 @@ def test_of_the_embedded_data(scenes30: Splits) -> None:
 
 def test_spread_of_nothing() -> None:
     assert spread(np.zeros(0)) == {}
+
+
+def test_class_counts_are_those_of_a_loop(scenes30: Splits) -> None:
+    counts = class_counts(scenes30.train)
+    images, objects = Counter(), Counter()
+    for index in range(len(scenes30.train)):
+        target = scenes30.train[index][1]
+        labels = [int(k) for k, crowd in zip(target["labels"], target["iscrowd"], strict=True) if not crowd]
+        objects.update(labels)
+        images.update(set(labels))
+    classes = range(1, len(scenes30.classes) + 1)
+    assert counts.objects.tolist() == [objects[k] for k in classes]
+    assert counts.images.tolist() == [images[k] for k in classes]
+    assert counts.num_images == len(scenes30.train)
