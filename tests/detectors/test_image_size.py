@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.criterion import StageComponents
+from harness.core.heads import Outputs
 from harness.core.structures import Candidates, GroundTruth
 from harness.detectors.equip import equip, family_of, planned
 from harness.detectors.zoo.cascade_rcnn import tiny_cascade
@@ -62,5 +63,8 @@ def test_candidates_without_sizes_are_refused() -> None:
     twin = equip(tiny_retinanet(4, min_size=64), loss=Loss(FocalLoss(), MPDIoULoss()))
     boxes = torch.tensor([[[5.0, 5.0, 40.0, 50.0]]])
     candidates = Candidates(boxes, torch.ones(1, 1, dtype=torch.bool))
-    with pytest.raises(ValueError, match="stage dense: MPDIoULoss needs the size of the images"):
-        twin.criteria["dense"].select(GroundTruth.pad([boxes[0]], [torch.tensor([0])]), candidates)
+    criterion = twin.criteria["dense"]
+    selection = criterion.select(GroundTruth.pad([boxes[0]], [torch.tensor([0])]), candidates)
+    outputs = Outputs(torch.zeros(1, 1, criterion.head.columns), torch.zeros(1, 1, 4))
+    with pytest.raises(ValueError, match="stage dense: a loss needs the size of the images"):
+        criterion(outputs.take(selection.sample), selection)
