@@ -1,4 +1,4 @@
-"""How good the detections are: COCO's numbers, and on request what went wrong and what the scores mean."""
+"""Accuracy of detections: COCO's numbers, and on request error types, calibration and precision-recall curves."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.evaluation.branches import BranchAccuracy, branch_accuracy
 from harness.evaluation.calibration import Calibration, calibration_of, has_probabilities
 from harness.evaluation.coco_format import CocoTables, read_tables
-from harness.evaluation.coco_metrics import CocoCurves, checked_area_ranges, coco_curves
+from harness.evaluation.coco_metrics import AREA_ALL, CocoCurves, checked_area_ranges, coco_curves
+from harness.evaluation.federated import MAX_DETS, federated_curves, frequency_means, is_federated
 from harness.evaluation.matching import overlapping_pairs
 from harness.evaluation.pr_curves import PrecisionRecall, precision_recall
 from harness.evaluation.tide import TideErrors, tide_errors
@@ -62,6 +64,9 @@ class Accuracy:
     tide: TideErrors | None = None  # None: not asked for
     calibration: Calibration | None = None  # None: not asked for, or scores are no probabilities (a note says so)
     pr_curves: PrecisionRecall | None = None  # at IoU .5 and .75; None: not asked for
+    segm: BranchAccuracy | None = None  # of the masks, where the annotations have them
+    keypoints: BranchAccuracy | None = None  # of the keypoints, where the annotations have them
+    frequencies: dict[str, float] | None = None  # LVIS: map_rare, map_common, map_frequent
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, keys as above; what has no value (NaN) is None."""
@@ -85,26 +90,38 @@ def evaluate(
     tide: bool = False,
     calibration: bool = False,
     pr_curves: bool = False,
+    lenient: bool = False,
+    keypoint_sigmas: Sequence[float] | None = None,
 ) -> Accuracy:
     """COCO box accuracy (Lin et al. 2014) of detections in the COCO results format.
 
     Boxes are [x, y, width, height] in pixels. Crowds, annotation area versus box area, images without objects or
     detections, ids that are texts or 0 count as in the COCO code; `read_tables` says what input may look like.
     `area_ranges` names small, medium and large, each (lowest, highest) px^2; None is COCO's 32^2 and 96^2, which a
-    data set of small images needs rescaled (`area_ranges_from_sides`).
+    data set of small images needs rescaled (`area_ranges_from_sides`). `lenient` leaves out detections of unknown
+    images and categories and counts them. Annotations and detections that both have `segmentation` or `keypoints`
+    are scored by these as well (`branch_accuracy`). Annotations in LVIS's format are scored federatedly
+    (`federated_curves`), without error types and calibration, which need to know all objects.
 
     Raises ValueError, one line, for faulty input (which list, which index), an unknown backend or a bad range.
     """
-    tables = read_tables(annotations, detections)
-    curves = coco_curves(tables, backend, area_ranges, max_dets)
+    tables = read_tables(annotations, detections, lenient)
     notes = list(tables.notes)
+    federated = is_federated(annotations)
+    if federated:
+        curves, max_dets = _federated(annotations, tables, area_ranges), MAX_DETS
+        notes.append("federated annotations (LVIS): scored by hotcoco; no error types, no calibration")
+        backend, tide, calibration = "hotcoco", False, False
+    else:
+        curves = coco_curves(tables, backend, area_ranges, max_dets)
     calibrated = calibration and has_probabilities(tables)
     if calibration and not calibrated:
         notes.append("some scores lie outside [0, 1]: no calibration")
     pairs = overlapping_pairs(tables, 0.1, same_category=False) if tide or calibrated else None
+    per_class = _per_class(tables, curves)
     return Accuracy(
         **_summary(curves),
-        per_class=_per_class(tables, curves),
+        per_class=per_class,
         num_images=len(tables.image_ids),
         num_objects=int((~tables.object_crowd).sum()),
         num_detections=len(tables.detection_score),
@@ -115,6 +132,14 @@ def evaluate(
         tide=tide_errors(tables, max_dets=max_dets, pairs=pairs) if tide else None,
         calibration=calibration_of(tables, max_dets=max_dets, pairs=pairs) if calibrated else None,
         pr_curves=precision_recall(curves, tables.category_names) if pr_curves else None,
+        frequencies=frequency_means(annotations, tables, np.array([row.ap for row in per_class]))
+        if federated
+        else None,
+        **{
+            name: branch_accuracy(annotations, detections, iou_type, backend, area_ranges, max_dets, keypoint_sigmas)
+            for name, iou_type, part in (("segm", "segm", "segmentation"), ("keypoints", "keypoints", "keypoints"))
+            if not federated and _have(annotations["annotations"], part) and _have(detections, part)
+        },
     )
 
 
@@ -132,6 +157,7 @@ class CocoEvaluator:
         tide: bool = True,
         calibration: bool = True,
         pr_curves: bool = True,
+        keypoint_sigmas: Sequence[float] | None = None,
     ) -> None:
         nothing = read_tables({"images": [], "annotations": [], "categories": []}, [])
         coco_curves(nothing, backend, area_ranges, max_dets)  # refuses what cannot be
@@ -139,9 +165,10 @@ class CocoEvaluator:
         self.area_ranges = checked_area_ranges(area_ranges)
         self.max_dets = max_dets
         self.tide, self.calibration, self.pr_curves = tide, calibration, pr_curves
+        self.keypoint_sigmas = None if keypoint_sigmas is None else tuple(keypoint_sigmas)
 
     def __call__(self, annotations: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]) -> Accuracy:
-        """Accuracy of COCO-format detections; raises as `evaluate` does."""
+        """Accuracy of a run's own detections, COCO-format; raises as `evaluate` does, but for unknown categories."""
         return evaluate(
             annotations,
             detections,
@@ -151,7 +178,22 @@ class CocoEvaluator:
             tide=self.tide,
             calibration=self.calibration,
             pr_curves=self.pr_curves,
+            lenient=True,  # after a whole training, a label that cannot be is a note, not the end of the run
+            keypoint_sigmas=self.keypoint_sigmas,
         )
+
+
+def _have(rows: Sequence[Mapping[str, Any]], part: str) -> bool:
+    return any(row.get(part) for row in rows)
+
+
+def _federated(
+    annotations: Mapping[str, Any], tables: CocoTables, area_ranges: Mapping[str, Sequence[float]] | None
+) -> CocoCurves:
+    ranges = [list(AREA_ALL), *map(list, checked_area_ranges(area_ranges).values())]
+    precision, recall = federated_curves(annotations, tables, ranges, MAX_DETS)
+    unknown = np.full((*recall.shape, 2), -1.0)  # LVIS has no recall with 1 or 10 detections
+    return CocoCurves(precision, np.concatenate((unknown, recall[..., None]), -1))
 
 
 def _summary(curves: CocoCurves) -> dict[str, float]:

@@ -6,8 +6,8 @@ code walks them (sorted), so ties between equal scores fall the same way, whatev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from numbers import Real
@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.data.values import BadValue, flag, identifier
 
 Row = Mapping[str, Any]
 Id = int | str
@@ -52,14 +54,25 @@ class CocoTables:
         rank[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered, "left")
         return rank
 
+    def with_detections(self, kept: NDArray[np.bool_]) -> CocoTables:
+        """The same objects with the detections in ``kept`` (D,)."""
+        return replace(
+            self,
+            detection_image=self.detection_image[kept],
+            detection_category=self.detection_category[kept],
+            detection_box=self.detection_box[kept],
+            detection_score=self.detection_score[kept],
+        )
 
-def read_tables(annotations: Row, detections: Sequence[Row]) -> CocoTables:
+
+def read_tables(annotations: Row, detections: Sequence[Row], lenient: bool = False) -> CocoTables:
     """Check COCO-format input and turn it into columns.
 
     `annotations` has the lists `images` (id), `annotations` (image_id, category_id, bbox; area, iscrowd, difficult
     and ignore where known) and `categories` (id; name where known). `detections` is a COCO results list (image_id,
-    category_id, bbox, score). Ids are integers or strings; 0 is an id like any other. An annotation without `area`
-    takes its box's, and a note says so.
+    category_id, bbox, score). Ids are integers or texts, and a text of a whole number is that number; 0 is an id like
+    any other. An annotation without `area` takes its box's, and a note says so. `lenient` leaves out detections of
+    unknown images and categories, as the COCO code does, and a note counts them.
 
     Raises ValueError with one line that names the list, the index and the fault.
     """
@@ -68,27 +81,31 @@ def read_tables(annotations: Row, detections: Sequence[Row]) -> CocoTables:
     images, objects, categories = (_rows(annotations, key) for key in ("images", "annotations", "categories"))
     if isinstance(detections, Mapping | str) or not isinstance(detections, Sequence):
         raise ValueError(f"detections: a list of results, not {_kind(detections)}")
-    image_index = _index(images, "images")
-    category_index = _index(categories, "categories")
-    names = {row["id"]: str(row.get("name", row["id"])) for row in categories}
+    notes: list[str] = []
+    image_index, category_index = index_of(images, "images"), index_of(categories, "categories")
+    names = {identifier(row["id"]): str(row.get("name", row["id"])) for row in categories}
     _unique_ids(objects)
+    object_image = lookup(objects, "image_id", image_index, "annotations", "images", notes)
+    object_category = lookup(objects, "category_id", category_index, "annotations", "categories", notes)
     object_box = _boxes(objects, "annotations")
-    object_area, notes = _areas(objects, object_box)
+    object_area = _areas(objects, object_box, notes)
+    if lenient:
+        detections = _known(detections, image_index, category_index, notes)
     return CocoTables(
         image_ids=tuple(image_index),
         category_ids=tuple(category_index),
         category_names=tuple(names[key] for key in category_index),
-        object_image=_lookup(objects, "image_id", image_index, "annotations", "images"),
-        object_category=_lookup(objects, "category_id", category_index, "annotations", "categories"),
+        object_image=object_image,
+        object_category=object_category,
         object_box=object_box,
         object_area=object_area,
         object_crowd=_flags(objects, "iscrowd"),
-        object_difficult=_flags(objects, "difficult", "ignore"),
-        detection_image=_lookup(detections, "image_id", image_index, "detections", "images"),
-        detection_category=_lookup(detections, "category_id", category_index, "detections", "categories"),
+        object_difficult=_flags(objects, "difficult") | _flags(objects, "ignore"),
+        detection_image=lookup(detections, "image_id", image_index, "detections", "images", notes),
+        detection_category=lookup(detections, "category_id", category_index, "detections", "categories", notes),
         detection_box=_boxes(detections, "detections"),
         detection_score=_numbers(detections, "score", "detections"),
-        notes=notes,
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -131,13 +148,14 @@ def _column(rows: Sequence[Row], key: str, where: str) -> list[Any]:
         raise
 
 
-def _index(rows: Sequence[Row], where: str) -> dict[Id, int]:
+def index_of(rows: Sequence[Row], where: str) -> dict[Id, int]:
     """Dense index by id, in sorted order: numpy's unique sorts in the COCO code, and the order decides ties."""
-    ids = _column(rows, "id", where)
     seen: set[Id] = set()
-    for i, key in enumerate(ids):
-        if not isinstance(key, int | str):
-            raise ValueError(f"{where}[{i}]: id must be an integer or a text, not {_kind(key)}")
+    for i, written in enumerate(_column(rows, "id", where)):
+        try:
+            key = identifier(written)
+        except BadValue as error:
+            raise ValueError(f"{where}[{i}]: {error}") from None
         if key in seen:
             raise ValueError(f"{where}[{i}]: id {key!r} is given twice")
         seen.add(key)
@@ -154,21 +172,46 @@ def _unique_ids(objects: Sequence[Row]) -> None:
             seen.add(key)
 
 
-def _lookup(rows: Sequence[Row], key: str, index: Mapping[Id, int], where: str, known: str) -> NDArray[np.int64]:
+def lookup(
+    rows: Sequence[Row], key: str, index: Mapping[Id, int], where: str, known: str, notes: list[str]
+) -> NDArray[np.int64]:
+    """(n,) the dense index of each row's ``key``; notes gain a line where texts had to be read as numbers."""
     values = _column(rows, key, where)
     try:
         return np.fromiter(map(index.__getitem__, values), np.int64, len(values))
     except (KeyError, TypeError):
-        for i, value in enumerate(values):
-            if not isinstance(value, int | float | str) or value not in index:
-                hint = _other_type(value, index)
-                raise ValueError(f"{where}[{i}]: {key} {value!r} is not in the annotations' {known}{hint}") from None
-        raise
+        pass
+    found = [_position(value, index) for value in values]
+    if -1 in found:
+        i = found.index(-1)
+        more = f" (nor are {found.count(-1) - 1} more)" if found.count(-1) > 1 else ""
+        hint = "; --lenient leaves them out" if where == "detections" else ""
+        raise ValueError(f"{where}[{i}]: {key} {values[i]!r} is not in the annotations' {known}{more}{hint}")
+    notes.append(f"{where}: {key} is a text of a whole number somewhere and counts as that number")
+    return np.array(found, np.int64)
 
 
-def _other_type(value: object, index: Iterable[Id]) -> str:
-    twin = next((key for key in index if str(key) == str(value)), None)
-    return "" if twin is None else f" ({twin!r} is: numbers and texts differ)"
+def _position(value: object, index: Mapping[Id, int]) -> int:
+    """The dense index of an id in any writing, -1 where it is unknown or no id."""
+    try:
+        return index.get(identifier(value), -1)
+    except BadValue:
+        return -1
+
+
+def _known(
+    detections: Sequence[Row], image_index: Mapping[Id, int], category_index: Mapping[Id, int], notes: list[str]
+) -> Sequence[Row]:
+    """The detections of known images and categories."""
+    images = [_position(value, image_index) for value in _column(detections, "image_id", "detections")]
+    categories = [_position(value, category_index) for value in _column(detections, "category_id", "detections")]
+    strange = {"image": images.count(-1), "category": categories.count(-1)}
+    for kind, count in strange.items():
+        if count:
+            notes.append(f"{count} of {len(detections)} detections are of no known {kind} and are left out")
+    if not any(strange.values()):
+        return detections
+    return [row for row, i, k in zip(detections, images, categories, strict=True) if i >= 0 and k >= 0]
 
 
 def _boxes(rows: Sequence[Row], where: str) -> NDArray[np.float64]:
@@ -179,7 +222,7 @@ def _boxes(rows: Sequence[Row], where: str) -> NDArray[np.float64]:
         if str in set(map(type, chain.from_iterable(values))):  # numpy would read '4' as a number
             raise TypeError
         flat = np.fromiter(chain.from_iterable(values), np.float64, 4 * len(values))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         for i, value in enumerate(values):
             if not isinstance(value, Sequence) or len(value) != 4 or not all(isinstance(v, Real) for v in value):
                 raise ValueError(f"{where}[{i}]: bbox must be four numbers [x, y, w, h], not {value!r}") from None
@@ -192,32 +235,43 @@ def _boxes(rows: Sequence[Row], where: str) -> NDArray[np.float64]:
     return boxes
 
 
-def _numbers(rows: Sequence[Row], key: str, where: str) -> NDArray[np.float64]:
+def _numbers(rows: Sequence[Row], key: str, where: str, at: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """(n,) finite numbers; ``at`` are the rows' places in the list, where they are not 0, 1, 2, ..."""
     values = _column(rows, key, where)
     try:
         if str in set(map(type, values)):
             raise TypeError
         numbers = np.fromiter(values, np.float64, len(values))
         bad = ~np.isfinite(numbers)
-    except (TypeError, ValueError):
-        bad = np.array([not isinstance(value, Real) for value in values])
+    except (TypeError, ValueError, OverflowError):
+        bad = np.array([not isinstance(value, Real) or abs(value) > 1e300 for value in values])
         numbers = np.zeros(len(values))
     if bad.any():
         i = int(bad.argmax())
-        raise ValueError(f"{where}[{i}]: {key} must be a finite number, not {values[i]!r}")
+        place = i if at is None else at[i]
+        raise ValueError(f"{where}[{place}]: {key} must be a finite number, not {values[i]!r}")
     return numbers
 
 
-def _areas(objects: Sequence[Row], boxes: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    missing = np.array(["area" not in row for row in objects], bool)
+def _areas(objects: Sequence[Row], boxes: NDArray[np.float64], notes: list[str]) -> NDArray[np.float64]:
+    given = [i for i, row in enumerate(objects) if "area" in row]
     areas = boxes[:, 2] * boxes[:, 3]
-    if not missing.all():
-        given = [row for row in objects if "area" in row]
-        areas[~missing] = _numbers(given, "area", "annotations with an area")
-    if not missing.any():
-        return areas, ()
-    return areas, (f"{int(missing.sum())} of {len(objects)} annotations have no area: their box's area is taken",)
+    if given:
+        areas[given] = _numbers([objects[i] for i in given], "area", "annotations", given)
+    if missing := len(objects) - len(given):
+        notes.append(f"{missing} of {len(objects)} annotations have no area: their box's area is taken")
+    return areas
 
 
-def _flags(objects: Sequence[Row], *keys: str) -> NDArray[np.bool_]:
-    return np.array([any(row.get(key) for key in keys) for row in objects], bool)
+def _flags(objects: Sequence[Row], key: str) -> NDArray[np.bool_]:
+    found = np.zeros(len(objects), bool)
+    for i, row in enumerate(objects):
+        value = row.get(key, 0)
+        if value in (0, 1) and type(value) is int:
+            found[i] = value
+            continue
+        try:
+            found[i] = flag(value)
+        except BadValue as error:
+            raise ValueError(f"annotations[{i}]: {key}: {error}") from None
+    return found

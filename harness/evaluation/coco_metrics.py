@@ -9,6 +9,7 @@ import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -46,11 +47,15 @@ def checked_area_ranges(area_ranges: Mapping[str, Sequence[float]] | None) -> di
     """COCO's ranges for None, else the given ones: small, medium and large, each (lowest, highest) area in px^2."""
     if area_ranges is None:
         return AREA_RANGES
-    if set(area_ranges) != set(AREA_RANGES):
-        raise ValueError(f"area_ranges must name small, medium and large, got {', '.join(area_ranges) or 'none'}")
+    if not isinstance(area_ranges, Mapping) or set(area_ranges) != set(AREA_RANGES):
+        raise ValueError(
+            f"area_ranges must name small, medium and large, got {', '.join(map(str, area_ranges)) if isinstance(area_ranges, Mapping | list) else area_ranges}"
+        )
     for name, limits in area_ranges.items():
-        if len(limits) != 2 or not 0 <= limits[0] < limits[1]:
-            raise ValueError(f"area_ranges.{name} must be two areas, 0 <= lowest < highest, got {list(limits)}")
+        pair = limits if isinstance(limits, Sequence) and not isinstance(limits, str) else [limits]
+        numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in pair)
+        if len(pair) != 2 or not numbers or not 0 <= pair[0] < pair[1]:
+            raise ValueError(f"area_ranges.{name} must be two areas, 0 <= lowest < highest, got {limits}")
     return {name: (float(area_ranges[name][0]), float(area_ranges[name][1])) for name in AREA_RANGES}
 
 

@@ -1,4 +1,4 @@
-"""Who matched what, kept per image, so that mAP over *other* images than the drawn ones costs milliseconds.
+"""The matches of each image, kept so that mAP over resampled images costs milliseconds.
 
 Matching happens inside an image; only the ranking by score crosses images. So a resample of the test set needs no new
 matching, only new weights on rows that are already in order of score.
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.evaluation.coco_format import CocoTables, read_tables
 from harness.evaluation.coco_metrics import IOU_THRS
+from harness.evaluation.federated import is_federated, looked_for
 from harness.evaluation.interpolation import ap_from_ranks
 from harness.evaluation.matching import greedy_match, object_ignored, outcome, overlapping_pairs
 
@@ -59,8 +60,12 @@ class MatchTable:
     def from_coco(
         cls, annotations: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], max_dets: int = 100
     ) -> MatchTable:
-        """From COCO-format input, checked as in `read_tables`."""
-        return cls(read_tables(annotations, detections), max_dets)
+        """From COCO-format input, checked as in `read_tables`. Of federated annotations (LVIS), detections count where
+        the annotators have looked for their category."""
+        tables = read_tables(annotations, detections, lenient=True)
+        if is_federated(annotations):
+            tables = tables.with_detections(looked_for(annotations, tables))
+        return cls(tables, max_dets)
 
     def _ranked(self, is_true: NDArray[np.bool_], is_ignored: NDArray[np.bool_]) -> _Ranks:
         true, ignored = np.flatnonzero(is_true), np.flatnonzero(is_ignored)

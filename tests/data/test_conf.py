@@ -38,8 +38,9 @@ def test_every_parameter_stands_in_the_yaml_with_its_default(path: Path) -> None
             assert config[key] == expected
 
 
-def test_the_four_sources() -> None:
-    assert [path.stem for path in FILES if path.parent.name == "data"] == ["coco", "shapes", "shapes_sparse", "voc"]
+def test_the_sources() -> None:
+    sources = [path.stem for path in FILES if path.parent.name == "data"]
+    assert sources == ["coco", "lvis", "shapes", "shapes_sparse", "voc", "yolo"]
 
 
 @pytest.mark.parametrize("name", ["shapes", "shapes_sparse"])
