@@ -119,6 +119,13 @@ def evaluate(
         notes.append("some scores lie outside [0, 1]: no calibration")
     pairs = overlapping_pairs(tables, 0.1, same_category=False) if tide or calibrated else None
     per_class = _per_class(tables, curves)
+    ap = np.array([row.ap for row in per_class])
+
+    def branch(iou_type: str, part: str) -> BranchAccuracy | None:
+        if federated or not (_have(annotations["annotations"], part) and _have(detections, part)):
+            return None
+        return branch_accuracy(annotations, detections, iou_type, backend, area_ranges, max_dets, keypoint_sigmas)
+
     return Accuracy(
         **_summary(curves),
         per_class=per_class,
@@ -132,14 +139,9 @@ def evaluate(
         tide=tide_errors(tables, max_dets=max_dets, pairs=pairs) if tide else None,
         calibration=calibration_of(tables, max_dets=max_dets, pairs=pairs) if calibrated else None,
         pr_curves=precision_recall(curves, tables.category_names) if pr_curves else None,
-        frequencies=frequency_means(annotations, tables, np.array([row.ap for row in per_class]))
-        if federated
-        else None,
-        **{
-            name: branch_accuracy(annotations, detections, iou_type, backend, area_ranges, max_dets, keypoint_sigmas)
-            for name, iou_type, part in (("segm", "segm", "segmentation"), ("keypoints", "keypoints", "keypoints"))
-            if not federated and _have(annotations["annotations"], part) and _have(detections, part)
-        },
+        segm=branch("segm", "segmentation"),
+        keypoints=branch("keypoints", "keypoints"),
+        frequencies=frequency_means(annotations, tables, ap) if federated else None,
     )
 
 

@@ -244,7 +244,7 @@ def _numbers(rows: Sequence[Row], key: str, where: str, at: Sequence[int] | None
         numbers = np.fromiter(values, np.float64, len(values))
         bad = ~np.isfinite(numbers)
     except (TypeError, ValueError, OverflowError):
-        bad = np.array([not isinstance(value, Real) or abs(value) > 1e300 for value in values])
+        bad = np.array([not isinstance(value, int | float) or not abs(value) < 1e300 for value in values])
         numbers = np.zeros(len(values))
     if bad.any():
         i = int(bad.argmax())

@@ -48,9 +48,8 @@ def checked_area_ranges(area_ranges: Mapping[str, Sequence[float]] | None) -> di
     if area_ranges is None:
         return AREA_RANGES
     if not isinstance(area_ranges, Mapping) or set(area_ranges) != set(AREA_RANGES):
-        raise ValueError(
-            f"area_ranges must name small, medium and large, got {', '.join(map(str, area_ranges)) if isinstance(area_ranges, Mapping | list) else area_ranges}"
-        )
+        given = ", ".join(map(str, area_ranges)) if isinstance(area_ranges, Mapping) else area_ranges
+        raise ValueError(f"area_ranges must name small, medium and large, got {given or 'none'}")
     for name, limits in area_ranges.items():
         pair = limits if isinstance(limits, Sequence) and not isinstance(limits, str) else [limits]
         numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in pair)

@@ -1,33 +1,51 @@
-"""Score any COCO-format detections: `python -m harness.evaluate --annotations gt.json --detections dt.json`.
+"""Score any detections: `python -m harness.evaluate --annotations gt.json --detections dt.json`.
 
-Needs no run of the harness and imports no torch. Faulty input is one line on stderr and exit code 2.
+Files are COCO's, or folders of YOLO's text or VOC's XML files. Needs no run of the harness and imports no torch. Faulty
+input is one line on stderr and exit code 2.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.evaluation.accuracy import Accuracy, evaluate
+from harness.evaluation.branches import IOU_TYPES, branch_accuracy
 from harness.evaluation.coco_format import detection_list
 from harness.evaluation.coco_metrics import BACKENDS, area_ranges_from_sides
+from harness.evaluation.federated import is_federated, without_federation
+from harness.evaluation.formats import read_annotations, read_detections
 from harness.evaluation.voc_ap import VocAccuracy, voc_ap
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    line = argparse.ArgumentParser(prog="python -m harness.evaluate", description="Score COCO-format detections.")
-    line.add_argument("--annotations", required=True, type=Path, metavar="GT.json", help="COCO annotations")
+    line = argparse.ArgumentParser(prog="python -m harness.evaluate", description="Score detections.")
+    line.add_argument(
+        "--annotations",
+        required=True,
+        type=Path,
+        metavar="GT",
+        help="COCO annotations (.json), a YOLO data.yaml or its folder, or a VOC folder",
+    )
     line.add_argument(
         "--detections",
         required=True,
         type=Path,
-        metavar="DT.json",
-        help="COCO results list, or an object with it under 'annotations' or 'predictions'",
+        metavar="DT",
+        help="COCO results list, or an object with it under 'annotations' or 'predictions'; or a folder of YOLO's "
+        "'class cx cy w h score' files or of VOC's XML files with a <score>",
+    )
+    line.add_argument("--split", default="val", help="of a YOLO or VOC folder of annotations (default: %(default)s)")
+    line.add_argument("--iou-type", choices=IOU_TYPES, default="bbox", help="what is compared (default: %(default)s)")
+    line.add_argument("--lvis", action="store_true", help="federated evaluation, AP of rare, common, frequent classes")
+    line.add_argument(
+        "--lenient", action="store_true", help="leave out detections of unknown images and categories, and count them"
     )
     line.add_argument("--backend", choices=BACKENDS, default="hotcoco", help="who computes (default: %(default)s)")
     line.add_argument(
@@ -52,22 +70,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for input that cannot be scored."""
     chosen = parser().parse_args(arguments)
     try:
-        accuracy, voc = _score(chosen)
+        lines, notes = _scored(chosen)
     except (OSError, ValueError) as fault:
-        print(f"harness.evaluation.command: {fault}", file=sys.stderr)
+        print(f"harness.evaluate: {' '.join(str(fault).split())}", file=sys.stderr)
         return 2
-    if chosen.json:
-        print(json.dumps(accuracy.to_dict() | ({"voc": voc.to_dict()} if voc else {}), allow_nan=False))
-        return 0
-    for note in accuracy.notes:
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    print("\n".join(_lines(accuracy, voc, chosen.per_class)))
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def _score(chosen: argparse.Namespace) -> tuple[Accuracy, VocAccuracy | None]:
-    annotations = _read(chosen.annotations)
-    detections = detection_list(_read(chosen.detections))
+def _scored(chosen: argparse.Namespace) -> tuple[list[str], Sequence[str]]:
+    """What is printed, and the notes beside it."""
+    annotations = read_annotations(chosen.annotations, chosen.split)
+    detections = detection_list(read_detections(chosen.detections, annotations))
+    if chosen.iou_type != "bbox":
+        _only_boxes(chosen)
+        found = branch_accuracy(
+            annotations,
+            detections,
+            chosen.iou_type,
+            chosen.backend,
+            area_ranges_from_sides(*chosen.sides),
+            chosen.max_dets,
+        )
+        lines = [f"{chosen.iou_type}, {len(detections)} detections, by {chosen.backend}"]
+        lines += [f"{key:<12}{_shown(value)}" for key, value in found.scalars().items()]
+        if chosen.per_class:
+            lines += ["", *(f"{name:<24}{_shown(ap)}" for name, ap in found.per_class.items())]
+        return [json.dumps(found.to_dict(), allow_nan=False)] if chosen.json else lines, found.notes
+    accuracy, voc = _score(chosen, annotations, detections)
+    if chosen.json:
+        plain = accuracy.to_dict() | ({"voc": voc.to_dict()} if voc else {})
+        return [json.dumps(plain, allow_nan=False)], ()
+    return _lines(accuracy, voc, chosen.per_class), accuracy.notes
+
+
+def _only_boxes(chosen: argparse.Namespace) -> None:
+    for name in ("voc", "tide", "calibration", "lvis"):
+        if getattr(chosen, name):
+            raise ValueError(f"--{name} is of boxes; valid: --iou-type bbox")
+
+
+def _score(
+    chosen: argparse.Namespace, annotations: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]
+) -> tuple[Accuracy, VocAccuracy | None]:
+    if chosen.lvis and not is_federated(annotations):
+        raise ValueError("--lvis: the annotations have no frequency of each category and no neg_category_ids")
+    if chosen.lvis and (chosen.tide or chosen.calibration or chosen.voc):
+        raise ValueError("--lvis: not every class is annotated in every image; valid: no --tide, --calibration, --voc")
+    if not chosen.lvis:
+        annotations = without_federation(annotations)
     accuracy = evaluate(
         annotations,
         detections,
@@ -76,19 +132,9 @@ def _score(chosen: argparse.Namespace) -> tuple[Accuracy, VocAccuracy | None]:
         max_dets=chosen.max_dets,
         tide=chosen.tide,
         calibration=chosen.calibration,
+        lenient=chosen.lenient,
     )
-    return accuracy, voc_ap(annotations, detections, chosen.iou) if chosen.voc else None
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except json.JSONDecodeError as fault:
-        raise ValueError(f"{path}: broken JSON, {fault.msg} at line {fault.lineno} column {fault.colno}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: no JSON text (not UTF-8)") from None
+    return accuracy, voc_ap(annotations, detections, chosen.iou, lenient=chosen.lenient) if chosen.voc else None
 
 
 def _lines(accuracy: Accuracy, voc: VocAccuracy | None, per_class: bool) -> list[str]:
@@ -97,6 +143,7 @@ def _lines(accuracy: Accuracy, voc: VocAccuracy | None, per_class: bool) -> list
         f"by {accuracy.backend}"
     ]
     lines += [f"{key:<12}{_shown(value)}" for key, value in accuracy.scalars().items()]
+    lines += [f"{key:<14}{_shown(value)}" for key, value in (accuracy.frequencies or {}).items()]
     if per_class:
         lines += ["", *_per_class_table(accuracy)]
     if voc:

@@ -22,12 +22,25 @@ MAX_DETS = 300  # of all classes together in an image
 
 def is_federated(annotations: Mapping[str, Any]) -> bool:
     """Whether COCO-format annotations have LVIS's frequencies and lists of negative categories."""
-    categories, images = annotations.get("categories") or (), annotations.get("images") or ()
+    if not isinstance(annotations, Mapping):
+        return False
+    parts = (annotations.get(key) for key in ("categories", "images"))
+    categories, images = (
+        [row for row in part if isinstance(row, Mapping)] if isinstance(part, list) else [] for part in parts
+    )
     return (
         bool(categories)
         and all("frequency" in row for row in categories)
         and any("neg_category_ids" in row for row in images)
     )
+
+
+def without_federation(annotations: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same annotations, to be scored as COCO's: all classes count in all images."""
+    if not is_federated(annotations):
+        return annotations
+    images = [{k: v for k, v in row.items() if k != "neg_category_ids"} for row in annotations["images"]]
+    return {**annotations, "images": images}
 
 
 def federated_curves(

@@ -46,6 +46,7 @@ def voc_ap(
     detections: Sequence[Mapping[str, Any]],
     iou_thr: float = 0.5,
     inclusive: bool = False,
+    lenient: bool = False,
 ) -> VocAccuracy:
     """VOC AP (Everingham et al. 2010, section 4.2; VOC2012 devkit, `VOCevaldet`) of COCO-format input.
 
@@ -55,7 +56,7 @@ def voc_ap(
 
     Raises ValueError for faulty input (one line) and for an IoU outside (0, 1].
     """
-    return voc_accuracy(read_tables(annotations, detections), iou_thr, inclusive)
+    return voc_accuracy(read_tables(annotations, detections, lenient), iou_thr, inclusive)
 
 
 def voc_accuracy(tables: CocoTables, iou_thr: float = 0.5, inclusive: bool = False) -> VocAccuracy:

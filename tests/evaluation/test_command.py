@@ -59,7 +59,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("harness.evaluation.command: ")
+    assert err.startswith("harness.evaluate: ")
     assert err.count("\n") == 1
     return err
 
@@ -94,3 +94,115 @@ def test_the_module_runs_without_torch(tmp_path: Path) -> None:
     module = subprocess.run([sys.executable, "-m", "harness.evaluate", *line[:2]], capture_output=True, text=True)
     assert module.returncode == 2
     assert "--detections" in module.stderr
+
+
+def test_ids_in_any_writing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotations, detections = random_detections(1)
+    expected = evaluate(annotations, detections).map
+    odd = [dict(row, image_id=f"{row['image_id']:06d}", category_id=float(row["category_id"])) for row in detections]
+    assert main([*files(tmp_path, annotations, odd), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["map"] == expected
+    assert printed["notes"] == ["detections: image_id is a text of a whole number somewhere and counts as that number"]
+
+
+def test_flags_and_areas_are_read_as_annotations_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotations, detections = random_detections(1)
+    expected = evaluate(annotations, detections).map
+    for row in annotations["annotations"]:
+        row["iscrowd"] = str(row["iscrowd"])
+    assert evaluate(annotations, detections).map == expected
+    annotations["annotations"][3]["iscrowd"] = "maybe"
+    assert "annotations[3]: iscrowd: flag is 'maybe'" in refused(files(tmp_path, annotations, detections), capsys)
+    del annotations["annotations"][0]["area"]
+    annotations["annotations"][2]["area"] = None
+    assert "annotations[2]: area must be" in refused(files(tmp_path, annotations, detections), capsys)
+
+
+def test_unknown_categories_are_refused_or_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotations, detections = random_detections(1)
+    expected = evaluate(annotations, detections).map
+    strange = [*detections, {**detections[0], "category_id": 99}, {**detections[0], "image_id": "none.jpg"}]
+    assert "is not in the annotations' images; --lenient" in refused(files(tmp_path, annotations, strange), capsys)
+    assert main([*files(tmp_path, annotations, strange), "--lenient", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["map"] == expected
+    assert printed["notes"] == [
+        f"1 of {len(strange)} detections are of no known image and are left out",
+        f"1 of {len(strange)} detections are of no known category and are left out",
+    ]
+
+
+def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
+    line = files(tmp_path, *random_detections(1))
+    command = [sys.executable, "-m", "harness.evaluate", *line, "--per-class"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_values_that_are_nested_too_deeply(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = files(tmp_path, *random_detections(1))
+    (tmp_path / "dt.json").write_text("[" * 100_000)
+    assert "nested too deeply" in refused(line, capsys)
+
+
+def yolo_and_voc(folder: Path, annotations: Any, detections: Any) -> None:
+    """Write COCO-format input as YOLO's and VOC's files, images of 128 px."""
+    from PIL import Image
+
+    for sub in ("y/images/val", "y/labels/val", "y/found", "v/Annotations", "v/found"):
+        (folder / sub).mkdir(parents=True)
+    names = [row["name"] for row in annotations["categories"]]
+    (folder / "y" / "data.yaml").write_text(json.dumps({"train": "images/val", "val": "images/val", "names": names}))
+    for image in annotations["images"]:
+        stem = f"{image['id']:04d}"
+        Image.new("RGB", (128, 128)).save(folder / "y" / "images" / "val" / f"{stem}.png")
+        for place, rows in (("labels/val", annotations["annotations"]), ("found", detections)):
+            lines, objects = [], []
+            for row in rows:
+                if row["image_id"] != image["id"]:
+                    continue
+                x, y, w, h = row["bbox"]
+                score = row.get("score")
+                shares = [(x + w / 2) / 128, (y + h / 2) / 128, w / 128, h / 128, *([] if score is None else [score])]
+                lines.append(f"{row['category_id']} {' '.join(map(repr, shares))}")
+                corners = zip(("xmin", "ymin", "xmax", "ymax"), (x + 1, y + 1, x + w, y + h), strict=True)
+                box = "".join(f"<{key}>{value!r}</{key}>" for key, value in corners)
+                tail = "" if score is None else f"<score>{score!r}</score>"
+                name = names[row["category_id"]]
+                objects.append(f"<object><name>{name}</name><bndbox>{box}</bndbox>{tail}</object>")
+            (folder / "y" / place / f"{stem}.txt").write_text("\n".join(lines))
+            size = "<size><width>128</width><height>128</height></size>"
+            target = "Annotations" if place == "labels/val" else "found"
+            (folder / "v" / target / f"{stem}.xml").write_text(f"<annotation>{size}{''.join(objects)}</annotation>")
+
+
+def test_yolo_and_voc_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotations, detections = random_detections(2, num_images=6, crowds=False)
+    inside = [row for row in detections if max(row["bbox"][0] + row["bbox"][2], row["bbox"][1] + row["bbox"][3]) < 128]
+    inside = [row for row in inside if min(row["bbox"]) >= 0]
+    for row in annotations["annotations"]:
+        del row["area"]
+        x, y, w, h = row["bbox"]
+        row["bbox"] = [x, y, min(w, 128 - x), min(h, 128 - y)]
+    yolo_and_voc(tmp_path, annotations, inside)
+    expected = evaluate(annotations, inside).scalars()
+    for kind in ("y", "v"):
+        line = ["--annotations", str(tmp_path / kind), "--detections", str(tmp_path / kind / "found"), "--json"]
+        assert main([*line, "--lenient"]) == 0  # VOC has no list of classes, so one without objects is unknown
+        printed = json.loads(capsys.readouterr().out)
+        assert {key: printed[key] for key in ("map", "map50", "map_small")} == pytest.approx(
+            {key: expected[key] for key in ("map", "map50", "map_small")}, abs=1e-9
+        )
+    (tmp_path / "y" / "found" / "0003.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    assert "0003.txt, line 1: '0 0.5 0.5 0.1 0.1'; valid: class cx cy w h score" in refused(
+        ["--annotations", str(tmp_path / "y"), "--detections", str(tmp_path / "y" / "found")], capsys
+    )
+    (tmp_path / "v" / "found" / "other.xml").write_text("<annotation/>")
+    assert "no image of this name" in refused(
+        ["--annotations", str(tmp_path / "v"), "--detections", str(tmp_path / "v" / "found")], capsys
+    )

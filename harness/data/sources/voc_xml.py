@@ -34,9 +34,7 @@ def read_voc_xml(path: Path, *, one_based: bool, ignore_difficult: bool) -> VocF
     Raises:
         Unusable: the file is missing, no XML, or no annotation in VOC's form.
     """
-    root = _parse(path)
-    if _tag(root) != "annotation":
-        raise Unusable(f"the root element is <{root.tag}>; valid: <annotation>")
+    root = parse_voc_xml(path)
     objects: list[ObjectRecord] = []
     problems: list[AnnotationProblem] = []
     nodes = list(_objects(root))
@@ -55,6 +53,18 @@ def read_voc_xml(path: Path, *, one_based: bool, ignore_difficult: bool) -> VocF
     except BadValue as error:
         raise Unusable(f"size: {error}") from None
     return VocFile(width, height, tuple(objects), tuple(problems))
+
+
+def parse_voc_xml(path: Path) -> ElementTree.Element:
+    """The root element of a file in VOC's form.
+
+    Raises:
+        Unusable: the file is missing, no XML, or its root is another element.
+    """
+    root = _parse(path)
+    if _tag(root) != "annotation":
+        raise Unusable(f"the root element is <{root.tag}>; valid: <annotation>")
+    return root
 
 
 def _parse(path: Path) -> ElementTree.Element:
