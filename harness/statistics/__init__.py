@@ -14,6 +14,7 @@ from harness.statistics.intervals import bca_interval, t_interval
 from harness.statistics.paired_tests import holm, paired_t_test, sign_flip_floor, sign_flip_test
 from harness.statistics.power import paired_t_power, seeds_for_power
 from harness.statistics.standing import BEST, Standing, against_baseline, best_of
+from harness.statistics.variance_split import Pairing, VarianceSplit, pairing, resampled_scores, split_variance
 from harness.statistics.verdicts import (
     BETTER,
     OPEN,
@@ -37,7 +38,9 @@ __all__ = [
     "Decision",
     "FurtherSeeds",
     "ImageBootstrap",
+    "Pairing",
     "Standing",
+    "VarianceSplit",
     "against_baseline",
     "bca_interval",
     "best_of",
@@ -53,12 +56,15 @@ __all__ = [
     "paired_image_bootstrap",
     "paired_t_power",
     "paired_t_test",
+    "pairing",
     "probability_of_improvement",
+    "resampled_scores",
     "running_p",
     "running_p_outside",
     "seeds_for_power",
     "sign_flip_floor",
     "sign_flip_test",
+    "split_variance",
     "stratified_bootstrap",
     "t_interval",
     "verdict_text",
