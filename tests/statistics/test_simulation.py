@@ -7,13 +7,15 @@ import pytest
 
 from harness.statistics import BEST, BETTER, OPEN, SAME, WORSE, against_baseline, best_of
 from harness.statistics.simulation import designs
+from harness.statistics.simulation.assumptions import filled_seed_table, skewness_table
 from harness.statistics.simulation.scores import NOISES, draw_scores
 from harness.statistics.simulation.tables import (
     MARGIN,
     MOST_SEEDS,
+    WIDE,
     advised_table,
     blocks,
-    false_verdicts,
+    false_rates,
     races,
     seeds_of_fixed,
     truths,
@@ -22,17 +24,7 @@ from harness.statistics.simulation.tables import (
 CODES = {BETTER: 1, BEST: 1, WORSE: -1, SAME: 2, OPEN: 0}
 REPETITIONS = 400
 # A true rate of 5 % exceeds this in one of two thousand checks; the measured rates are 0 to 4 % (docs/statistics.md).
-MOST_FALSE = {400: 0.05 + 3.3 * np.sqrt(0.05 * 0.95 / 400), 2000: 0.05 + 3.3 * np.sqrt(0.05 * 0.95 / 2000)}
-
-
-def false_rate(arms: int, truth: str, noise: str, repetitions: int) -> float:
-    effects = truths(arms)[truth]
-    found = [
-        false_verdicts(designs.adaptive(scores, margin=MARGIN), effects)
-        for scores in blocks(repetitions, effects, MOST_SEEDS, noise)
-    ]
-    wrong, same = (np.concatenate(part) for part in zip(*found, strict=True))
-    return float(np.maximum(wrong, same).mean())
+MOST_FALSE = 0.05 + 3.3 * np.sqrt(0.05 * 0.95 / REPETITIONS)
 
 
 CASES = [(arms, truth) for arms in (1, 4, 12) for truth in truths(arms)]
@@ -41,18 +33,34 @@ CASES = [(arms, truth) for arms in (1, 4, 12) for truth in truths(arms)]
 @pytest.mark.parametrize("noise", ["normal", "skewed, baseline normal"])
 @pytest.mark.parametrize("arms", [1, 4, 12])
 def test_false_verdicts_against_a_baseline(arms: int, noise: str) -> None:
-    assert false_rate(arms, "no difference", noise, REPETITIONS) <= MOST_FALSE[REPETITIONS]
+    wrong, _ = false_rates(REPETITIONS, [0.0] * arms, MARGIN, noise)
+    assert wrong <= MOST_FALSE
+
+
+def test_false_sameness() -> None:
+    """True differences just above the margin."""
+    wrong, same = false_rates(REPETITIONS, [1.05 * WIDE] * 4, WIDE, "normal")
+    assert wrong == 0
+    assert 0 < same <= MOST_FALSE
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize(("arms", "truth"), CASES)
 def test_false_verdicts_against_a_baseline_in_full(arms: int, truth: str, noise: str) -> None:
-    assert false_rate(arms, truth, noise, 2000) <= 0.05
+    wrong, same = false_rates(2000, *truths(arms)[truth], noise)
+    assert wrong + same <= 0.05
+
+
+def test_false_verdicts_where_the_guarantee_ends() -> None:
+    """Strongly skewed differences break the level, mildly skewed ones do not; a seed filled in later costs little."""
+    skewed = {row[0]: float(row[1].rstrip("%")) for row in skewness_table(2000)[1:]}
+    assert skewed["0.5"] <= 5 < skewed["2"]
+    assert all(float(row[-1].rstrip("%")) <= 5 for row in filled_seed_table(2000)[1:])
 
 
 def test_false_verdicts_of_a_race() -> None:
-    assert (races(REPETITIONS, [0.0] * 3, "normal").verdicts == -1).any(1).mean() <= MOST_FALSE[REPETITIONS]
+    assert (races(REPETITIONS, [0.0] * 3, "normal").verdicts == -1).any(1).mean() <= MOST_FALSE
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.statistics.simulation import tables
+from harness.statistics.simulation import assumptions, tables
 
 TABLES = {
     "False verdicts of the adaptive sweep, goal=baseline": tables.error_table,
@@ -14,6 +14,8 @@ TABLES = {
     "Runs for a power of 90 %": tables.power_table,
     "Seeds until the same": tables.same_table,
     "Choice of g": tables.choice_of_g_table,
+    "Skewness of the differences": assumptions.skewness_table,
+    "A seed that is filled in later": assumptions.filled_seed_table,
 }
 
 

@@ -23,6 +23,7 @@ from harness.statistics.simulation.designs import (
 from harness.statistics.simulation.scores import NOISES, draw_scores
 
 MARGIN = 0.25  # in standard deviations of a difference: 0.005 where these are 0.02
+WIDE = 1.0  # a margin within which 30 seeds can show that methods are the same
 MOST_SEEDS = 30
 POWER = 0.9
 BLOCK = 250  # repetitions at once, which bounds the memory
@@ -38,7 +39,7 @@ def blocks(
         yield draw_scores(rng, min(BLOCK, repetitions - start), effects, seeds, noise)
 
 
-def false_verdicts(outcome: Outcome, effects: Sequence[float], margin: float = MARGIN) -> tuple[Array, Array]:
+def false_verdicts(outcome: Outcome, effects: Sequence[float], margin: float) -> tuple[Array, Array]:
     """For each repetition: any false better or worse, and any false same."""
     truth = np.array(effects)
     direction = np.isin(outcome.verdicts, (BETTER, WORSE)) & (outcome.verdicts != np.sign(truth))
@@ -46,30 +47,33 @@ def false_verdicts(outcome: Outcome, effects: Sequence[float], margin: float = M
     return direction.any(1).astype(float), same.any(1).astype(float)
 
 
-def truths(arms: int) -> dict[str, list[float]]:
-    """True differences in standard deviations of a difference."""
+def truths(arms: int) -> dict[str, tuple[list[float], float]]:
+    """True differences and the margin, in standard deviations of a difference."""
     half = arms // 2
     return {
-        "no difference": [0.0] * arms,
-        "just above the margin": [1.05 * MARGIN] * arms,
-        **({"half of the arms 1 sd": [0.0] * (arms - half) + [1.0] * half} if half else {}),
+        "no difference": ([0.0] * arms, MARGIN),
+        f"{1.05 * WIDE:g} sd, margin {WIDE:g} sd": ([1.05 * WIDE] * arms, WIDE),
+        **({"half of the arms 1 sd": ([0.0] * (arms - half) + [1.0] * half, MARGIN)} if half else {}),
     }
+
+
+def false_rates(repetitions: int, effects: Sequence[float], margin: float, noise: str) -> tuple[float, float]:
+    """Shares of adaptive sweeps with any false better or worse, and with any false same."""
+    found = [
+        false_verdicts(adaptive(scores, margin=margin), effects, margin)
+        for scores in blocks(repetitions, effects, MOST_SEEDS, noise)
+    ]
+    wrong, same = (np.concatenate(part) for part in zip(*found, strict=True))
+    return float(wrong.mean()), float(same.mean())
 
 
 def error_table(repetitions: int, noises: Sequence[str] = tuple(NOISES)) -> Rows:
     """False verdicts of the adaptive sweep, goal=baseline, looked at after every seed from 3 to 30."""
     rows = []
     for arms in (1, 4, 12):
-        for truth, effects in truths(arms).items():
-            cells = []
-            for noise in noises:
-                found = [
-                    false_verdicts(adaptive(scores, margin=MARGIN), effects)
-                    for scores in blocks(repetitions, effects, MOST_SEEDS, noise)
-                ]
-                wrong, same = (np.concatenate(part) for part in zip(*found, strict=True))
-                cells.append(f"{wrong.mean():.1%} / {same.mean():.1%}")
-            rows.append([str(arms), truth, *cells])
+        for truth, (effects, margin) in truths(arms).items():
+            rates = [false_rates(repetitions, effects, margin, noise) for noise in noises]
+            rows.append([str(arms), truth, *(f"{wrong:.1%} / {same:.1%}" for wrong, same in rates)])
     return [["arms", "truth", *noises], *rows]
 
 
@@ -80,7 +84,10 @@ def repeated_t_table(repetitions: int) -> Rows:
         effects = [0.0] * arms
         rates = []
         for design in (looked_at_again, adaptive):
-            wrong = [false_verdicts(design(scores), effects)[0] for scores in blocks(repetitions, effects, MOST_SEEDS)]
+            wrong = [
+                false_verdicts(design(scores), effects, MARGIN)[0]
+                for scores in blocks(repetitions, effects, MOST_SEEDS)
+            ]
             rates.append(f"{np.concatenate(wrong).mean():.1%}")
         rows.append([str(arms), *rates])
     return [["arms", "t-test with Holm, looked at again", "anytime-valid"], *rows]
