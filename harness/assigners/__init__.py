@@ -7,14 +7,19 @@ from harness.assigners.fcos import FCOSAssigner
 from harness.assigners.grid import GridAssigner
 from harness.assigners.hungarian import HungarianAssigner
 from harness.assigners.max_iou import MaxIoUAssigner
+from harness.assigners.nwd import NWDAssigner
 from harness.assigners.ota import OTAAssigner
 from harness.assigners.paa import PAAAssigner
+from harness.assigners.point import PointAssigner
+from harness.assigners.rfla import RFLAAssigner
 from harness.assigners.simota import SimOTAAssigner
 from harness.assigners.ssd import SSDMatcher
 from harness.assigners.task_aligned import TaskAlignedAssigner
+from harness.assigners.topk_hungarian import TopkHungarianAssigner
 from harness.assigners.torchvision import TorchvisionMatcher
 from harness.assigners.uniform import UniformAssigner
 from harness.assigners.yolo_ratio import YOLORatioAssigner
+from harness.assigners.yolov7_ota import YOLOv7OTAAssigner
 
 __all__ = [
     "ATSSAssigner",
@@ -24,12 +29,17 @@ __all__ = [
     "GridAssigner",
     "HungarianAssigner",
     "MaxIoUAssigner",
+    "NWDAssigner",
     "OTAAssigner",
     "PAAAssigner",
+    "PointAssigner",
+    "RFLAAssigner",
     "SSDMatcher",
     "SimOTAAssigner",
     "TaskAlignedAssigner",
+    "TopkHungarianAssigner",
     "TorchvisionMatcher",
     "UniformAssigner",
     "YOLORatioAssigner",
+    "YOLOv7OTAAssigner",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor
 from harness.assigners.building_blocks.best_overlaps import overlaps
 from harness.assigners.building_blocks.padding import clean, settle
 from harness.core import limits
-from harness.core.boxes import area, centers, pairwise_intersection
+from harness.core.boxes import area, pairwise_intersection, scaled
 from harness.core.chunking import MEMORY_BOUND, by_images
 from harness.core.structures import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
@@ -102,12 +102,6 @@ class CenterRegionAssigner:
         """``(*, G, N)`` bool: enough of the candidate's area is inside the scaled object."""
         shared = pairwise_intersection(scaled(truth.boxes, scale), candidates.boxes)
         return shared / area(candidates.boxes).clamp(min=1e-6).unsqueeze(-2) > self.min_pos_iof
-
-
-def scaled(boxes: Tensor, scale: float) -> Tensor:
-    """``(*, 4)`` boxes with both sides scaled about their centre."""
-    center, half = centers(boxes), (boxes[..., 2:] - boxes[..., :2]) * 0.5 * scale
-    return torch.cat((center - half, center + half), -1)
 
 
 def holds(boxes: Tensor, points: Tensor) -> Tensor:

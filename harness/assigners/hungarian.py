@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from harness.assigners.building_blocks.best_overlaps import overlaps
+from harness.assigners.building_blocks.bipartite import match_at_least_cost
 from harness.assigners.building_blocks.padding import clean, settle
 from harness.assigners.building_blocks.pairwise_costs import of_labels
 from harness.assigners.building_blocks.usable_predictions import Predicted, read_predictions
 from harness.core import limits
 from harness.core.boxes import pairwise_giou, pairwise_iou
 from harness.core.chunking import MEMORY_BOUND, by_images
-from harness.core.structures import NEGATIVE, Assignment, Candidates, GroundTruth, Need
+from harness.core.structures import Assignment, Candidates, GroundTruth, Need
 
 CLS_COSTS = ("probability", "focal")
 BOX_FORMATS = ("xywh", "xyxy")
@@ -29,8 +26,8 @@ BYTES_PER_PAIR = 40
 class HungarianAssigner:
     """The matcher of DETR (Carion et al. 2020, section 3.1): one candidate an object, every other one negative.
 
-    **The only assigner that leaves the device**: the costs of a batch go to the host in one copy, scipy solves image by
-    image there, and the answer comes back. It waits for the device and does not compile.
+    **It leaves the device**: the costs of a batch go to the host in one copy, scipy solves image by image there, and
+    the answer comes back. It waits for the device and does not compile.
 
     Args:
         cls_weight: of the classification cost.
@@ -103,12 +100,7 @@ class HungarianAssigner:
         terms = self.costs(truth, candidates)
         usable = read_predictions(candidates, "HungarianAssigner").usable
         total = terms["classification"] + terms["l1"] + terms["iou"]
-        images = math.prod(usable.shape[:-1])
-        host = (value.reshape(images, *value.shape[usable.dim() - 1 :]) for value in (total, truth.matchable, usable))
-        gt_index = np.full((images, usable.shape[-1]), NEGATIVE, dtype=np.int64)
-        for image, inputs in enumerate(zip(*(value.cpu().numpy() for value in host), strict=True)):
-            _solve(gt_index[image], *inputs)
-        matched = torch.from_numpy(gt_index).to(usable.device).reshape(usable.shape)
+        matched = match_at_least_cost(total, truth.matchable, usable)
         return settle(matched, overlaps(truth, candidates, memory_bound=self.memory_bound).iou, candidates.valid)
 
     def _classification(self, predicted: Predicted, labels: Tensor) -> Tensor:
@@ -142,13 +134,3 @@ class HungarianAssigner:
 def _centers_and_sides(boxes: Tensor) -> Tensor:
     low, high = boxes[..., :2], boxes[..., 2:]
     return torch.cat(((low + high) / 2, high - low), -1)
-
-
-def _solve(
-    gt_index: NDArray[np.int64], cost: NDArray[np.float32], objects: NDArray[np.bool_], partners: NDArray[np.bool_]
-) -> None:
-    """Writes the matching of least ``cost (G, N)`` among those that take part to ``gt_index (N,)``."""
-    rows, columns = np.flatnonzero(partners), np.flatnonzero(objects)
-    # Candidates by objects, as the references put it: equal costs are then settled the same way.
-    row, column = linear_sum_assignment(cost[np.ix_(columns, rows)].T)
-    gt_index[rows[row]] = columns[column]

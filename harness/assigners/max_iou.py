@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from harness.assigners.building_blocks.best_overlaps import BYTES_PER_PAIR, Claim, covered_by_crowd, overlaps
+from harness.assigners.building_blocks.best_overlaps import (
+    BYTES_PER_PAIR,
+    Claim,
+    Similarity,
+    covered_by_crowd,
+    overlaps,
+)
 from harness.assigners.building_blocks.iou_thresholds import negative_range
 from harness.assigners.building_blocks.padding import clean, settle
 from harness.core import limits
+from harness.core.boxes import pairwise_iou
 from harness.core.chunking import MEMORY_BOUND, by_images
 from harness.core.structures import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
@@ -72,6 +80,16 @@ class MaxIoUAssigner:
         return by_images(self._assign, truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
 
     def _assign(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        return settle(*self.decide(truth, candidates, pairwise_iou), candidates.valid)
+
+    def decide(self, truth: GroundTruth, candidates: Candidates, similarity: Similarity) -> tuple[Tensor, Tensor]:
+        """``(*, N)`` objects by these thresholds, and the similarity with the best object.
+
+        Args:
+            truth: ``(*, G)`` clean objects.
+            candidates: ``(*, N)`` clean candidates.
+            similarity: what the thresholds compare, ``(*, G, N)`` of boxes ``(*, G, 4)`` and ``(*, N, 4)``.
+        """
         covered = covered_by_crowd(
             truth, candidates, self.ignore_iof_thr, self.ignore_wrt_candidates, self.memory_bound
         )
@@ -82,11 +100,11 @@ class MaxIoUAssigner:
             claim=self.claim,
             eligible=~covered,
             worth=lambda highest: highest >= self.min_pos_iou,
+            similarity=similarity,
         )
         low, high = self.negative_range
         gt_index = torch.where((found.iou >= low) & (found.iou < high), NEGATIVE, IGNORED)
         gt_index = torch.where(found.iou >= self.pos_iou_thr, found.best, gt_index)
         gt_index = torch.where(found.claimed_by >= 0, found.claimed_by, gt_index)
         gt_index = torch.where(covered, IGNORED, gt_index)
-        gt_index = torch.where(truth.matchable.any(-1, keepdim=True), gt_index, NEGATIVE)
-        return settle(gt_index, found.iou, candidates.valid)
+        return torch.where(truth.matchable.any(-1, keepdim=True), gt_index, NEGATIVE), found.iou

@@ -13,10 +13,9 @@ from harness.assigners.building_blocks.padding import clean, settle
 from harness.assigners.building_blocks.pairwise_costs import (
     depth_in_boxes,
     depth_in_centers,
-    log_probabilities,
-    of_labels,
+    label_cross_entropy,
 )
-from harness.assigners.building_blocks.usable_predictions import Predicted, read_predictions
+from harness.assigners.building_blocks.usable_predictions import read_predictions
 from harness.core import limits
 from harness.core.boxes import pairwise_iou
 from harness.core.chunking import MEMORY_BOUND, by_images
@@ -96,7 +95,8 @@ class SimOTAAssigner:
         allowed = (region & predicted.usable).unsqueeze(-2)
         iou = pairwise_iou(truth.boxes.float(), predicted.boxes)
         cost = (iou + self.flavour.iou_eps).log_().mul_(-self.iou_weight)
-        cost.add_(self._classification(predicted, truth.labels)).add_(outside, alpha=self.flavour.penalty)
+        cost.add_(label_cross_entropy(predicted.scores, truth.labels), alpha=self.cls_weight)
+        cost.add_(outside, alpha=self.flavour.penalty)
         matchable = truth.matchable.unsqueeze(-1)
         cost.add_(torch.where(allowed, 0.0, torch.inf)).add_(torch.where(matchable, 0.0, torch.inf))
         return cost, iou.mul_(allowed).mul_(matchable)
@@ -114,13 +114,3 @@ class SimOTAAssigner:
             return near <= 0, (near > 0).any(-2)
         inside = depth_in_boxes(centers, boxes, matchable)
         return torch.minimum(near, inside) <= 0, (torch.maximum(near, inside) > 0).any(-2)
-
-    def _classification(self, predicted: Predicted, labels: Tensor) -> Tensor:
-        """``(*, G, N)`` binary cross entropy with the object's one-hot label, weighted.
-
-        The one-hot form is ``(G, N, K)``. Only the object's own class depends on the object: the sum over all classes
-        as background, with that one term exchanged, is the same.
-        """
-        on, off = log_probabilities(predicted.scores)
-        everything = off.sum(-1).neg_().unsqueeze(-2)
-        return of_labels(off.sub_(on), labels).add_(everything).mul_(self.cls_weight)

@@ -36,6 +36,12 @@ def centerness(boxes: Tensor, candidates: Tensor) -> Tensor:
     return (ratio[..., 0] * ratio[..., 1]).sqrt()
 
 
+def scaled(boxes: Tensor, scale: float) -> Tensor:
+    """``(*, 4)`` boxes with both sides scaled about their center."""
+    center, half = centers(boxes), (boxes[..., 2:] - boxes[..., :2]) * 0.5 * scale
+    return torch.cat((center - half, center + half), -1)
+
+
 def clip_boxes(boxes: Tensor, height: float, width: float) -> Tensor:
     """``(*, 4)`` boxes moved into an image of ``height`` x ``width`` px."""
     x1, y1, x2, y2 = boxes.unbind(-1)

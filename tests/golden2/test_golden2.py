@@ -21,9 +21,7 @@ GOLDEN = Path(os.environ.get("HARNESS_GOLDEN2") or HERE)
 # Items whose method is being written: each is removed by the commit that maps its check.
 PENDING: frozenset[str] = frozenset(
     {
-        "atss_topk_times_anchors",
         "ohem_rpn_threshold",
-        "point_assigner",
         "recipe_pisa_retinanet",
         "recipe_pisa_roi",
         "recipe_pisa_ssd",
@@ -32,10 +30,6 @@ PENDING: frozenset[str] = frozenset(
         "recipe_yolov7_ota",
         "recipe_yolov8_ultralytics_regmax1",
         "repeat_factors",
-        "rfla_assigner",
-        "rfla_similarity",
-        "topk_hungarian",
-        "yolov7_ota_targets",
     }
 )
 

@@ -1,4 +1,4 @@
-"""One pass over the IoU of all pairs that keeps only what threshold assigners read: the maxima, never the matrix."""
+"""One pass over the IoU of all pairs that keeps only the maxima that threshold assigners read, never the matrix."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from torch import Tensor
 from harness.core.boxes import area, pairwise_intersection, pairwise_iou
 from harness.core.chunking import by_objects
 from harness.core.structures import Candidates, GroundTruth
+
+# What is compared of objects (*, G, 4) and candidates (*, N, 4), a number >= 0 for each pair, (*, G, N).
+Similarity = Callable[[Tensor, Tensor], Tensor]
 
 # At the peak of the pass a pair owns four floats: two sides of its intersection, a bound of one, and its union.
 BYTES_PER_PAIR = 16
@@ -27,7 +30,7 @@ class Claim(Enum):
 
 @dataclass(frozen=True)
 class Overlaps:
-    """The maxima of the IoU of objects and candidates."""
+    """The maxima of the IoU (or of another similarity) of objects and candidates."""
 
     iou: Tensor  # (*, N) with the best object; 0 without objects
     best: Tensor  # (*, N) int64, that object, the first of those with the highest IoU; 0 without
@@ -42,8 +45,9 @@ def overlaps(
     claim: Claim = Claim.NONE,
     eligible: Tensor | None = None,
     worth: Callable[[Tensor], Tensor] | None = None,
+    similarity: Similarity = pairwise_iou,
 ) -> Overlaps:
-    """The best object of every candidate, and who claims it.
+    """The best object of every candidate, and which object claims it as its own best candidate.
 
     An object's highest IoU is known once its own row is, so that claims need no second pass over the pairs.
 
@@ -54,6 +58,7 @@ def overlaps(
         claim: which candidates an object claims.
         eligible: ``(*, N)`` bool, the candidates that may be claimed; all valid ones by default.
         worth: of an object's highest IoU ``(*, G)``, whether the object may claim at all; always by default.
+        similarity: what is compared in the place of the IoU.
     """
     boxes = candidates.boxes
     iou = boxes.new_full(candidates.valid.shape, -torch.inf)
@@ -61,10 +66,10 @@ def overlaps(
     claimed_by = best - 1
     barred = _penalty(candidates.valid if eligible is None else eligible & candidates.valid, boxes.dtype)
     for start, some in by_objects(truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=memory_bound):
-        pairs = pairwise_iou(some.boxes, boxes)
+        pairs = similarity(some.boxes, boxes)
         pairs += _penalty(some.matchable, boxes.dtype).unsqueeze(-1)
         highest = pairs.amax(-2)
-        index = _first_row(pairs.clone().eq_(highest.unsqueeze(-2)))
+        index = first_row(pairs.clone().eq_(highest.unsqueeze(-2)))
         best = torch.where(highest > iou, index + start, best)
         iou = torch.maximum(iou, highest)
         if claim is not Claim.NONE:
@@ -103,7 +108,7 @@ def _claims(pairs: Tensor, matchable: Tensor, claim: Claim, worth: Callable[[Ten
     if worth is not None:
         claiming = claiming & worth(highest)
     if claim is Claim.TIED:
-        return _last_row(pairs.eq_(torch.where(claiming, highest, torch.inf).unsqueeze(-1)))
+        return last_row(pairs.eq_(torch.where(claiming, highest, torch.inf).unsqueeze(-1)))
     row = torch.arange(pairs.shape[-2], device=pairs.device)
     unclaimed = torch.full((*pairs.shape[:-2], pairs.shape[-1]), -1, dtype=torch.int64, device=pairs.device)
     return unclaimed.scatter_reduce(-1, pairs.argmax(-1), torch.where(claiming, row, -1), "amax")
@@ -113,13 +118,13 @@ def _claims(pairs: Tensor, matchable: Tensor, claim: Claim, worth: Callable[[Ten
 # place of the floats. A row number is exact in float32 up to 16 million.
 
 
-def _first_row(hits: Tensor) -> Tensor:
+def first_row(hits: Tensor) -> Tensor:
     """``(*, N)`` int64: the first row that is 1 in ``hits (*, g, N)`` of 0 and 1, which it overwrites."""
     rows = hits.shape[-2]
     return rows - hits.mul_(_numbers(hits).neg_().add_(rows + 1)).amax(-2).long()
 
 
-def _last_row(hits: Tensor) -> Tensor:
+def last_row(hits: Tensor) -> Tensor:
     """``(*, N)`` int64: the last row that is 1 in ``hits (*, g, N)`` of 0 and 1, which it overwrites; -1 without."""
     return hits.mul_(_numbers(hits)).amax(-2).long() - 1
 

@@ -14,12 +14,12 @@ from harness.core.topk import lowest_of_each
 
 
 def one_object_each(index: Tensor, chosen: Tensor, rival: Tensor) -> Tensor:
-    """``(*, N)`` int64: the object that named the candidate, NEGATIVE where none did.
+    """``(*, N)`` int64: the object that chose the candidate, NEGATIVE where none did.
 
     Args:
         index: ``(*, G, k)`` candidates of every object.
         chosen: ``(*, G, k)`` bool, the pairs that count.
-        rival: ``(*, N)`` int64, the object that gets a candidate which several objects named.
+        rival: ``(*, N)`` int64, the object that gets a candidate which several objects chose.
     """
     # Pairs that do not count are written to a slot behind the last candidate.
     slot = index.masked_fill(~chosen, rival.shape[-1]).flatten(-2)
@@ -31,7 +31,8 @@ def one_object_each(index: Tensor, chosen: Tensor, rival: Tensor) -> Tensor:
 
 
 def highest_pair(index: Tensor, chosen: Tensor, value: Tensor, count: int) -> Tensor:
-    """``(*, N)`` int64: of the objects that named a candidate, the one of highest ``value``; the first of equal ones.
+    """``(*, N)`` int64: of the objects that chose a candidate, the one of highest ``value``; the first of equal ones;
+    NEGATIVE where none did.
 
     Args:
         index: ``(*, G, k)`` candidates of every object.
@@ -44,7 +45,8 @@ def highest_pair(index: Tensor, chosen: Tensor, value: Tensor, count: int) -> Te
     shape = (*index.shape[:-2], count + 1)
     best = value.new_full(shape, -torch.inf).scatter_reduce(-1, slot, value, "amax")
     first = torch.where(value == best.gather(-1, slot), objects, index.shape[-2])
-    return slot.new_full(shape, index.shape[-2]).scatter_reduce(-1, slot, first, "amin")[..., :-1]
+    first = slot.new_full(shape, index.shape[-2]).scatter_reduce(-1, slot, first, "amin")[..., :-1]
+    return torch.where(first < index.shape[-2], first, NEGATIVE)
 
 
 def lowest_object(cost: Tensor) -> Tensor:

@@ -35,6 +35,17 @@ def log_probabilities(scores: Tensor) -> tuple[Tensor, Tensor]:
     return scores.log().clamp_(min=_LOG_FLOOR), (1 - scores).log_().clamp_(min=_LOG_FLOOR)
 
 
+def label_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """``(*, G, N)`` binary cross entropy of ``scores (*, N, K)`` with each object's one-hot label, ``labels (*, G)``.
+
+    The one-hot form is ``(G, N, K)``. Only the object's own class depends on the object: the sum over all classes as
+    background, with that one term exchanged, is the same.
+    """
+    on, off = log_probabilities(scores)
+    everything = off.sum(-1).neg_().unsqueeze(-2)
+    return of_labels(off.sub_(on), labels).add_(everything)
+
+
 def depth_in_boxes(points: Tensor, boxes: Tensor, matchable: Tensor) -> Tensor:
     """``(*, G, N)`` distance of ``points (*, N, 2)`` to the nearest side of ``boxes (*, G, 4)``, px; positive inside.
 
