@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -24,10 +23,10 @@ BYTES_PER_PAIR = 32
 class RFLAAssigner:
     """Gaussian receptive field based label assignment for tiny objects.
 
-    Xu et al. 2022, "RFLA", sections 3.2 and 3.3 (hierarchical label assignment). An object takes the ``topk[0]``
-    candidates most similar to it, then, of those that no object took, the ones among the ``topk[1]`` most similar after
-    all candidates are shrunk by ``ratio``. The number of positives does not depend on the object's size, so that tiny
-    objects get as many as large ones.
+    Xu et al. 2022, "RFLA", sections 3.2 and 3.3 (hierarchical label assignment). An object takes the ``topk``
+    candidates most similar to it, then, of those that no object took, the ones among the ``second_topk`` most similar
+    after all candidates are shrunk by ``ratio``. The number of positives does not depend on the object's size, so that
+    tiny objects get as many as large ones.
 
     All candidates as similar as the last of the ``topk`` are taken; a later object takes what an earlier one took in
     the same step. A candidate without an object is negative, or ignored if, shrunk, its similarity to some object is
@@ -41,7 +40,8 @@ class RFLAAssigner:
     take their place.
 
     Args:
-        topk: candidates of an object in the first and in the second step, each at least 1.
+        topk: candidates of an object in the first step, at least 1.
+        second_topk: in the second step, at least 1.
         ratio: sides of the candidates in the second step, as a fraction, in (0, 1].
         assign_metric: the similarity: ``kl`` is ``1 / (1 + KL)``, ``exp_kl`` is ``exp(-KL / 10)``, ``kl_10`` is
             ``1 / (10 + KL)``, ``wd`` is ``1 / (1 + W^2)`` of the Wasserstein distance in px.
@@ -58,7 +58,8 @@ class RFLAAssigner:
 
     def __init__(
         self,
-        topk: Sequence[int] = (3, 1),
+        topk: int = 3,
+        second_topk: int = 1,
         ratio: float = 0.9,
         assign_metric: str = "kl",
         inside: bool = False,
@@ -66,8 +67,8 @@ class RFLAAssigner:
         point_scale: float = 8.0,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
-        limits.require(len(topk) == 2, "topk", topk, "two whole numbers, one for each step")
-        self.topk = limits.count("topk[0]", topk[0], 1), limits.count("topk[1]", topk[1], 1)
+        self.topk = limits.count("topk", topk, 1)
+        self.second_topk = limits.count("second_topk", second_topk, 1)
         self.ratio = limits.above("ratio", ratio, 0, 1)
         self.similarity = SIMILARITIES[limits.one_of("assign_metric", assign_metric, SIMILARITIES)]
         self.inside = inside
@@ -84,8 +85,8 @@ class RFLAAssigner:
         max_iou = overlaps(truth, candidates, memory_bound=self.memory_bound).iou
         fields = with_squares(candidates, self.point_scale)
         shrunk = replace(fields, boxes=scaled(fields.boxes, self.ratio))
-        first, _ = self._most_similar(truth, fields, self.topk[0])
-        second, highest = self._most_similar(truth, shrunk, self.topk[1])
+        first, _ = self._most_similar(truth, fields, self.topk)
+        second, highest = self._most_similar(truth, shrunk, self.second_topk)
         taken = torch.where(first >= 0, first, second)
         if self.inside:
             taken = torch.where(_center_inside(truth, candidates, taken), taken, NEGATIVE)

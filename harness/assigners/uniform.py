@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness.assigners.building_blocks.best_overlaps import overlaps
 from harness.assigners.building_blocks.padding import clean, settle
+from harness.assigners.building_blocks.point_squares import with_squares
 from harness.core import limits
 from harness.core.boxes import aligned_iou
 from harness.core.chunking import MEMORY_BOUND, by_images
@@ -41,6 +42,7 @@ class UniformAssigner:
         pos_ignore_thr: lowest IoU of a positive.
         neg_ignore_thr: highest IoU of the prediction of a negative.
         match_times: matches of an object by each of the two distances.
+        point_scale: side of the square that stands for a point (FCOS, YOLOX), in strides; anchors stay as they are.
         memory_bound: bytes for the pairs that are worked on at once.
 
     Raises:
@@ -54,11 +56,13 @@ class UniformAssigner:
         pos_ignore_thr: float = 0.15,
         neg_ignore_thr: float = 0.7,
         match_times: int = 4,
+        point_scale: float = 8.0,
         memory_bound: int = MEMORY_BOUND,
     ) -> None:
         self.pos_ignore_thr = limits.between("pos_ignore_thr", pos_ignore_thr, 0, 1)
         self.neg_ignore_thr = limits.between("neg_ignore_thr", neg_ignore_thr, 0, 1)
         self.match_times = limits.count("match_times", match_times, 1)
+        self.point_scale = limits.above("point_scale", point_scale, 0)
         self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
@@ -68,7 +72,7 @@ class UniformAssigner:
     def matches(self, truth: GroundTruth, candidates: Candidates) -> UniformMatches:
         """What every object matched, before candidates that matched several times are settled."""
         clean_truth, predicted = clean(truth, _as_predicted(candidates))
-        _, candidates = clean(truth, candidates)
+        candidates = with_squares(clean(truth, candidates)[1], self.point_scale)
         found = [nearest(_distance(clean_truth, kind), self.match_times) for kind in (predicted, candidates)]
         index = torch.stack([index for index, _ in found], -1).movedim(-3, -1)
         real = torch.stack([real for _, real in found], -1).movedim(-3, -1)

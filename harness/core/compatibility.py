@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from harness.core.criterion import StageComponents
 from harness.core.heads import Geometry, HeadSpec
-from harness.core.structures import Activation, Assigner, Need
+from harness.core.structures import Activation, Assigner, Need, Sampler
 from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
 
 ANCHORS, SHAPES, LEVELS, STRIDES = Need.ANCHORS, Need.SHAPES, Need.LEVELS, Need.STRIDES
@@ -21,25 +21,34 @@ ASSIGNERS: Mapping[str, frozenset[Need]] = {
     "max_iou": frozenset({SHAPES}),
     "torchvision": frozenset({SHAPES}),
     "ssd": frozenset({SHAPES}),
+    "nwd": frozenset({SHAPES}),
+    "rfla": frozenset(),
     "uniform": frozenset({PREDICTIONS}),
     "hungarian": frozenset({PREDICTIONS}),
+    "topk_hungarian": frozenset({PREDICTIONS}),
     "task_aligned": frozenset({PREDICTIONS}),
     "atss": frozenset({LEVELS}),
     "center_region": frozenset(),
     "fcos": frozenset({LEVELS, STRIDES}),
+    "point": frozenset({STRIDES}),
     "simota": frozenset({STRIDES, PREDICTIONS}),
     "simota_yolox": frozenset({STRIDES, PREDICTIONS}),
     "ota": frozenset({STRIDES, PREDICTIONS}),
     "dynamic_soft_label": frozenset({STRIDES, PREDICTIONS}),
     "grid": frozenset({ANCHORS, STRIDES}),
     "yolo_ratio": frozenset({ANCHORS, LEVELS, STRIDES}),
+    "yolov7_ota": frozenset({ANCHORS, LEVELS, STRIDES, PREDICTIONS}),
     "paa": frozenset({LEVELS, LOSSES}),
 }
 
-# option of conf/sampler -> whether it ranks by the loss
-SAMPLERS: Mapping[str, bool] = {
-    **dict.fromkeys(("all", "random", "combined", "instance_balanced", "iou_balanced", "offline_hard"), False),
-    **dict.fromkeys(("hard_negative", "topk_loss", "ohem", "ohem_paper", "matched_random", "score_hlr"), True),
+# option of conf/sampler -> what it needs of the head: shapes, because it compares IoUs; losses, because it ranks by
+# them
+SAMPLERS: Mapping[str, frozenset[Need]] = {
+    **dict.fromkeys(("all", "random", "instance_balanced", "offline_hard"), frozenset[Need]()),
+    **dict.fromkeys(("combined", "iou_balanced"), frozenset({SHAPES})),
+    **dict.fromkeys(
+        ("hard_negative", "topk_loss", "ohem", "ohem_paper", "matched_random", "score_hlr"), frozenset({LOSSES})
+    ),
 }
 
 # option of conf/loss/classification -> how it reads the logits
@@ -86,6 +95,8 @@ def refusals(heads: Mapping[str, HeadSpec], trios: Mapping[str, StageComponents]
         trio = trios.get(stage, StageComponents())
         if trio.assigner is not None:
             lines += _assigner(head, trio.assigner)
+        if trio.sampler is not None:
+            lines += _sampler(head, trio.sampler)
         if trio.loss is not None:
             # A loss that the head cannot train needs no other sampler.
             lines += _classification(head, trio.loss.classification) or _ranking(head, trio)
@@ -104,12 +115,20 @@ def _missing(head: HeadSpec, needs: frozenset[Need]) -> list[Need]:
 
 
 def _assigner(head: HeadSpec, assigner: Assigner) -> list[str]:
-    missing = _missing(head, assigner.needs)
+    return _lacking(head, type(assigner).__name__, assigner.needs, ASSIGNERS)
+
+
+def _sampler(head: HeadSpec, sampler: Sampler) -> list[str]:
+    return _lacking(head, type(sampler).__name__, sampler.needs, SAMPLERS)
+
+
+def _lacking(head: HeadSpec, name: str, needs: frozenset[Need], table: Mapping[str, frozenset[Need]]) -> list[str]:
+    """The refusal of the piece ``name`` where the head cannot provide what it ``needs``; ``table`` has the others."""
+    missing = _missing(head, needs)
     if not missing:
         return []
-    valid = [option for option, needs in ASSIGNERS.items() if not _missing(head, needs)]
-    reason = f"{type(assigner).__name__} needs {' and '.join(missing)}, which {head.geometry} do not have"
-    return [_choose(head, reason, valid)]
+    valid = [option for option, others in table.items() if not _missing(head, others)]
+    return [_choose(head, f"{name} needs {' and '.join(missing)}, which {head.geometry} do not have", valid)]
 
 
 def _classification(head: HeadSpec, loss: ClassificationLoss) -> list[str]:
@@ -148,7 +167,8 @@ def _ranking(head: HeadSpec, trio: StageComponents) -> list[str]:
         return []
     ranker, name = type(sampler).__name__, type(loss.classification).__name__
     reason = f"{ranker} ranks by the loss, but {name} gives every negative the same, 0"
-    return [_choose(head, reason, [option for option, ranks in SAMPLERS.items() if not ranks])]
+    valid = [option for option, needs in SAMPLERS.items() if not _missing(head, needs) and LOSSES not in needs]
+    return [_choose(head, reason, valid)]
 
 
 def _choose(head: HeadSpec, reason: str, valid: Iterable[str]) -> str:

@@ -38,7 +38,7 @@ class IoUBalancedSampler:
         ValueError: a value is out of its range.
     """
 
-    needs: frozenset[Need] = frozenset({Need.NOISE})
+    needs: frozenset[Need] = frozenset({Need.NOISE, Need.SHAPES})
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ NUMBERS: dict[str, Any] = {
     "matching": {"pos_iou_thr": 0.5, "neg_iou_thr": 0.4, "min_pos_iou": 0.0, "match_low_quality": True},
     "smooth_l1_beta": 1.0,
     "run": {"memory_bound": 2**30},
+    "point_scale": 4.0,
 }
 
 

@@ -53,7 +53,7 @@ def oracle(truth: GroundTruth, candidates: Candidates, times: int, pos_thr: floa
 @given(scenes(anchors=True), st.sampled_from((1, 4)), st.sampled_from((0.15, 0.4)), st.sampled_from((0.3, 0.7)))
 @settings(max_examples=60, deadline=None)
 def test_equals_the_oracle(drawn: tuple[GroundTruth, Candidates], times: int, pos_thr: float, neg_thr: float) -> None:
-    found = UniformAssigner(pos_thr, neg_thr, times)(*drawn)
+    found = UniformAssigner(pos_thr, neg_thr, times, point_scale=1)(*drawn)
     assert found.gt_index.tolist() == oracle(*drawn, times, pos_thr, neg_thr)
 
 

@@ -15,11 +15,16 @@ from harness.assigners.dynamic_soft_label import DynamicSoftLabelAssigner
 from harness.assigners.fcos import FCOSAssigner
 from harness.assigners.hungarian import HungarianAssigner
 from harness.assigners.max_iou import MaxIoUAssigner
+from harness.assigners.nwd import NWDAssigner
 from harness.assigners.ota import OTAAssigner
+from harness.assigners.point import PointAssigner
+from harness.assigners.rfla import RFLAAssigner
 from harness.assigners.simota import SimOTAAssigner
 from harness.assigners.task_aligned import TaskAlignedAssigner
+from harness.assigners.topk_hungarian import TopkHungarianAssigner
 from harness.assigners.uniform import UniformAssigner
 from harness.assigners.yolo_ratio import YOLORatioAssigner
+from harness.assigners.yolov7_ota import YOLOv7OTAAssigner
 from harness.core import chunking
 from harness.core.chunking import MEMORY_BOUND, by_images, by_objects
 from harness.core.structures import Assigner, Assignment, Candidates, GroundTruth, Predictions
@@ -113,11 +118,16 @@ def test_the_bound_is_kept() -> None:
         FCOSAssigner(),
         HungarianAssigner(),
         MaxIoUAssigner(0.5, 0.4),
+        NWDAssigner(),
         OTAAssigner(sinkhorn_iter=2),
+        PointAssigner(),
+        RFLAAssigner(),
         SimOTAAssigner(),
         TaskAlignedAssigner(flavour="ultralytics_8_3"),
+        TopkHungarianAssigner(),
         UniformAssigner(),
         YOLORatioAssigner(),
+        YOLOv7OTAAssigner(),
     ],
     ids=lambda assigner: type(assigner).__name__,
 )

@@ -30,6 +30,7 @@ STAGE = (
     "+quota={num: 16, pos_fraction: 0.25}",
     "+matching={pos_iou_thr: 0.5, neg_iou_thr: 0.5, min_pos_iou: 0.5, match_low_quality: true}",
     "+smooth_l1_beta=1.0",
+    "+point_scale=8.0",
     "+run={memory_bound: 1073741824}",
 )
 
@@ -72,7 +73,8 @@ def test_the_table_of_assigners(option: str) -> None:
 
 @pytest.mark.parametrize("option", SAMPLERS)
 def test_the_table_of_samplers(option: str) -> None:
-    assert (Need.LOSSES in piece("sampler", option).needs) == SAMPLERS[option]
+    of_the_head = {Need.LOSSES, Need.SHAPES, Need.ANCHORS, Need.LEVELS, Need.STRIDES}
+    assert piece("sampler", option).needs & of_the_head == SAMPLERS[option]
 
 
 def test_the_tables_of_losses() -> None:
@@ -134,7 +136,7 @@ def test_a_loss_that_ranks_no_negatives(model: Any, option: str) -> None:
     trio = StageComponents(
         sampler=piece("sampler", option), loss=loss(classification=piece("loss/classification", "ap_loss"))
     )
-    check(model, "rpn", trio, refused=SAMPLERS[option])
+    check(model, "rpn", trio, refused=Need.LOSSES in SAMPLERS[option])
 
 
 @pytest.mark.parametrize("option", options("loss/regression"))
@@ -176,6 +178,18 @@ def test_points_have_no_shapes(target: str) -> None:
         assert not {"max_iou", "torchvision", "ssd", "grid"} & set(choices.split(", "))
     for option in ("atss", "paa", "fcos"):
         assert refusals_for(target, StageComponents(assigner=piece("assigner", option)), {}) == []
+
+
+@pytest.mark.parametrize("option", ["iou_balanced", "combined"])
+def test_samplers_that_compare_ious_are_refused_on_points(option: str) -> None:
+    """The IoU of a square of one stride says how large an object is, not how well a prediction fits."""
+    (line,) = refusals_for(
+        "harness.detectors.zoo.tiny_fcos.tiny_fcos", StageComponents(sampler=piece("sampler", option)), {}
+    )
+    reason, choices = line.split("; choose one of ")
+    assert reason.endswith("needs boxes with shapes of their own, which points do not have")
+    assert {"random", "ohem"} <= set(choices.split(", "))
+    assert not {"iou_balanced", "combined"} & set(choices.split(", "))
 
 
 def test_facts_by_name() -> None:

@@ -36,14 +36,14 @@ def check_rfla_similarity(case: Case) -> None:
 
 
 def check_rfla(case: Case) -> None:
-    names = ("topk", "ratio", "assign_metric", "inside")
-    assigner = RFLAAssigner(**given(case, *names), ignore_thr=case.params["high_overlap"])
+    options = given(case, "ratio", "assign_metric", "inside") | {"ignore_thr": case.params["high_overlap"]}
+    assigner = RFLAAssigner(*case.params["topk"], **options)
     truth, candidates = truth_of(case), candidates_of(case.tensor("priors"), case.tensor("num_level_priors"))
     found = assigner(truth, candidates)
     if case.params["inside"]:
         # The reference's fault: its test reads object 0 for an ignored candidate, which becomes negative outside of
         # it. An ignored candidate stays ignored; only positives have to have their center in their object.
-        unrestricted = RFLAAssigner(**{**given(case, *names), "inside": False}, ignore_thr=assigner.ignore_thr)
+        unrestricted = RFLAAssigner(*case.params["topk"], **{**options, "inside": False})
         ignored = unrestricted(truth, candidates).gt_index == -2
         assert torch.equal(found.gt_index == -2, ignored)
         expected = torch.where(ignored, -2, case.tensor("expected_gt_index")).numpy()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from harness.assigners.building_blocks.gaussian_boxes import normalized_wasserstein
 from harness.core.structures import ClassCounts
 from harness.losses.classification import (
     ACSLLoss,
@@ -65,6 +66,8 @@ def check_nwd(case: Case) -> None:
     loss = NWDLoss("exp", params["constant"], eps=params["eps"])
     similarity = 1 - loss.elementwise(pred.unsqueeze(1), target[:columns])
     case.assert_close(similarity, "expected_similarity_matrix", **BOX_LOSS)
+    assigner = normalized_wasserstein(pred.detach(), target[:columns], params["constant"])
+    case.assert_close(assigner, "expected_similarity_matrix", **BOX_LOSS)
 
 
 def check_wiou(case: Case) -> None:
