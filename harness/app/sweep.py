@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness.app.check_table import matrix
 from harness.runs.records import State, read_json
+from harness.runs.schema import TrackerConfig
 
 
 class SweepEnd(Callback):
@@ -39,9 +40,12 @@ class SweepEnd(Callback):
 def report_and_mirror(runs: list[Path], folder: Path, config: DictConfig) -> None:
     """Prints the sweep's table, writes its report to ``folder/report`` and mirrors that as an artifact."""
     from harness.report.build import Options, build_report  # pandas is wanted at the end only
+    from harness.report.document import document_of
+    from harness.report.evidence import PICTURES, gather
     from harness.report.files import write_report
     from harness.report.folders import ReportError
-    from harness.report.summary import text_of
+    from harness.report.parts import shown_parts
+    from harness.report.views.terminal import render_terminal
     from harness.tracking import log_report
 
     try:
@@ -49,9 +53,12 @@ def report_and_mirror(runs: list[Path], folder: Path, config: DictConfig) -> Non
     except ReportError as error:
         print(f"no table: {error}")
         return
-    print(text_of(report))
-    write_report(report, folder / "report")
-    log_report(OmegaConf.to_object(config.tracker), folder / "report", name=f"report-{folder.name}")  # type: ignore[arg-type]
+    print(render_terminal(document_of(report)))
+    parts = document_of(report, gather(report, PICTURES))
+    page, *_ = write_report(report, parts, folder / "report")
+    print(f"\nOpen {page} in a browser.")
+    settings: TrackerConfig = OmegaConf.to_object(config.tracker)  # type: ignore[assignment]
+    log_report(settings, folder / "report", f"report-{folder.name}", *shown_parts(parts))
 
 
 def report_options(config: DictConfig) -> dict[str, Any]:

@@ -9,34 +9,49 @@ import sys
 from pathlib import Path
 
 from harness.report.build import Options, build_report
+from harness.report.document import document_of
+from harness.report.evidence import PICTURES, gather
 from harness.report.files import write_report
 from harness.report.folders import ReportError, find_folders
-from harness.report.summary import text_of
-from harness.statistics.verdicts import MARGIN, TESTS
+from harness.report.views.terminal import render_terminal
+from harness.report.words import counted
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0, or 2 with one line on what cannot be."""
+    """Exit code 0; 2 with one line on what cannot be; 1 where the table could not be printed."""
     asked = _parser().parse_args(arguments)
     results = Path(asked.results)
     group_by = None if asked.group_by is None else tuple(filter(None, asked.group_by.split(",")))
     options = Options(asked.baseline, group_by, asked.metric, asked.test, asked.margin)
     try:
         report = build_report(find_folders(results), options)
-        written = write_report(report, _place(results) if asked.out is None else Path(asked.out), asked.latex)
+        printed = _print(render_terminal(document_of(report)))
+        parts = document_of(report, gather(report, asked.pictures))
+        written = write_report(report, parts, _place(results) if asked.out is None else Path(asked.out), asked.latex)
     except ReportError as error:
         print(f"harness.report: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"harness.report: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
-    runs, out = len(report.table.frame), len(report.table.left_out)
+    runs, out = len(report.table.frame), len(report.table.skipped)
+    skipped = f", {counted(out, 'folder')} left out" if out else ""
+    printed = _print(f"\n{counted(runs, 'run')}{skipped}. Open {written[0]} in a browser.") and printed
+    return 0 if printed else 1
+
+
+def _print(text: str) -> bool:
+    """Prints and flushes; whether that worked. A pipe whose reader has seen enough is no error."""
     try:
-        print(text_of(report))
-        print(f"\n{runs} run{'s' * (runs != 1)}, {out} folder{'s' * (out != 1)} left out: {written[0]}", flush=True)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
+        print(text, flush=True)
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    except OSError as error:
+        # What is left in the buffer would raise again, with a traceback, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"harness.report: the table cannot be printed: {error.strerror}", file=sys.stderr)
+        return False
+    return True
 
 
 def _place(results: Path) -> Path:
@@ -44,14 +59,6 @@ def _place(results: Path) -> Path:
     if (results / "status.json").exists() or (results / "config.yaml").exists():
         results = results.parent
     return (results.parent if results.name == "runs" else results) / "report"
-
-
-def _margin(text: str) -> float:
-    """A finite number of at least 0; argparse turns the error into one line."""
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a finite number of at least 0, got {text}")
-    return value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,20 +77,34 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--metric", default="map", help="map, map50, ar_100, d_ece, ap.<class>, ... (default: map)")
     parser.add_argument(
         "--test",
-        choices=TESTS,
+        choices=("anytime", "t", "sign_flip"),
         default="anytime",
-        help="what the verdicts rest on: anytime (seeds may be added and looked at again), t or sign_flip (valid for "
-        "one look at a number of seeds that was fixed beforehand) (default: anytime)",
+        help="what the verdicts rest on; anytime: valid after every seed; t and sign_flip: valid for one look at a "
+        "number of seeds that was fixed beforehand (default: anytime)",
     )
     parser.add_argument(
         "--margin",
         type=_margin,
-        default=MARGIN,
-        help=f"the smallest difference of the metric that is worth having (default: {MARGIN:g})",
+        default=0.005,
+        help="the smallest difference worth having: methods within it are the same (default: 0.005)",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=PICTURES,
+        metavar="N",
+        help=f"images on which two methods differ most, read from the data; 0: no pictures (default: {PICTURES})",
     )
     parser.add_argument("--latex", action="store_true", help="write report.tex, too")
     parser.add_argument("--out", metavar="DIR", help="where to write (default: <results>/report)")
     return parser
+
+
+def _margin(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text} is not valid: a number of 0 or more")
+    return value
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ _UNKNOWN: Interval = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
-class Together:
+class AcrossRow:
     """One method against its baseline over all data sets."""
 
     label: str
@@ -46,7 +46,7 @@ class Across:
     detector: str
     contexts: tuple[str, ...]  # their titles
     metric: Metric
-    rows: list[Together]
+    rows: list[AcrossRow]
     notes: tuple[str, ...]
 
     @property
@@ -105,7 +105,7 @@ def _across(table: RunTable, detector: str, sections: Sequence[Section], notes: 
             f"{f' and {len(differing) - 8} more settings' if len(differing) > 8 else ''}."
         )
     metric = sections[0].metric
-    rows = [_together(name, [of[name] for of in compared], sections) for name in alike[:MOST_ROWS]]
+    rows = [_row_of(name, [of[name] for of in compared], sections) for name in alike[:MOST_ROWS]]
     rows.sort(key=lambda row: -row.gain if metric.higher_is_better else row.gain)
     return Across(detector, tuple(section.context.title for section in sections), metric, rows, tuple(notes))
 
@@ -125,7 +125,7 @@ def _baseline(row: Row) -> str | None:
     return None if row.comparison is None else row.comparison.baseline
 
 
-def _together(name: str, rows: Sequence[Row], sections: Sequence[Section]) -> Together:
+def _row_of(name: str, rows: Sequence[Row], sections: Sequence[Section]) -> AcrossRow:
     compared = [row.comparison for row in rows if row.comparison is not None]
     baseline = compared[0].baseline
     paired = [list(one.differences) for one in compared]
@@ -136,7 +136,7 @@ def _together(name: str, rows: Sequence[Row], sections: Sequence[Section]) -> To
     if min(len(group) for group in (*paired, *own, *other)) >= _FEWEST_SEEDS:
         gain_interval = stratified_bootstrap(interquartile_mean, paired, resamples=_RESAMPLES)
         probability_interval = stratified_bootstrap(probability_of_improvement, own, other, resamples=_RESAMPLES)
-    return Together(
+    return AcrossRow(
         label=name,
         baseline=baseline,
         differences=tuple(one.mean_difference for one in compared),

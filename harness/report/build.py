@@ -11,13 +11,13 @@ from harness.report.baselines import meets, parse_conditions
 from harness.report.comparison import Section, section_of
 from harness.report.contexts import contexts_of
 from harness.report.decomposition import Decomposition, decompose
+from harness.report.fairness import unequal_inside, unequal_settings
 from harness.report.folders import ReportError
 from harness.report.frame import RunTable, read_table
 from harness.report.image_noise import ImageNoise, image_noise
 from harness.report.methods import MISSING, columns_named
 from harness.report.metric import Metric, metric
 from harness.report.provenance import warnings_of
-from harness.statistics.verdicts import MARGIN
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,18 @@ class Options:
     group_by: tuple[str, ...] | None = None  # None: every setting in which the runs differ, but the seed
     metric: str = "map"
     test: str = "anytime"  # anytime | t | sign_flip
-    margin: float = MARGIN  # the smallest difference worth having, in the metric's unit
+    margin: float = 0.005  # differences of this size and less are the same for practical purposes
 
 
 @dataclass(frozen=True)
-class Judged:
+class ContextReport:
     """One context with all that is said about it."""
 
     section: Section
     decomposition: list[Decomposition]
     noise: ImageNoise
     warnings: list[str]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Report:
 
     table: RunTable
     options: Options
-    judged: list[Judged]
+    contexts: list[ContextReport]
     across: list[Across]
 
 
@@ -61,28 +62,29 @@ def build_report(folders: Sequence[Path], options: Options) -> Report:
     contexts = contexts_of(table)
     if not contexts:
         return Report(table, options, [], [])
-    judged_by = metric(options.metric, table.frame)
+    by = metric(options.metric, table.frame)
     conditions = None if options.baseline is None else parse_conditions(options.baseline)
     if conditions is not None:
         _check_baseline(table, conditions, [row for context in contexts for row in context.done])
     sections = [
-        section_of(table, context, judged_by, options.group_by, conditions, options.test, options.margin)
+        section_of(table, context, by, options.group_by, conditions, options.test, options.margin)
         for context in contexts
     ]
     if conditions is not None and not any(
         meets(table, row.method, conditions) for section in sections for row in section.rows
     ):
         raise ReportError(f"--baseline {options.baseline}: no method has these settings in all of its runs")
-    judged = [_judge(table, section, judged_by) for section in sections]
-    return Report(table, options, judged, across_data_sets(table, sections))
+    reports = [_report_of(table, section, by) for section in sections]
+    return Report(table, options, reports, across_data_sets(table, sections))
 
 
-def _judge(table: RunTable, section: Section, by: Metric) -> Judged:
-    return Judged(
+def _report_of(table: RunTable, section: Section, by: Metric) -> ContextReport:
+    return ContextReport(
         section=section,
         decomposition=decompose(table, section) if by.higher_is_better else [],
         noise=image_noise(table, section),
-        warnings=warnings_of(table, section.context.done),
+        warnings=[*unequal_settings(table, section), *warnings_of(table, section.context.done)],
+        notes=[*section.notes, *unequal_inside(section)],
     )
 
 

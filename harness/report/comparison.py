@@ -12,12 +12,13 @@ from harness.report.contexts import Context
 from harness.report.frame import RunTable
 from harness.report.methods import Method, Methods, methods_of
 from harness.report.metric import Metric
-from harness.statistics import Comparison, compare, sign_flip_test
-from harness.statistics.verdicts import ALPHA, MARGIN
+from harness.statistics import Comparison, compare
 
-Scores = dict[int | str, float]  # seed -> metric
+ALPHA = 0.05
 UNEVEN = 0.25  # training times of one method that differ by more say that the machine was shared
+NOTHING = 0.0005  # a mean metric below this is shown as 0.000: nothing was learned
 COSTS = ("train_seconds", "images_per_second", "peak_memory_mb")
+Scores = dict[int | str, float]  # seed -> metric
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,6 @@ class Row:
     sd: float  # between seeds; NaN below two
     costs: Mapping[str, float]  # mean over runs
     comparison: Comparison | None  # None for a baseline and where nothing was compared
-    sign_flip_p: float
 
     @property
     def label(self) -> str:
@@ -47,13 +47,24 @@ class Section:
     metric: Metric
     rows: list[Row]
     baselines: tuple[str, ...]
-    test: str
-    margin: float  # the smallest difference worth having, in the metric's unit
+    test: str  # anytime | t | sign_flip
+    margin: float
     notes: tuple[str, ...]
 
     def row(self, label: str) -> Row:
         """The row of a method."""
         return next(row for row in self.rows if row.label == label)
+
+    @property
+    def compared(self) -> list[tuple[Row, Comparison]]:
+        """The rows that share at least one seed with their baseline."""
+        return [(row, row.comparison) for row in self.rows if row.comparison is not None and row.comparison.n]
+
+    @property
+    def nothing_learned(self) -> bool:
+        """Whether every method scores 0.000, so that there is nothing to compare."""
+        means = [row.mean for row in self.rows if np.isfinite(row.mean)]
+        return self.metric.is_accuracy and bool(means) and max(means) < NOTHING
 
 
 def section_of(
@@ -63,26 +74,29 @@ def section_of(
     group_by: Sequence[str] | None = None,
     baseline: Mapping[str, str] | None = None,
     test: str = "anytime",
-    margin: float = MARGIN,
+    margin: float = 0.005,
 ) -> Section:
-    """Compares the methods of one context, paired by seed; Holm's correction goes over all of its comparisons."""
+    """Compares the methods of one context, paired by seed; all of its comparisons are corrected together."""
     found = methods_of(table, context, group_by)
     scores = {method.label: _scores(table, method, metric) for method in found.methods}
     partners = baselines_of(table, found.methods, baseline)
-    compared = {
-        one.name: one
-        for one in compare(
-            scores, partners, alpha=ALPHA, margin=margin, test=test, higher_is_better=metric.higher_is_better
-        )
-    }
+    compared = compare(
+        scores,
+        partners,
+        alpha=ALPHA,
+        margin=margin if metric.is_accuracy else 0.0,
+        test=test,
+        higher_is_better=metric.higher_is_better,
+    )
+    by_name = {one.name: one for one in compared}
     sign = 1 if metric.higher_is_better else -1
-    rows = [_row(table, method, scores[method.label], compared.get(method.label)) for method in found.methods]
+    rows = [_row(table, method, scores[method.label], by_name.get(method.label)) for method in found.methods]
     heads = tuple(dict.fromkeys(partners.values()))
     if not heads and len(rows) == 1:
         heads = (rows[0].label,)
     rows.sort(key=lambda row: (row.label not in heads, -sign * np.nan_to_num(row.mean, nan=-sign * np.inf)))
     notes = _notes(table, found, metric, scores)
-    return Section(context, found, metric, rows, heads, test, margin, notes)
+    return Section(context, found, metric, rows, heads, test, margin if metric.is_accuracy else 0.0, notes)
 
 
 def _scores(table: RunTable, method: Method, metric: Metric) -> Scores:
@@ -100,7 +114,6 @@ def _row(table: RunTable, method: Method, scores: Scores, comparison: Comparison
     costs = {
         name: float(table.frame[name][method.done].mean()) if name in table.frame else float("nan") for name in COSTS
     }
-    flips = comparison.differences if comparison is not None and comparison.n > 1 else ()
     return Row(
         method=method,
         scores=scores,
@@ -108,7 +121,6 @@ def _row(table: RunTable, method: Method, scores: Scores, comparison: Comparison
         sd=float(values.std(ddof=1)) if len(values) > 1 else float("nan"),
         costs=costs,
         comparison=comparison,
-        sign_flip_p=sign_flip_test(flips) if flips else float("nan"),
     )
 
 
@@ -122,12 +134,10 @@ def _spread_of_times(table: RunTable, found: Methods) -> float:
 
 def _notes(table: RunTable, found: Methods, metric: Metric, scores: Mapping[str, Scores]) -> tuple[str, ...]:
     notes = []
-    if found.merged:
-        notes.append(f"The grouping merges runs that differ in {', '.join(found.merged[:8])}.")
     if (spread := _spread_of_times(table, found)) > UNEVEN:
         notes.append(
-            f"Training times of one method differ by up to {spread:.0%}: something else ran beside, so that costs and "
-            "speeds compare badly."
+            f"Training times of one method differ by up to {spread:.0%}: the machine was shared. Do not compare costs "
+            "between these runs."
         )
     for method in found.methods:
         seeds = [table.settings[row]["seed"] for row in method.done]

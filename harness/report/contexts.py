@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from harness.report.experiments import keys_of_experiments
 from harness.report.frame import RunTable, Settings
 from harness.runs.identity import role_of
 from harness.runs.records import State
 from harness.runs.roles import Role
+
+_FIXED = (Role.DETECTOR, Role.DATA, Role.LENGTH, Role.EVALUATION)  # differences in these keys are not comparable
 
 
 @dataclass(frozen=True)
@@ -21,58 +25,63 @@ class Context:
 
 
 def contexts_of(table: RunTable) -> list[Context]:
-    """Every set of comparable runs that has at least one result, in order of their first run."""
+    """Every set of comparable runs that has at least one result, in order of their first run.
+
+    Runs of different data (by content or by configuration), detectors, settings of the detector, numbers of iterations
+    or rules of evaluation are never in one context. Settings of the detector that an option of an experiment writes are
+    part of that option, and so of the method.
+    """
+    written = keys_of_experiments(table)
     groups: dict[Hashable, list[int]] = {}
     frame = table.frame
     for row, state in enumerate(frame["state"]):
         if state == State.DONE:
-            groups.setdefault((*_place(table, row), frame["fingerprint"][row]), []).append(row)
+            groups.setdefault((_place(table, row, written), frame["fingerprint"][row]), []).append(row)
     stopped = [row for row, state in enumerate(frame["state"]) if state != State.DONE]
-    titles = _titles(table, list(groups.values()))
+    titles = _titles(table, list(groups.values()), written)
     out = []
     for title, rows in zip(titles, groups.values(), strict=True):
         # A refused run has no fingerprint: the data's configuration stands in for it.
-        known = {(_place(table, row), _data(table.settings[row])) for row in rows}
-        here = tuple(row for row in stopped if (_place(table, row), _data(table.settings[row])) in known)
+        known = {_place(table, row, written) for row in rows}
+        here = tuple(row for row in stopped if _place(table, row, written) in known)
         out.append(Context(title, tuple(rows), here))
     return out
 
 
-def is_data(key: str) -> bool:
-    """Whether a configuration key says what the data are; augmentation is part of the method."""
-    return "." in key and role_of(key) is Role.DATA
-
-
-def is_rule(key: str) -> bool:
-    """Whether a configuration key changes what the metrics mean."""
-    return "." in key and role_of(key) is Role.EVALUATION
-
-
-def _place(table: RunTable, row: int) -> tuple[Hashable, ...]:
+def _place(table: RunTable, row: int, written: frozenset[str]) -> tuple[Hashable, ...]:
     settings, frame = table.settings[row], table.frame
-    rules = tuple(sorted((key, str(value)) for key, value in settings.items() if is_rule(key) and value is not None))
-    return frame["data"][row], frame["detector"][row], settings.get("run.iterations"), rules
+    fixed = tuple(sorted((key, str(value)) for key, value in settings.items() if _is_fixed(key, written, value)))
+    return frame["data"][row], frame["detector"][row], fixed
 
 
-def _data(settings: Settings) -> tuple[tuple[str, Hashable], ...]:
-    return tuple(sorted((key, value) for key, value in settings.items() if is_data(key)))
+def _is_fixed(key: str, written: frozenset[str], value: Hashable = "") -> bool:
+    return "." in key and value is not None and key not in written and role_of(key) in _FIXED
 
 
-def _titles(table: RunTable, groups: Sequence[Sequence[int]]) -> list[str]:
-    """Data, detector and iterations; where that is not unique, also the settings of the data that differ."""
+def _titles(table: RunTable, groups: Sequence[Sequence[int]], written: frozenset[str]) -> list[str]:
+    """Data, detector and iterations; where these are not unique, also the settings that differ; unique in the end."""
     plain = [
         f"{table.frame['detector'][rows[0]]} on {table.frame['data'][rows[0]]}, "
         f"{table.settings[rows[0]].get('run.iterations')} iterations"
         for rows in groups
     ]
-    out = []
+    titles = []
     for title, rows in zip(plain, groups, strict=True):
         alike = [table.settings[other[0]] for name, other in zip(plain, groups, strict=True) if name == title]
-        keys = dict.fromkeys(key for one in alike for key in one if is_data(key) or is_rule(key))
-        telling = [key for key in keys if len({one.get(key) for one in alike}) > 1]
-        mine = table.settings[rows[0]]
-        parts = [f"{key}={mine.get(key)}" for key in telling]
-        if len(alike) > 1 and not parts:
-            parts = [f"data {str(table.frame['fingerprint'][rows[0]])[:8]}"]
-        out.append(", ".join([title, *parts]))
+        titles.append(", ".join([title, *_differing(table.settings[rows[0]], alike, written)]))
+    counts = Counter(titles)
+    marked = [
+        f"{title}, data {str(table.frame['fingerprint'][rows[0]])[:8]}" if counts[title] > 1 else title
+        for title, rows in zip(titles, groups, strict=True)
+    ]
+    seen: Counter[str] = Counter()
+    out = []
+    for title in marked:
+        seen[title] += 1
+        out.append(title if seen[title] == 1 else f"{title} #{seen[title]}")
     return out
+
+
+def _differing(mine: Settings, alike: Sequence[Settings], written: frozenset[str]) -> list[str]:
+    keys = dict.fromkeys(key for one in alike for key in one if _is_fixed(key, written) and key != "run.iterations")
+    return [f"{key}={mine.get(key, 'not set')}" for key in keys if len({str(one.get(key)) for one in alike}) > 1]

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from harness.report.build import Report
 from harness.report.frame import CORE, RunTable
-from harness.report.markup import latex_table, markdown_table
-from harness.report.page import page
-from harness.report.provenance import commands, facts_table
-from harness.report.summary import method_text, noise_text
-from harness.report.tables import (
-    Cell,
-    Table,
-    across_table,
-    class_table,
-    left_out_table,
-    main_table,
-    sampling_table,
-    settings_table,
-    stopped_table,
-)
-from harness.report.words import ACROSS_NOTE, across_text, answer, decomposition_text, question
+from harness.report.parts import Part
+from harness.report.views.latex import render_latex
+from harness.report.views.markdown import render_markdown
 from harness.runs.records import atomic_write
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs cells that begin like this
 
-def write_report(report: Report, folder: Path, latex: bool = False) -> list[Path]:
+
+def write_report(report: Report, parts: Sequence[Part], folder: Path, latex: bool = False) -> list[Path]:
     """``report.html``, ``report.md``, ``runs.csv``, ``summary.csv`` and on request ``report.tex``.
 
     Where several data sets were compared also ``across.csv``.
@@ -36,10 +26,12 @@ def write_report(report: Report, folder: Path, latex: bool = False) -> list[Path
     Raises:
         OSError: the folder cannot be written.
     """
+    from harness.report.views.html import render_page  # Jinja2 and plotly are wanted at the end only
+
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {"report.html": page(report), "report.md": markdown(report)}
+    texts = {"report.html": render_page(parts), "report.md": render_markdown(parts)}
     if latex:
-        texts["report.tex"] = tex(report)
+        texts["report.tex"] = render_latex(parts)
     for name, text in texts.items():
         with atomic_write(folder / name) as file:
             file.write(text)
@@ -48,8 +40,19 @@ def write_report(report: Report, folder: Path, latex: bool = False) -> list[Path
         frames["across.csv"] = across_frame(report)
     for name, frame in frames.items():
         with atomic_write(folder / name) as file:
-            frame.to_csv(file, index=False)
+            without_formulas(frame).to_csv(file, index=False)
     return [folder / name for name in (*texts, *frames)]
+
+
+def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with an apostrophe before texts, also names of columns, that a spreadsheet would run as formulas."""
+    texts = frame.select_dtypes(["object", "str"]).columns
+    safe = frame.assign(**{str(name): frame[name].map(_safe) for name in texts})
+    return safe.rename(columns=_safe)
+
+
+def _safe(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def varying_only(table: RunTable) -> pd.DataFrame:
@@ -66,13 +69,13 @@ def varying_only(table: RunTable) -> pd.DataFrame:
 def summary_frame(report: Report) -> pd.DataFrame:
     """One row per method and context: what the main table shows, in full precision."""
     rows = []
-    for judged in report.judged:
-        section = judged.section
+    for one_context in report.contexts:
+        section = one_context.section
         for row in section.rows:
             one = row.comparison
             compared = one is not None and one.n > 0
-            further = one.further_seeds if one is not None else None
             low, high = one.interval if one is not None else (math.nan, math.nan)
+            further = one.further_seeds if one is not None else None
             rows.append(
                 {
                     "context": section.context.title,
@@ -86,9 +89,9 @@ def summary_frame(report: Report) -> pd.DataFrame:
                     "difference": one.mean_difference if one is not None else math.nan,
                     "interval_low": low,
                     "interval_high": high,
+                    "interval_level": one.level if one is not None else math.nan,
                     "p": one.p if one is not None else math.nan,
                     "p_holm": one.p_holm if one is not None else math.nan,
-                    "p_sign_flip": row.sign_flip_p,
                     "p_same": one.p_same if one is not None else math.nan,
                     "test": section.test,
                     "margin": section.margin,
@@ -125,54 +128,3 @@ def across_frame(report: Report) -> pd.DataFrame:
         for found in report.across
         for row in found.rows
     )
-
-
-def markdown(report: Report) -> str:
-    """Words and tables; the plots are on the page."""
-    parts = ["# Report"]
-    for found in report.across:
-        told = "\n".join(f"- {line}" for line in across_text(found))
-        parts += [f"## {found.title}", told, markdown_table(across_table(found)), ACROSS_NOTE]
-        parts += [f"Note: {note}" for note in found.notes]
-    for judged in report.judged:
-        section = judged.section
-        parts += [f"## {section.context.title}", question(section)]
-        said = [*answer(section), *noise_text(judged)]
-        parts += ["\n".join(f"- {line}" for line in said), markdown_table(main_table(section))]
-        if len(section.rows) > 1 and section.baselines:
-            parts.append(method_text(judged, report.options))
-        for part in judged.decomposition:
-            parts += [f"### What of {part.ohem} is hardness", "\n".join(f"- {s}" for s in decomposition_text(part))]
-        notes = [*section.notes, *judged.noise.notes, *judged.warnings]
-        parts += ["\n".join(f"- Note: {note}" for note in notes)] if notes else []
-        for title, table in (
-            ("What was sampled", sampling_table(report.table, section.rows)),
-            ("AP by class", class_table(report.table, section.rows)),
-            ("Settings in which the methods differ", settings_table(section)),
-        ):
-            parts += [f"### {title}", markdown_table(table)] if table is not None else []
-    return "\n\n".join([*parts, *_ending(report)]) + "\n"
-
-
-def tex(report: Report) -> str:
-    """The main tables (needs the package booktabs)."""
-    return (
-        "\n".join(
-            latex_table(main_table(judged.section), f"{judged.section.context.title}. {question(judged.section)}")
-            for judged in report.judged
-        )
-        or "% no run has a result yet\n"
-    )
-
-
-def _ending(report: Report) -> list[str]:
-    out = [] if report.judged else ["No run has a result yet."]
-    facts = [[Cell(name), Cell(value)] for name, value in facts_table(report.table)]
-    lines = [f"    {line}" for line in commands(report.table)]
-    for title, table in (
-        ("Failed or refused", stopped_table(report.table)),
-        ("Left out", left_out_table(report.table)),
-        ("Made with", Table(["fact", "value"], facts) if facts else None),
-    ):
-        out += [f"## {title}", markdown_table(table)] if table is not None else []
-    return [*out, "## Command lines", "\n".join(lines)] if lines else out

@@ -1,20 +1,21 @@
-"""Run folders as they lie on disk: found, read, and named with a reason where they cannot be read."""
+"""Run folders as they lie on disk: found, read, checked, and named with a reason where they cannot be read."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from harness.runs.records import State, read_json
+from harness.report.reading import UnreadableError, parse_yaml, read_json_object, read_text
+from harness.runs.records import State
 
 SETTLED = (State.DONE, State.FAILED, State.REFUSED)
 _TOP_LEVEL = re.compile(r"(?m)^(?=[^\s#\-])")
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SHARES = ("map", "ar_", "ap", "d_ece")  # metrics from 0 to 1, by the start of their names
 
 
 class ReportError(ValueError):
@@ -22,7 +23,7 @@ class ReportError(ValueError):
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedFolder:
     """A folder that is in no table, and why."""
 
     folder: str
@@ -41,10 +42,6 @@ class RunFiles:
     choices: dict[str, str]  # group -> option
     result: dict[str, Any] | None  # of a run that is done
     environment: dict[str, Any]
-
-
-class UnreadableError(Exception):
-    """Why a folder is left out."""
 
 
 def find_folders(path: Path) -> list[Path]:
@@ -76,24 +73,24 @@ def read_run(folder: Path) -> RunFiles:
     """
     if not _looks_like_run(folder):
         raise UnreadableError("foreign: neither config.yaml nor status.json")
-    status = _mapping(folder, "status.json")
+    status = read_json_object(folder, "status.json")
     try:
         state = State(str(status.get("state")))
     except ValueError:
         known = ", ".join(State)
-        raise UnreadableError(f"corrupt: status.json says state {status.get('state')!r}, none of {known}") from None
+        raise UnreadableError(f"corrupt: status.json says state {status.get('state')!r:.60}, none of {known}") from None
     config = _config(folder)
     choices = config.pop("choices", None)
     if not isinstance(choices, dict) or type(config.get("seed")) is not int:
         raise UnreadableError("corrupt: config.yaml has no choices or no seed")
+    if not 0 <= config["seed"] < 2**32:
+        raise UnreadableError("corrupt: config.yaml: seed is not a number from 0 to 4294967295")
     if state not in SETTLED:
         settings = config.get("run")
         total = settings.get("iterations", "?") if isinstance(settings, dict) else "?"
         at = f"{state} at iteration {status.get('iteration', 0)} of {total}"
         raise UnreadableError(f"incomplete: {at}, last heard of {status.get('updated') or 'never'}")
-    result = _mapping(folder, "result.json") if state is State.DONE else None
-    if result is not None and not isinstance(result.get("metrics"), dict):
-        raise UnreadableError("corrupt: result.json has no metrics")
+    result = _result(folder) if state is State.DONE else None
     return RunFiles(
         path=folder,
         state=state,
@@ -107,49 +104,53 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def environment(folder: Path) -> dict[str, Any]:
-    """``environment.json``; empty where the run was refused before it wrote one."""
+    """``environment.json``; empty where it cannot be read, as of a run that was refused before it wrote one."""
     try:
-        value = read_json(folder / "environment.json")
-    except (OSError, ValueError):
+        return read_json_object(folder, "environment.json")
+    except UnreadableError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
-def _mapping(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        value = read_json(folder / name)
-    except FileNotFoundError:
-        raise UnreadableError(f"incomplete: no {name}") from None
-    except OSError as error:
-        raise UnreadableError(f"unreadable: {name}: {error.strerror}") from None
-    except ValueError:
-        raise UnreadableError(f"corrupt: {name} is not JSON") from None
-    if not isinstance(value, dict):
-        raise UnreadableError(f"corrupt: {name} is not a JSON object")
-    return value
+def _result(folder: Path) -> dict[str, Any]:
+    result = read_json_object(folder, "result.json")
+    metrics = result.get("metrics")
+    if not isinstance(metrics, dict):
+        raise UnreadableError("corrupt: result.json has no metrics")
+    for name, value, highest in _numbers_of(result, metrics):
+        known = isinstance(value, Real) and not isinstance(value, bool)
+        if not known or not (math.isnan(value) or 0 <= value <= highest):
+            valid = "from 0 to 1" if highest == 1 else "of 0 or more"
+            raise UnreadableError(f"corrupt: result.json: {name} is {value!r:.40}, not a number {valid}")
+    return result
+
+
+def _numbers_of(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any, float]]:
+    """Name, value and highest valid value of the numbers that are compared; None has no value and is left out."""
+    places = [("metrics", metrics), ("metrics.calibration", metrics.get("calibration"))]
+    tide = metrics.get("tide")
+    places.append(("metrics.tide.delta_ap", tide.get("delta_ap") if isinstance(tide, Mapping) else None))
+    for place, values in places:
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            if value is not None and (place.endswith("delta_ap") or str(key).startswith(_SHARES)):
+                yield f"{place}.{key}", value, 1
+    rows = metrics.get("per_class")
+    for i, row in enumerate(rows if isinstance(rows, list) else ()):
+        for key, value in row.items() if isinstance(row, Mapping) else ():
+            if value is not None and str(key).startswith(("ap", "ar")):
+                yield f"metrics.per_class[{i}].{key}", value, 1
+    cost = result.get("cost")
+    for key, value in cost.items() if isinstance(cost, Mapping) else ():
+        if value is not None:
+            yield f"cost.{key}", value, 1e15
 
 
 def _config(folder: Path) -> dict[str, Any]:
     """``config.yaml`` by its top-level blocks: the runs of a sweep share most of them, and parsing is what costs."""
-    try:
-        text = (folder / "config.yaml").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UnreadableError("incomplete: no config.yaml") from None
-    except OSError as error:
-        raise UnreadableError(f"unreadable: config.yaml: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UnreadableError("corrupt: config.yaml is not text") from None
+    text = read_text(folder, "config.yaml")
     config: dict[str, Any] = {}
-    try:
-        for block in _TOP_LEVEL.split(text):
-            if block.strip():
-                config.update(_parsed(block))
-    except (yaml.YAMLError, TypeError, ValueError):
-        raise UnreadableError("corrupt: config.yaml is not a YAML mapping") from None
+    for block in filter(str.strip, _TOP_LEVEL.split(text)):
+        try:
+            config.update(parse_yaml(block))
+        except UnreadableError as why:
+            raise UnreadableError(f"corrupt: config.yaml {why}") from None
     return config
-
-
-@lru_cache(maxsize=4096)
-def _parsed(block: str) -> dict[str, Any]:
-    value = yaml.load(block, Loader=_LOADER)
-    return dict(value or {})

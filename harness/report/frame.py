@@ -14,7 +14,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness.report.folders import LeftOut, RunFiles, UnreadableError, find_folders, read_run
+from harness.report.folders import RunFiles, SkippedFolder, find_folders, read_run
+from harness.report.reading import UnreadableError
+from harness.runs.identity import config_hash
+from harness.runs.records import State
 
 CORE = ("run", "state", "reason", "data", "detector", "assigner", "sampler", "classification", "regression", "seed")
 # Groups that say how a run was driven, not which method it is.
@@ -31,7 +34,7 @@ class RunTable:
     paths: list[Path]
     environments: list[dict[str, Any]]
     choice_columns: tuple[str, ...]  # the columns that name an option of the configuration
-    left_out: list[LeftOut]
+    skipped: list[SkippedFolder]
 
 
 def load_runs(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -43,7 +46,7 @@ def load_runs(path: str | os.PathLike[str]) -> pd.DataFrame:
     `images_per_second`, `peak_memory_mb`, ...); `sampling.<stage>.<population>.<quantity>`; and the whole
     configuration, one dotted key a column.
 
-    Incomplete, corrupt and foreign folders are no rows: ``frame.attrs["left_out"]`` lists them as `LeftOut`.
+    Incomplete, corrupt and foreign folders are no rows: ``frame.attrs["skipped"]`` lists them as `SkippedFolder`.
 
     Raises:
         ReportError: there is no such folder, or no run in it.
@@ -54,12 +57,13 @@ def load_runs(path: str | os.PathLike[str]) -> pd.DataFrame:
 def read_table(folders: Sequence[Path]) -> RunTable:
     """The settled runs among ``folders``."""
     runs: list[RunFiles] = []
-    left_out: list[LeftOut] = []
+    skipped: list[SkippedFolder] = []
     for folder in folders:
         try:
             runs.append(read_run(folder))
         except UnreadableError as reason:
-            left_out.append(LeftOut(folder.name, str(reason)))
+            skipped.append(SkippedFolder(folder.name, str(reason)))
+    runs = _without_superseded(runs)
     choices = [{choice_column(group): option for group, option in run.choices.items()} for run in runs]
     leaves = [flat(run.config) for run in runs]
     facts = [_facts(run, chosen) for run, chosen in zip(runs, choices, strict=True)]
@@ -70,10 +74,30 @@ def read_table(folders: Sequence[Path]) -> RunTable:
         rows.append({**fact, **named, **{key: leaf[key] for key in leaf if key not in fact and key not in methods}})
     frame = pd.DataFrame(rows)
     frame = frame.reindex(columns=[*CORE, *(name for name in frame.columns if name not in CORE)])
-    frame.attrs["left_out"] = left_out
+    frame.attrs["skipped"] = skipped
     settings = [{**leaf, **chosen} for leaf, chosen in zip(leaves, choices, strict=True)]
     environments = [run.environment for run in runs]
-    return RunTable(frame, settings, [run.path for run in runs], environments, methods, left_out)
+    return RunTable(frame, settings, [run.path for run in runs], environments, methods, skipped)
+
+
+def _without_superseded(runs: Sequence[RunFiles]) -> list[RunFiles]:
+    """Without failures of a run that succeeded later, and with one, the newest, of a run that failed several times."""
+    if all(run.state is State.DONE for run in runs):
+        return list(runs)
+    newest: dict[str, RunFiles] = {}
+    for run in runs:
+        key = _same_run(run)
+        other = newest.get(key)
+        if other is None or (run.state is State.DONE, run.updated) >= (other.state is State.DONE, other.updated):
+            newest[key] = run
+    return [run for run in runs if run.state is State.DONE or newest[_same_run(run)] is run]
+
+
+def _same_run(run: RunFiles) -> str:
+    """What two folders of one run have in common: every setting that can change its result, and where its data are."""
+    data = run.config.get("data")
+    root = data.get("root") if isinstance(data, Mapping) else None
+    return config_hash(run.config, str(root))
 
 
 def choice_column(group: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.runs.folder import MetricsLog
+from harness.report.reading import UnreadableError, read_text
+
+_MOST_ITERATIONS = 10**15  # more is damage
 
 
 @dataclass(frozen=True)
@@ -24,32 +27,56 @@ class Curve:
     runs: int
 
 
-def curves_of(paths: Sequence[Path], ends: Sequence[Mapping[str, float]] | None = None) -> dict[str, Curve]:
-    """Quantity -> its curve over these runs, at the iterations that any of them logged.
+def curves_of(
+    paths: Sequence[Path], ends: Sequence[Mapping[str, float]] | None = None
+) -> tuple[dict[str, Curve], list[str]]:
+    """Quantity -> its curve over these runs, at the iterations that any of them logged; and what could not be read.
 
     ``ends[i]`` is what the finished run i came to (with its ``iteration``): the log holds evaluations in between only.
     """
+    notes: list[str] = []
     series: dict[str, list[dict[int, float]]] = {}
     for i, path in enumerate(paths):
         mine: dict[str, dict[int, float]] = {}
-        rows = _rows(path)
+        rows, damaged = _rows(path)
+        if damaged:
+            notes.append(f"{path.name}: {damaged} damaged lines of metrics.jsonl are left out.")
         logged = {name for row in rows for name in row}
         end = {} if ends is None else ends[i]
         for row in [*rows, {name: value for name, value in end.items() if name in logged}]:
             for name, value in row.items():
-                if name != "iteration" and isinstance(value, (int, float)):
+                if name != "iteration" and _is_number(value):
                     mine.setdefault(name, {})[int(row["iteration"])] = float(value)
         for name, points in mine.items():
             series.setdefault(name, []).append(points)
-    return {name: _curve(runs) for name, runs in series.items()}
+    return {name: _curve(runs) for name, runs in series.items()}, notes
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows of ``metrics.jsonl`` with an iteration, and the number of lines that are damaged.
+
+    The last line of a run that was killed may be cut in half; it is not counted as damaged.
+    """
     try:
-        rows = MetricsLog.rows(path / "metrics.jsonl")
-    except (OSError, UnicodeDecodeError):
-        return []
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("iteration"), int)]
+        lines = read_text(path, "metrics.jsonl").split("\n")
+    except UnreadableError:
+        return [], 0
+    rows, damaged = [], 0
+    for i, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            damaged += i < len(lines) - 1
+            continue
+        if isinstance(row, dict) and type(at := row.get("iteration")) is int and 0 <= at < _MOST_ITERATIONS:
+            rows.append(row)
+        else:
+            damaged += 1
+    return rows, damaged
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _curve(runs: Sequence[dict[int, float]]) -> Curve:

@@ -1,19 +1,21 @@
-"""What counts as one method, and a name for it made of what tells it from the others."""
+"""What counts as one method, and a name for it made of everything in which it differs from the others."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.report.contexts import Context
+from harness.report.experiments import is_experiment, keys_of_experiments
 from harness.report.folders import ReportError
 from harness.report.frame import RunTable, node_of
 from harness.runs.identity import role_of
-from harness.runs.roles import NOT_METHOD
+from harness.runs.roles import NOT_METHOD, Role
 
 PIECES = ("sampler", "assigner", "classification", "regression")
 _CHOICES_ASIDE = ("run", "data", "loss", "detector", "experiment")
+_MOST_NAMED = 4  # settings in a name; the table of settings has all
 
 
 class _Missing:
@@ -66,23 +68,31 @@ def methods_of(table: RunTable, context: Context, group_by: Sequence[str] | None
     methods = list(found.values())
     first = table.settings[context.done[0]]
     constant = {name: first[name] for name in PIECES if name in first and name not in varying}
-    named = labels([{**constant, **method.settings} for method in methods], table.choice_columns)
+    written = keys_of_experiments(table)
+    named = labels([{**constant, **method.settings} for method in methods], table.choice_columns, written)
     for method, label in zip(methods, named, strict=True):
         method.label = label or str(first.get("sampler", "all runs"))
     return Methods(methods, tuple(telling), tuple(name for name in varying if name not in columns))
 
 
-def labels(methods: Sequence[dict[str, Hashable]], choice_columns: Sequence[str]) -> list[str]:
-    """One short unique name a method: the fewest settings that tell them apart, without values that are the usual ones.
+def labels(
+    methods: Sequence[Mapping[str, Hashable]], choice_columns: Sequence[str], written: frozenset[str] = frozenset()
+) -> list[str]:
+    """One unique name a method, of the settings in which the methods differ, without values that most methods have.
+
+    A setting inside a piece in whose option the methods differ (``sampler.nms_thr``) is named only where the options
+    do not tell the methods apart: it comes with the option. So is a setting that an option of an experiment writes.
 
     >>> labels([{"sampler": "ohem", "sampler.num": 64}, {"sampler": "random", "sampler.num": 64}], ["sampler"])
     ['ohem', 'random']
+    >>> labels([{"sampler": "ohem", "optimizer.lr": 1}, {"sampler": "random", "optimizer.lr": 2}], ["sampler"])
+    ['ohem lr=1', 'random lr=2']
     """
     if not methods:
         return []
-    columns = _telling(methods, choice_columns)
+    columns = _named(methods, choice_columns, written)
     usual = {name: _usual([method[name] for method in methods]) for name in columns if not _bare(name)}
-    short = [_name(method, columns, choice_columns, usual) for method in methods]
+    short = [_name(method, columns, choice_columns, usual, most=_MOST_NAMED) for method in methods]
     full = [_name(method, columns, choice_columns, {}) for method in methods]
     exact = [_name(method, columns, choice_columns, {}, exact=True) for method in methods]
     return _numbered(_told_apart(_told_apart(short, full), exact))
@@ -156,19 +166,34 @@ def _value(table: RunTable, row: int, name: str) -> Hashable:
     return value
 
 
-def _telling(methods: Sequence[dict[str, Hashable]], choice_columns: Sequence[str]) -> list[str]:
-    """The first choice that alone tells all methods apart, or else columns that each tell some more apart."""
-    columns = list(methods[0])
-    for name in columns:
-        if name in choice_columns and len({method[name] for method in methods}) == len(methods):
-            return [name]
-    kept: list[str] = []
-    parts = 1
-    for name in columns:
-        split = len({tuple(method[column] for column in [*kept, name]) for method in methods})
-        if split > parts:
-            kept, parts = [*kept, name], split
-    return kept
+def _named(
+    methods: Sequence[Mapping[str, Hashable]], choice_columns: Sequence[str], written: frozenset[str]
+) -> list[str]:
+    """The columns that a name is made of."""
+    varying = [name for name in methods[0] if len({method[name] for method in methods}) > 1]
+    experiments = [name for name in varying if is_experiment(name)]
+    owned = [name for name in varying if _comes_with(name, experiments, methods, written)]
+    options = [name for name in varying if name in choice_columns and name not in owned]
+    inside = tuple(f"{node_of(name)}." for name in options)
+    shown = [name for name in varying if name not in owned and not name.startswith(inside)]
+    for name in varying:
+        if name not in shown and _parts(methods, [*shown, name]) > _parts(methods, shown):
+            shown.append(name)
+    return shown
+
+
+def _comes_with(
+    name: str, experiments: Sequence[str], methods: Sequence[Mapping[str, Hashable]], written: frozenset[str]
+) -> bool:
+    """Whether an option of an experiment decides a setting: it is one of a piece, or the option's file writes it."""
+    if name in experiments or not experiments or (role_of(node_of(name)) is not Role.METHOD and name not in written):
+        return False
+    return _parts(methods, [*experiments, name]) == _parts(methods, experiments)
+
+
+def _parts(methods: Sequence[Mapping[str, Hashable]], columns: Sequence[str]) -> int:
+    """Into how many groups the columns part the methods."""
+    return len({tuple(method[column] for column in columns) for method in methods})
 
 
 def _usual(values: Sequence[Hashable]) -> Hashable:
@@ -178,11 +203,12 @@ def _usual(values: Sequence[Hashable]) -> Hashable:
 
 
 def _name(
-    method: dict[str, Hashable],
+    method: Mapping[str, Hashable],
     columns: Sequence[str],
     choices: Sequence[str],
-    usual: dict[str, Hashable],
+    usual: Mapping[str, Hashable],
     exact: bool = False,
+    most: int | None = None,
 ) -> str:
     # A piece that all methods share is named where one of its settings tells them apart: `ohem num=32`.
     bare = [
@@ -191,21 +217,22 @@ def _name(
         if name in choices and _bare(name)
         if name in columns or any(column.startswith(f"{node_of(name)}.") for column in columns)
     ]
-    out = [" + ".join(bare)] if bare else []
     last = Counter(name.split(".")[-1] for name in columns)
+    told = []
     for name in columns:
         value = method[name]
         if (name in choices and _bare(name)) or value is MISSING or (name in usual and usual[name] == value):
             continue
         inside = name.removeprefix("sampler.").removeprefix("assigner.")
         key = name.split(".")[-1] if last[name.split(".")[-1]] == 1 and not name.startswith(("rpn.", "roi")) else inside
-        out.append(f"{key}={value}" if exact else f"{key}={_text(value)}")
-    return " ".join(out)
+        told.append(f"{key}={value}" if exact else f"{key}={_text(value)}")
+    rest = [] if most is None or len(told) <= most else [f"and {len(told) - most} more settings"]
+    return " ".join([*([" + ".join(bare)] if bare else []), *told[:most], *rest])
 
 
 def _bare(choice: str) -> bool:
     """Whether an option says by itself what it is an option of."""
-    return choice in (*PIECES, "experiment.rung", "experiment.arm")
+    return choice in PIECES or is_experiment(choice)
 
 
 def _text(value: Hashable) -> str:

@@ -27,6 +27,11 @@ class Metric:
     name: str  # for people
     higher_is_better: bool
 
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it is a fraction that a detector earns, so that 0 means that nothing was learned."""
+        return self.column.startswith(("map", "ar_", "ap."))
+
 
 def metric(column: str, frame: pd.DataFrame) -> Metric:
     """The column as a metric.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import stat
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 Counts = NDArray[np.int64]
 Key = TypeVar("Key")
+_BOTH, _KINDS = ("available", "sampled"), ("positive", "negative", "truth")
 EASY = 0.05  # Libra R-CNN's bound of easy negatives
 
 
@@ -68,7 +71,8 @@ def sampling_of(paths: Sequence[Path]) -> tuple[Sampling | None, list[str]]:
             one = _read(path / "sampling.npz")
         except FileNotFoundError:
             continue  # telemetry was off
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        except (OSError, ValueError, KeyError, IndexError, EOFError, MemoryError, NotImplementedError, RuntimeError,
+                zipfile.BadZipFile, zlib.error):  # fmt: skip
             notes.append(f"{path.name}: sampling.npz cannot be read; its histograms are left out.")
             continue
         if total is None:
@@ -81,30 +85,46 @@ def sampling_of(paths: Sequence[Path]) -> tuple[Sampling | None, list[str]]:
 
 
 def _read(path: Path) -> Sampling:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(f"{path} is not a regular file")
     with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-        iterations = file["iterations"]
-        edges = {
-            name.removeprefix("edges/"): file[name].astype(np.float64)
-            for name in file.files
-            if name.startswith("edges/")
-        }
+        iterations = _whole(file["iterations"], 1)
+        if not len(iterations) or (np.diff(iterations) <= 0).any():
+            raise ValueError("iterations must rise")
+        edges = {name.removeprefix("edges/"): _rising(file[name]) for name in file.files if name.startswith("edges/")}
         windows, others = {}, {}
         for name in file.files:
             if name.count("/") != 3:
                 continue
             stage, quantity, population, kind = name.split("/")
-            counts = file[name]
+            counts = _whole(file[name], 2)
+            if counts.shape[1] != len(edges[quantity]) + 1:
+                raise ValueError(f"{name} has {counts.shape[1]} bins, but {len(edges[quantity])} edges")
             if quantity == "iou":
                 # A stage that was seen late has no rows for the first windows.
                 late = np.zeros((len(iterations) - len(counts), counts.shape[1]), np.int64)
                 windows[stage, population, kind] = np.concatenate([late, counts])
-            elif counts.shape[1] == len(edges[quantity]) + 1:
-                others[stage, quantity, population, kind] = counts.sum(0)
             else:
-                raise ValueError(f"{name} has {counts.shape[1]} bins, but {len(edges[quantity])} edges")
-        if "iou" not in edges:
-            raise KeyError("edges/iou")
+                others[stage, quantity, population, kind] = counts.sum(0)
+        wanted = {(stage, population, kind) for stage, population, _ in windows for kind in _KINDS}
+        wanted |= {(stage, population, kind) for stage, _, _ in windows for population in _BOTH for kind in _KINDS}
+        if missing := wanted - windows.keys():
+            raise KeyError(f"{sorted(missing)[0]} is missing")
         return Sampling(edges, iterations, windows, others, 1)
+
+
+def _whole(values: np.ndarray, dimensions: int) -> Counts:
+    """Counts as they were written: whole numbers of 0 or more; a damaged file may hold anything."""
+    if values.ndim != dimensions or values.dtype.kind not in "iu" or (values < 0).any() or (values > 2**53).any():
+        raise ValueError("counts must be whole numbers of 0 or more")
+    return values.astype(np.int64)
+
+
+def _rising(values: np.ndarray) -> NDArray[np.float64]:
+    edges = values.astype(np.float64)
+    if edges.ndim != 1 or not len(edges) or not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
+        raise ValueError("edges must be finite and rise")
+    return edges
 
 
 def _fits(one: Sampling, other: Sampling) -> bool:

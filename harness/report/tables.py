@@ -1,20 +1,22 @@
-"""The tables of a report, made once and written as HTML, Markdown, text or LaTeX."""
+"""The tables of a report. A column says how it is aligned, and in which order a first click sorts it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from harness.report.across import Across
 from harness.report.comparison import Row, Section
 from harness.report.frame import CORE, RunTable
 from harness.report.methods import MISSING
-from harness.report.words import interval_text, number, p_text, shares_text, signed
+from harness.report.parts import Cell, Column, Order, Table
+from harness.report.words import further_text, interval_text, number, p_text, shares_text, signed
 from harness.runs.records import State
-from harness.statistics import BETTER, WORSE, FurtherSeeds
+from harness.statistics import BETTER, OPEN, SAME, WORSE
 
 _COSTS = {"train s": ("train_seconds", 0), "images/s": ("images_per_second", 1), "peak MB": ("peak_memory_mb", 0)}
+STYLES = {BETTER: "better", WORSE: "worse", SAME: "same", OPEN: "open"}
+UNKNOWN = "—"
 _SAMPLING = {
     "positives_per_image": "positives / image",
     "negatives_per_image": "negatives / image",
@@ -26,99 +28,97 @@ _SAMPLING = {
 _SHARES = ("objects_without_positive", "negatives_below_iou_0.05")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What is shown, what is sorted by, and how it looks (a verdict's colour)."""
-
-    text: str
-    value: float | None = None
-    style: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A head and rows of cells; the first column names the row."""
-
-    headers: list[str]
-    rows: list[list[Cell]]
-    bold: tuple[int, ...] = ()  # rows to emphasise
-
-    def without(self, heads: Sequence[str]) -> Table:
-        """The table without some columns."""
-        kept = [j for j, head in enumerate(self.headers) if head not in heads]
-        return Table([self.headers[j] for j in kept], [[row[j] for j in kept] for row in self.rows], self.bold)
+def _number_column(head: str, first_click: Order = "descending", extra: bool = False, help: str = "") -> Column:
+    return Column(head, "right", first_click, extra, help)
 
 
 def main_table(section: Section) -> Table:
     """Mean, difference from the baseline, verdict and cost of each method."""
-    headers = ["method", section.metric.name, "± sd", "seeds"]
-    if len(section.baselines) > 1:
-        headers.append("versus")
-    if any(row.comparison is not None for row in section.rows):
-        headers += ["verdict", "difference"]
+    best_first: Order = "descending" if section.metric.higher_is_better else "ascending"
+    compared = any(row.comparison is not None for row in section.rows)
+    columns = [Column("method")]
+    if compared:
+        columns.append(Column("verdict", help="of the difference from the baseline"))
+    columns.append(_number_column(section.metric.name, best_first, help="mean over seeds"))
+    if compared:
+        columns += [
+            _number_column("difference", best_first, help="mean over paired seeds"),
+            _number_column("interval", best_first, help=_interval_help(section)),
+        ]
+        if section.test == "anytime":
+            told = "expected until a verdict: median (80 % range)"
+            columns.append(_number_column("further seeds", "ascending", help=told))
+        if len(section.baselines) > 1:
+            columns.append(Column("versus", help="the baseline of this method"))
+    columns += [
+        _number_column("seeds"),
+        _number_column("sd", "ascending", help="standard deviation between seeds"),
+    ]
+    if compared:
         if any(row.comparison is not None and row.comparison.n < len(row.scores) for row in section.rows):
-            headers.append("pairs")
-        headers += ["95 % interval", "p (Holm)", "p sign-flip", "further seeds"]
-    headers += list(_COSTS)
+            columns.append(_number_column("pairs", help="seeds that the method and its baseline share"))
+        told = "corrected for the number of comparisons"
+        columns.append(_number_column("p (Holm)", "ascending", extra=True, help=told))
+    columns += [_number_column(head, extra=head != "train s") for head in _COSTS]
     if any(row.method.stopped for row in section.rows):
-        headers.append("failed")
+        columns.append(_number_column("failed", help="runs that failed or were refused"))
     rows = [_main_cells(row, section) for row in section.rows]
-    return Table(headers, [[cells[head] for head in headers] for cells in rows], _best(section))
+    return Table(columns, [[cells[column.head] for column in columns] for cells in rows], _best(section))
+
+
+def _interval_help(section: Section) -> str:
+    level = next((one.level for _, one in section.compared), 0.95)
+    valid = "valid after every seed" if section.test == "anytime" else "valid for a number of seeds fixed beforehand"
+    return f"of the mean difference at {100 * level:.4g} %, so that all intervals hold together at 95 %; {valid}"
 
 
 def _main_cells(row: Row, section: Section) -> dict[str, Cell]:
-    """Every cell by its head."""
+    """Every cell by its column."""
+    headless = "baseline" if row.label in section.baselines else "not compared"
     cells = {
         "method": Cell(row.label),
         "seeds": _count(len(row.scores)),
         section.metric.name: _number(row.mean),
-        "± sd": _number(row.sd),
-        "versus": Cell(""),
-        **dict.fromkeys(("difference", "pairs", "95 % interval", "p (Holm)", "p sign-flip", "further seeds"), Cell("")),
-        "verdict": Cell("baseline" if row.label in section.baselines else "not compared", style="undecided"),
+        "sd": _number(row.sd),
+        **dict.fromkeys(("versus", "difference", "pairs", "interval", "p (Holm)", "further seeds"), Cell("")),
+        "verdict": Cell(headless),
         **{head: _number(row.costs[name], digits) for head, (name, digits) in _COSTS.items()},
         "failed": _count(len(row.method.stopped)),
     }
     one = row.comparison
     if one is None or not one.n:
         return cells
+    further = one.further_seeds
+    known = None if further is None else math.inf if further.median is None else float(further.median)
     return cells | {
         "versus": Cell(one.baseline),
         "difference": Cell(signed(one.mean_difference), one.mean_difference),
         "pairs": _count(one.n),
-        "95 % interval": Cell(interval_text(one.interval), _known(one.interval[0])),
+        "interval": Cell(interval_text(one.interval), _known(one.interval[0])),
         "p (Holm)": Cell(p_text(one.p_holm), _known(one.p_holm)),
-        "p sign-flip": Cell(p_text(row.sign_flip_p), _known(row.sign_flip_p)),
-        "verdict": Cell(one.verdict_text, style={BETTER: "good", WORSE: "bad"}.get(one.verdict, "undecided")),
-        "further seeds": _further(one.further_seeds),
-    }
-
-
-def _further(expected: FurtherSeeds | None) -> Cell:
-    """Median and 80 % range; sorted by the median, "more than" last."""
-    if expected is None:
-        return Cell("—")
-    return Cell(str(expected), expected.limit + 1 if expected.median is None else expected.median)
+        "verdict": Cell("nothing learned", style="open") if section.nothing_learned else
+                   Cell(one.verdict_text, style=STYLES[one.verdict]),
+        "further seeds": Cell(UNKNOWN if section.nothing_learned else further_text(further), known),
+    }  # fmt: skip
 
 
 def _best(section: Section) -> tuple[int, ...]:
     sign = 1 if section.metric.higher_is_better else -1
     known = [(sign * row.mean, i) for i, row in enumerate(section.rows) if math.isfinite(row.mean)]
-    return (max(known)[1],) if len(known) > 1 else ()
+    return (max(known)[1],) if len(known) > 1 and not section.nothing_learned else ()
 
 
 def across_table(found: Across) -> Table:
     """Gain and probability of improvement of each method over all data sets."""
-    name = found.metric.name
-    heads = [
-        "method",
-        "versus",
-        f"{name} gained",
-        "gained, 95 %",
-        "P(improvement)",
-        "P, 95 %",
-        "ahead on",
-        "paired seeds",
+    columns = [
+        Column("method"),
+        Column("versus"),
+        _number_column(f"{found.metric.name} gained"),
+        _number_column("gained, 95 %"),
+        _number_column("P(improvement)"),
+        _number_column("P, 95 %"),
+        _number_column("ahead on"),
+        _number_column("paired seeds"),
     ]
     body = [
         [
@@ -133,7 +133,7 @@ def across_table(found: Across) -> Table:
         ]
         for row in found.rows
     ]
-    return Table(heads, body)
+    return Table(columns, body)
 
 
 def sampling_table(table: RunTable, rows: Sequence[Row]) -> Table | None:
@@ -151,7 +151,8 @@ def sampling_table(table: RunTable, rows: Sequence[Row]) -> Table | None:
                     for key, value in values.items()
                 ]
                 out.append([Cell(row.label), *map(Cell, place.split(".")), *cells])
-    return Table(["method", "stage", "population", *told.values()], out) if out else None
+    heads = [Column("method"), Column("stage"), Column("population"), *map(_number_column, told.values())]
+    return Table(heads, out) if out else None
 
 
 def class_table(table: RunTable, rows: Sequence[Row]) -> Table | None:
@@ -162,7 +163,7 @@ def class_table(table: RunTable, rows: Sequence[Row]) -> Table | None:
     if not known:
         return None
     body = [[Cell(name.removeprefix("ap.")), *map(_number, values[name])] for name in known]
-    return Table(["class", *(row.label for row in rows)], body)
+    return Table([Column("class"), *(_number_column(row.label) for row in rows)], body)
 
 
 def settings_table(section: Section) -> Table | None:
@@ -174,7 +175,7 @@ def settings_table(section: Section) -> Table | None:
         [Cell(row.label), *(Cell("" if (v := row.method.settings[name]) is MISSING else str(v)) for name in columns)]
         for row in section.rows
     ]
-    return Table(["method", *columns], body)
+    return Table([Column("method"), *map(Column, columns)], body)
 
 
 def stopped_table(table: RunTable) -> Table | None:
@@ -187,13 +188,13 @@ def stopped_table(table: RunTable) -> Table | None:
         what = " ".join(str(frame[name][row]) for name in columns[:-1] if isinstance(frame[name][row], str))
         told = [str(frame["state"][row]), f"{what}, seed {frame['seed'][row]}", str(frame["reason"][row])]
         body.append([Cell(str(frame["run"][row])), *map(Cell, told)])
-    return Table(["run", "state", "what", "reason"], body) if body else None
+    return Table(list(map(Column, ("run", "state", "what", "reason"))), body) if body else None
 
 
-def left_out_table(table: RunTable) -> Table | None:
+def skipped_table(table: RunTable) -> Table | None:
     """Folders that could not be read; None if there is none."""
-    body = [[Cell(one.folder), Cell(one.reason)] for one in table.left_out]
-    return Table(["folder", "reason"], body) if body else None
+    body = [[Cell(one.folder), Cell(one.reason)] for one in table.skipped]
+    return Table([Column("folder"), Column("reason")], body) if body else None
 
 
 def _mean(table: RunTable, rows: Sequence[int], column: str) -> float:
@@ -202,7 +203,7 @@ def _mean(table: RunTable, rows: Sequence[int], column: str) -> float:
 
 def _number(value: float, digits: int | None = None) -> Cell:
     if math.isnan(value):
-        return Cell("—")
+        return Cell(UNKNOWN)
     return Cell(number(value) if digits is None else f"{value:,.{digits}f}", value)
 
 
@@ -215,4 +216,4 @@ def _count(value: int) -> Cell:
 
 
 def _percent(value: float) -> str:
-    return "—" if math.isnan(value) else f"{value:.1%}".replace("%", " %")
+    return UNKNOWN if math.isnan(value) else f"{value:.1%}".replace("%", " %")

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from harness.report.across import Across, Together
-from harness.report.comparison import Row, Section
+from harness.report.across import Across, AcrossRow
+from harness.report.comparison import NOTHING, Row, Section
 from harness.report.decomposition import Decomposition, Part
-from harness.statistics import BETTER, OPEN, SAME, WORSE, fewest_pairs, verdict_text
+from harness.report.image_noise import LABEL, ImageNoise
+from harness.statistics import BETTER, OPEN, SAME, WORSE, Comparison, FurtherSeeds, fewest_pairs, verdict_text
 
 ACROSS_NOTE = (
     "Methods are matched by their names. Gained: the interquartile mean of the differences between paired seeds of all "
-    "data sets. P(improvement): that a random run of the method beats a random one of the baseline, mean over data "
-    "sets (Agarwal et al. 2021). Intervals: bootstrap over seeds within each data set; of 3 to 5 seeds they come out "
-    "too narrow, and none is corrected for the number of methods: this describes, the verdicts of each data set test. "
-    "Data sets are taken as they are: nothing is said of others."
+    "data sets. P(improvement): the probability that a random run of the method beats a random run of the baseline, "
+    "mean over data sets (Agarwal et al. 2021). Intervals: bootstrap over seeds within each data set; with 3 to 5 "
+    "seeds they are too narrow, and they are not corrected for the number of methods. These numbers describe; the "
+    "verdicts are those of each data set. Nothing is said about other data sets."
 )
-TESTS = {"anytime": "anytime-valid t-test (e-process)", "t": "paired t-test", "sign_flip": "sign-flip test"}
+TESTS = {"anytime": "anytime-valid t-test", "t": "paired t-test", "sign_flip": "sign-flip test"}
+_ASSUMES = {
+    "anytime": "It is valid after every seed: seeds may be added until the verdicts settle. It takes the differences "
+    "between paired seeds to be normally distributed and needs at least {needed} of them",
+    "t": "It is valid for one look at a number of seeds that was fixed beforehand. It takes the differences between "
+    "paired seeds to be normally distributed and needs at least {needed} of them",
+    "sign_flip": "It is valid for one look at a number of seeds that was fixed beforehand. It assumes nothing about "
+    "the noise and needs at least {needed} paired seeds",
+}
 
 
 def question(section: Section) -> str:
@@ -39,6 +49,11 @@ def baselines_text(section: Section) -> str:
 
 def answer(section: Section) -> list[str]:
     """One sentence a comparison, grouped by verdict where there are many."""
+    if section.nothing_learned:
+        return [
+            f"Nothing was learned: the mean {section.metric.name} of every method is below {NOTHING:g}, so there is "
+            "nothing to compare. Train longer (run.iterations), or look at the losses and the data."
+        ]
     compared = [row for row in section.rows if row.comparison is not None]
     if not compared:
         if len(section.rows) > 1 and not section.baselines:
@@ -61,37 +76,61 @@ def sentence(row: Row, section: Section) -> str:
     assert one is not None
     if one.n == 0:
         return f"{row.label}: shares no seed with {one.baseline}, so it is not compared."
-    seeds = f"{one.n} paired seed{'s' if one.n != 1 else ''}"
-    found = f"{signed(one.mean_difference)}"
+    if section.metric.is_accuracy and row.mean < NOTHING:
+        return (
+            f"{row.label} learned nothing: its mean {section.metric.name} is 0.000 ({counted(one.n, 'paired seed')})."
+        )
+    found = signed(one.mean_difference)
     if math.isfinite(one.interval[1]):
-        found += f", 95 % interval {interval_text(one.interval)}"
-    if not math.isnan(one.p_holm):
-        found += f", p {p_text(one.p_holm) if one.p_holm < 0.001 else f'= {p_text(one.p_holm)}'}"
+        found += f", {100 * one.level:.4g} % interval {interval_text(one.interval)}"
     tail = {
         BETTER: f"is better than {one.baseline}",
         WORSE: f"is worse than {one.baseline}",
         SAME: f"is the same as {one.baseline} within ±{one.margin:g}",
         OPEN: f"is not settled against {one.baseline}",
     }[one.verdict]
-    return f"{row.label} {tail} ({found}; {seeds}).{_more_seeds(row, section)}"
+    return f"{row.label} {tail} ({found}; {counted(one.n, 'paired seed')}).{_why_open(one)}"
 
 
-def _more_seeds(row: Row, section: Section) -> str:
-    one = row.comparison
-    assert one is not None
+def _why_open(one: Comparison) -> str:
+    """What an open verdict waits for."""
     if one.verdict != OPEN:
         return ""
     if one.contradictory:
         return " Its first and its later seeds contradict each other: the differences are far from normal."
-    if section.test != "anytime":
-        needed = fewest_pairs(1, section.test)
-        return f" At least {needed} paired seeds are needed." if one.n < needed else ""
+    if one.test != "anytime":
+        needed = fewest_pairs(1, one.test)
+        if one.n < needed:
+            return f" At least {needed} paired seeds are needed."
+        return " Significant alone, not after Holm's correction." if one.p <= 0.05 < one.p_holm else ""
     if one.further_seeds is None:
-        return " From 3 paired seeds on, the number of further seeds can be estimated."
-    median = one.further_seeds.median
-    if median is None:
-        return f" Expected to take more than {one.further_seeds.limit} further seeds."
-    return f" Expected to be settled after {one.further_seeds} further seed{'s' if median > 1 else ''}."
+        return " With 3 paired seeds or more the number of further seeds is estimated."
+    if one.further_seeds.median is None:
+        return f" Expected to need more than {one.further_seeds.limit} further seeds."
+    return f" Expected to settle after {one.further_seeds} further seeds."
+
+
+def method_text(section: Section, baseline_asked: bool) -> str:
+    """Which baseline and which test, and what the test assumes."""
+    chosen = "as asked" if baseline_asked else "chosen because none was named"
+    over = len(section.compared)
+    needed = fewest_pairs(max(over, 1), section.test)
+    told = (
+        f"Baseline: {baselines_text(section)} ({chosen}). Differences are paired by seed. Verdicts rest on the "
+        f"{TESTS[section.test]} at 0.05, corrected for {counted(over, 'comparison')} (Holm). "
+        f"{_ASSUMES[section.test].format(needed=needed)}. The intervals hold for all comparisons together with "
+        "probability 0.95."
+    )
+    return told + (f" Differences within ±{section.margin:g} count as the same." if section.margin else "")
+
+
+def noise_text(noise: ImageNoise) -> list[str]:
+    """What the bootstrap over images says of single pairs."""
+    return [
+        f"{name}, one seed: {signed(found.difference)} {interval_text(found.interval)} by {found.resamples} resamples "
+        f"of {found.num_images} test images. This is {LABEL}."
+        for name, found in noise.found.items()
+    ]
 
 
 def decomposition_text(found: Decomposition) -> list[str]:
@@ -123,10 +162,10 @@ def decomposition_text(found: Decomposition) -> list[str]:
 
 def across_text(found: Across) -> list[str]:
     """What all data sets together say of each method, in a sentence."""
-    return [_together(row, found) for row in found.rows[:8]]
+    return [_across_sentence(row, found) for row in found.rows[:8]]
 
 
-def _together(row: Together, found: Across) -> str:
+def _across_sentence(row: AcrossRow, found: Across) -> str:
     sets = len(row.differences)
     on = f"ahead on {row.ahead} of {sets} data sets"
     low, high = row.probability_interval
@@ -188,21 +227,33 @@ def signed(value: float) -> str:
     """A difference, with its sign and a true minus."""
     if math.isnan(value):
         return "—"
+    if math.isinf(value):
+        return "+∞" if value > 0 else "−∞"
     text = f"{value:+.4f}" if abs(value) < 10 else f"{value:+,.1f}"
     return text.replace("-", "−")
 
 
+def further_text(expected: FurtherSeeds | None) -> str:
+    """Median and 80 % range of the expected further seeds, or a dash."""
+    if expected is None:
+        return "—"
+    if expected.high == 0:
+        return "0"
+    median, low, high = (
+        f">{expected.limit}" if n is None else str(n) for n in (expected.median, expected.low, expected.high)
+    )
+    return f"{median} ({low} to {high})"
+
+
 def interval_text(interval: tuple[float, float]) -> str:
     """[low, high], a dash without any, or ``unbounded`` while there are too few seeds."""
-    if math.isinf(interval[0]) and math.isinf(interval[1]):
-        return "unbounded"
-    return "—" if any(map(math.isnan, interval)) else f"[{signed(interval[0])}, {signed(interval[1])}]"
+    if any(map(math.isnan, interval)):
+        return "—"
+    return "unbounded" if all(map(math.isinf, interval)) else f"[{signed(interval[0])}, {signed(interval[1])}]"
 
 
 def shares_text(interval: tuple[float, float]) -> str:
     """[low, high] of probabilities, or a dash."""
-    if math.isinf(interval[0]) and math.isinf(interval[1]):
-        return "unbounded"
     return "—" if any(map(math.isnan, interval)) else f"[{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
@@ -213,7 +264,12 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def listed(names: tuple[str, ...] | list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """a, b and c."""
     names = list(names)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun: 1 run, 2 runs."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

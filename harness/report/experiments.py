@@ -1,0 +1,46 @@
+"""Which configuration keys the options of experiments write: such keys belong to the option that a run chose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.report.frame import RunTable, flat
+from harness.report.reading import UnreadableError, parse_yaml, read_text
+from harness.runs.schema import folder
+
+GROUP = "experiment"
+
+
+def keys_of_experiments(table: RunTable) -> frozenset[str]:
+    """The dotted keys written by the options of ``conf/experiment`` in which the runs of the table differ.
+
+    An option that is not among the harness's own (a user's, by ``--config-dir``) is not known here: its settings count
+    like any others.
+    """
+    columns = dict.fromkeys(column for settings in table.settings for column in settings if is_experiment(column))
+    chosen = {column: {settings.get(column) for settings in table.settings} for column in columns}
+    return frozenset(
+        key
+        for column, options in chosen.items()
+        if len(options) > 1
+        for option in options
+        if option is not None
+        for key in _written(column, str(option))
+    )
+
+
+def is_experiment(column: str) -> bool:
+    """Whether a column names an option of an experiment, which chooses several settings at once."""
+    return column == GROUP or column.startswith((f"{GROUP}/", f"{GROUP}."))
+
+
+def _written(column: str, option: str) -> dict[str, Any]:
+    conf = folder("conf").resolve()
+    path = Path(conf, *column.replace(".", "/").split("/"), f"{option}.yaml").resolve()
+    try:
+        value = parse_yaml(read_text(path.parent, path.name)) if path.is_relative_to(conf) else {}
+    except UnreadableError:
+        return {}
+    return flat({key: inner for key, inner in value.items() if isinstance(inner, Mapping)})

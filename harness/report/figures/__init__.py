@@ -1,0 +1,1 @@
+"""The figures of a report, as plotly objects. plotly is imported when the first one is drawn."""

@@ -1,0 +1,69 @@
+"""Validation images of a run, from the data that its configuration names. torch is imported when one is wanted."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.report.parts import Box, Picture
+from harness.report.reading import UnreadableError
+
+_WIDEST = 520  # px of a picture on the page
+_QUALITY = 82
+
+
+@dataclass
+class Images:
+    """The validation split of one run; pictures are made of its images."""
+
+    dataset: Any  # harness.data.dataset.DetectionDataset
+    _decoded: dict[int | str, Any] = field(default_factory=dict)
+
+    def picture(
+        self, image_id: int | str, title: str, boxes: Sequence[Box], region: Sequence[float] | None = None
+    ) -> Picture:
+        """An image, or the region (x1, y1, x2, y2) px of it, with boxes that are given in pixels of the whole image."""
+        image = self._image(image_id)
+        left, top, right, bottom = region or (0, 0, image.width, image.height)
+        left, top = max(int(left), 0), max(int(top), 0)
+        part = image.crop((left, top, min(int(right), image.width), min(int(bottom), image.height)))
+        scale = min(1.0, _WIDEST / max(part.width, 1))
+        if scale < 1:
+            part = part.resize((max(1, round(part.width * scale)), max(1, round(part.height * scale))))
+        packed = io.BytesIO()
+        part.save(packed, "JPEG", quality=_QUALITY)
+        moved = tuple(
+            Box(
+                (box.x - left) * scale, (box.y - top) * scale, box.width * scale, box.height * scale, box.kind, box.text
+            )
+            for box in boxes
+        )
+        return Picture(packed.getvalue(), part.width, part.height, title, moved)
+
+    def _image(self, image_id: int | str) -> Any:
+        from PIL import Image
+
+        if image_id not in self._decoded:
+            index = self.dataset.annotations.ids.index(image_id)
+            self._decoded[image_id] = Image.fromarray(self.dataset.images[index].permute(1, 2, 0).contiguous().numpy())
+        return self._decoded[image_id]
+
+
+def images_of(run: Path, fingerprint: str) -> Images:
+    """The validation images of a run.
+
+    Raises:
+        UnreadableError: the data cannot be built, or are not those that the run was trained on; in one line.
+    """
+    from harness.inspect.setting import of_folder, splits_of
+
+    try:
+        splits = splits_of(of_folder(run))
+    except Exception as error:  # whatever a data source raises, also a user's own, the report goes on without pictures
+        raise UnreadableError(f"the data cannot be read ({' '.join(str(error).split())[:200]})") from None
+    if splits.fingerprint != fingerprint:
+        raise UnreadableError("the data have changed since the runs")
+    return Images(splits.val)
