@@ -135,6 +135,8 @@ OWNERS = {
     "wandb": {"tracking"},
     "wandb_workspaces": {"tracking"},
     "pandas": {"report"},
+    "plotly": {"report"},
+    "jinja2": {"report"},
     "torchvision.models": {"detectors"},
     "hydra": {"app", "runs", "inspect"},
 }

@@ -15,6 +15,7 @@ from harness.report.files import write_report
 from harness.report.folders import ReportError, find_folders
 from harness.report.views.terminal import render_terminal
 from harness.report.words import counted
+from harness.statistics.verdicts import MARGIN, TESTS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--metric", default="map", help="map, map50, ar_100, d_ece, ap.<class>, ... (default: map)")
     parser.add_argument(
         "--test",
-        choices=("anytime", "t", "sign_flip"),
+        choices=TESTS,
         default="anytime",
         help="what the verdicts rest on; anytime: valid after every seed; t and sign_flip: valid for one look at a "
         "number of seeds that was fixed beforehand (default: anytime)",
@@ -85,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--margin",
         type=_margin,
-        default=0.005,
-        help="the smallest difference worth having: methods within it are the same (default: 0.005)",
+        default=MARGIN,
+        help="the smallest difference worth having: methods within it are the same (default: %(default)g)",
     )
     parser.add_argument(
         "--pictures",

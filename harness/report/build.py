@@ -18,6 +18,7 @@ from harness.report.image_noise import ImageNoise, image_noise
 from harness.report.methods import MISSING, columns_named
 from harness.report.metric import Metric, metric
 from harness.report.provenance import warnings_of
+from harness.statistics.verdicts import MARGIN
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Options:
     group_by: tuple[str, ...] | None = None  # None: every setting in which the runs differ, but the seed
     metric: str = "map"
     test: str = "anytime"  # anytime | t | sign_flip
-    margin: float = 0.005  # differences of this size and less are the same for practical purposes
+    margin: float = MARGIN  # differences of this size and less are the same for practical purposes
 
 
 @dataclass(frozen=True)

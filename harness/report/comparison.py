@@ -13,8 +13,8 @@ from harness.report.frame import RunTable
 from harness.report.methods import Method, Methods, methods_of
 from harness.report.metric import Metric
 from harness.statistics import Comparison, compare
+from harness.statistics.verdicts import ALPHA, MARGIN
 
-ALPHA = 0.05
 UNEVEN = 0.25  # training times of one method that differ by more say that the machine was shared
 NOTHING = 0.0005  # a mean metric below this is shown as 0.000: nothing was learned
 COSTS = ("train_seconds", "images_per_second", "peak_memory_mb")
@@ -74,7 +74,7 @@ def section_of(
     group_by: Sequence[str] | None = None,
     baseline: Mapping[str, str] | None = None,
     test: str = "anytime",
-    margin: float = 0.005,
+    margin: float = MARGIN,
 ) -> Section:
     """Compares the methods of one context, paired by seed; all of its comparisons are corrected together."""
     found = methods_of(table, context, group_by)

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.report.comparison import ALPHA, Row, Section
+from harness.report.comparison import Row, Section
 from harness.report.frame import RunTable, Settings
 from harness.statistics import BETTER, WORSE, decide
+from harness.statistics.verdicts import ALPHA
 
 MIN_SEEDS = 3
 

@@ -92,7 +92,7 @@ def _ending(report: Report) -> list[Part]:
         ("Failed or refused", stopped_table(report.table)),
         ("Left out", skipped_table(report.table)),
     ):
-        parts += [Heading(title), table] if table is not None else []
+        parts += [Heading(f"{title} ({len(table.rows)})"), table] if table is not None else []
     if facts := facts_table(report.table):
         columns = [Column("fact"), Column("value")]
         rows = [[Cell(name), Cell(value)] for name, value in facts]

@@ -21,7 +21,7 @@ CANDIDATES = "Loss, size and level of the candidates, and how many an image and 
 _OFFERED_EACH = 3  # methods up to which the available candidates of each are drawn
 _IOU_NOTE = (
     "A line per method: what its sampler took. Dotted: what was available, of the baseline only where there are more "
-    "than three methods. Each line adds up to 1. Negatives below IoU 0.05 hardly touch an object (the easy negatives of "
+    "than three methods. Each line adds up to 1. Negatives below IoU 0.05 hardly touch an object (easy ones in "
     "Libra R-CNN, Pang et al. 2019). truth: ground-truth boxes that joined the proposals."
 )
 _CANDIDATES_NOTE = (

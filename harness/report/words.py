@@ -104,7 +104,7 @@ def _why_open(one: Comparison) -> str:
             return f" At least {needed} paired seeds are needed."
         return " Significant alone, not after Holm's correction." if one.p <= 0.05 < one.p_holm else ""
     if one.further_seeds is None:
-        return " With 3 paired seeds or more the number of further seeds is estimated."
+        return " From 3 paired seeds on, the number of further seeds can be estimated."
     if one.further_seeds.median is None:
         return f" Expected to need more than {one.further_seeds.limit} further seeds."
     return f" Expected to settle after {one.further_seeds} further seeds."

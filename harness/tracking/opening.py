@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.runs.identity import config_hash
 from harness.runs.schema import TrackerConfig
+from harness.tracking.report_values import Pictured, Plotted, report_values
 from harness.tracking.tracker import NoTracker, Tracker
 from harness.tracking.wandb_tracker import WandbTracker
 from harness.training.interrupt import Interrupted
@@ -80,13 +81,21 @@ def group_of(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     return f"{told[: MAX_GROUP - len(alike) - 1]}-{alike}"
 
 
-def log_report(settings: TrackerConfig, folder: Path, name: str) -> None:
+def log_report(
+    settings: TrackerConfig,
+    folder: Path,
+    name: str,
+    figures: Sequence[Plotted] = (),
+    galleries: Sequence[Pictured] = (),
+) -> None:
     """Mirrors a report as a run of its own: its files as one artifact, its frames as tables, its page to be looked at.
 
     Args:
         settings: of the sweep; ``kind: none`` does nothing.
         folder: of the report; the W&B run stands beside its files, in ``wandb``.
         name: of the run and of its artifact.
+        figures: plotly figures, which W&B shows as the page does.
+        galleries: pictures with boxes.
     """
     if settings.kind == "none":
         return
@@ -107,7 +116,7 @@ def log_report(settings: TrackerConfig, folder: Path, name: str) -> None:
                     head, *rows = csv.reader(file)
                 columns = [_numbers(column) for column in zip(*rows, strict=True)]
                 values[f"report/{path.stem}"] = wandb.Table(columns=[*head], data=[*zip(*columns, strict=True)])
-        run.log(values)
+        run.log({**values, **dict(report_values(figures, galleries))})
         artifact = wandb.Artifact(name=name, type="report")
         for path in files:
             artifact.add_file(os.fspath(path))

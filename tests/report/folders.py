@@ -180,15 +180,15 @@ def _result(
     recall = np.linspace(0, 1, 101)
     mean = np.clip(1.05 - recall ** (0.5 + 4 * base), 0, 1).round(4).tolist()
     metrics = {
-        "map": map_, "map50": None if map_ is None else 1.3 * base, "map75": 0.9 * base, "map_small": 0.5 * base,
+        "map": map_, "map50": None if map_ is None else min(1.3 * base, 1.0), "map75": 0.9 * base, "map_small": 0.5 * base,
         "map_medium": base, "map_large": None, "ar_1": 0.3, "ar_10": 0.4, "ar_100": 0.5, "ar_small": 0.2,
         "ar_medium": 0.5, "ar_large": None, "num_images": 200, "backend": "hotcoco", "max_dets": 100, "notes": [],
         "per_class": [
             {"category_id": i + 1, "category": name, "num_objects": 9, "num_detections": 20,
-             "ap": base * (1.2 - 0.2 * i) + 0.01 * float(rng.standard_normal()), "ap50": base, "ap75": base, "ar": base}
+             "ap": min(max(base * (1.2 - 0.2 * i) + 0.01 * float(rng.standard_normal()), 0.0), 1.0), "ap50": base, "ap75": base, "ar": base}
             for i, name in enumerate(CLASSES)
         ],
-        "tide": {"ap": 1.3 * base, "delta_ap": {kind: float(abs(rng.normal(0.05, 0.02))) for kind in (
+        "tide": {"ap": min(1.3 * base, 1.0), "delta_ap": {kind: float(abs(rng.normal(0.05, 0.02))) for kind in (
             "classification", "localisation", "both", "duplicate", "background", "missed")}},
         "calibration": {"d_ece": 0.08, "bins": [
             {"lower": k / 10, "upper": (k + 1) / 10, "count": 30, "confidence": k / 10 + 0.05,

@@ -15,8 +15,8 @@ BASE = [0.400, 0.412, 0.395, 0.407, 0.403, 0.399]
 
 
 def _section(root, **options):
-    (judged,) = build_report(find_folders(root), Options(**options)).judged
-    return judged.section
+    (one,) = build_report(find_folders(root), Options(**options)).contexts
+    return one.section
 
 
 def _shifted(by, noise):
@@ -78,7 +78,7 @@ def test_library_and_report_agree_on_the_table_that_the_report_writes(sweep):
 def test_same_within_the_margin_that_was_asked_for(sweep):
     section = _section(sweep, margin=0.04)
     assert section.row("iou_balanced").comparison.verdict == "same within ±margin"
-    assert "iou_balanced is the same as random within ±0.04 (+0.0005, 95 % interval [" in " ".join(answer(section))
+    assert "iou_balanced is the same as random within ±0.04 (+0.0005, 98.75 % interval [" in " ".join(answer(section))
     assert "same within ±0.04" in [cell.text for row in main_table(section).rows for cell in row]
 
 

@@ -17,7 +17,7 @@ OHEM = [0.493, 0.497, 0.506, 0.486, 0.499, 0.488]
 
 def _decomposed(root):
     report = build_report(find_folders(root), Options())
-    return decompose(report.table, report.judged[0].section)
+    return decompose(report.table, report.contexts[0].section)
 
 
 def _arms(root, *names):
@@ -89,7 +89,7 @@ def test_what_is_credited_agrees_with_the_main_table(tmp_path):
     write_arm(tmp_path, "iou_balanced", [0.40, 0.41, 0.39, 0.40, 0.41, 0.39], heavy=False)
     (found,) = _decomposed(tmp_path)
     share = next(part for part in found.parts if part.name == "share of positives")
-    section = build_report(find_folders(tmp_path), Options()).judged[0].section
+    section = build_report(find_folders(tmp_path), Options()).contexts[0].section
     assert section.row("matched_random").comparison.verdict == "open"
     assert share.excludes_zero
     assert not share.shown
@@ -109,7 +109,7 @@ def test_ohem_is_taken_apart_against_its_own_baseline(tmp_path):
     _arms(tmp_path, "random", "ohem_paper", "matched_random", "raised")
     write_arm(tmp_path, "random", [0.1, 0.2, 0.1, 0.2], heavy=False, sampler__pos_fraction=0.1)
     report = build_report(find_folders(tmp_path), Options())
-    section = report.judged[0].section
+    section = report.contexts[0].section
     (found,) = decompose(report.table, section)
     whole = next(part for part in found.parts if part.name == "all of it")
     ohem = section.row("ohem_paper")
@@ -134,7 +134,7 @@ def test_arms_that_a_sweep_names_are_taken_apart_as_well(tmp_path):
         choices = {"experiment/arm": arm} | ({"sampler@rpn.sampler": "ohem"} if arm == "in_rpn" else {})
         write_arm(tmp_path, name, maps, heavy=False, choices=choices, **extra)
     report = build_report(find_folders(tmp_path), Options())
-    section = report.judged[0].section
+    section = report.contexts[0].section
     assert {row.label for row in section.rows} == {"random", "more", "matched", "paper", "half", "in_rpn"}
     assert section.baselines == ("random",)
     assert all(row.comparison.baseline == "random" for row in section.rows if row.label != "random")

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from harness.report.build import Options, build_report
+from harness.report.document import document_of
 from harness.report.folders import find_folders
-from harness.report.summary import text_of
+from harness.report.views.terminal import render_terminal
 from tests.report.folders import write_arm, write_run
 
 FINGERPRINT = "f00d" * 8
@@ -48,7 +49,7 @@ def pair(tmp_path):
 
 def _judged(root):
     report = build_report(find_folders(root), Options())
-    return report, report.judged[0]
+    return report, report.contexts[0]
 
 
 def test_a_single_pair_gets_the_noise_of_the_test_set_by_its_name(pair):
@@ -58,14 +59,14 @@ def test_a_single_pair_gets_the_noise_of_the_test_set_by_its_name(pair):
     assert found.interval[0] <= found.difference <= found.interval[1]
     assert found.difference > 0.2
     assert judged.section.row("ohem").comparison.verdict == "open"  # the bootstrap decides nothing
-    assert "noise of the test set, not of training" in " ".join(text_of(report).split())
+    assert "noise of the test set, not of training" in " ".join(render_terminal(document_of(report)).split())
 
 
 def test_several_runs_of_one_seed_have_no_single_pair(pair):
     for rate in (0.001, 0.1):
         write_run(pair, "ohem", 0, 0.2, optimizer__lr=rate)
     report = build_report(find_folders(pair), Options(group_by=("sampler",)))
-    noise = report.judged[0].noise
+    noise = report.contexts[0].noise
     assert noise.found == {}
     assert "several runs have seed 0" in noise.notes[0]
 

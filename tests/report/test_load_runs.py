@@ -6,7 +6,7 @@ import math
 import pandas as pd
 import pytest
 
-from harness.report import LeftOut, ReportError, load_runs
+from harness.report import ReportError, SkippedFolder, load_runs
 from harness.report.__main__ import main
 from harness.runs.records import State
 from tests.report.folders import CLASSES, write_arm, write_run
@@ -47,7 +47,7 @@ def test_failures_and_refusals_are_rows_with_their_reason(tmp_path):
         "failed": "loss is nan at iteration 7",
         "refused": "sampler.num=-1 is not valid",
     }
-    assert frame.attrs["left_out"] == []
+    assert frame.attrs["skipped"] == []
 
 
 def _spoil(folder, name, text):
@@ -82,8 +82,8 @@ def test_what_cannot_be_read_is_named_and_left_out(tmp_path, reason):
     BROKEN[reason](broken)
     frame = load_runs(tmp_path)
     assert list(frame["run"]) == [whole.name]
-    (left_out,) = frame.attrs["left_out"]
-    assert isinstance(left_out, LeftOut)
+    (left_out,) = frame.attrs["skipped"]
+    assert isinstance(left_out, SkippedFolder)
     assert left_out.folder == broken.name
     assert left_out.reason.startswith(reason)
     assert main([str(tmp_path)]) == 0
@@ -94,7 +94,7 @@ def test_a_foreign_folder_is_named_and_a_foreign_file_does_not_matter(tmp_path):
     (tmp_path / "runs" / "my notes").mkdir()
     (tmp_path / "runs" / "todo.txt").write_text("buy milk")
     frame = load_runs(tmp_path)
-    assert frame.attrs["left_out"] == [LeftOut("my notes", "foreign: neither config.yaml nor status.json")]
+    assert frame.attrs["skipped"] == [SkippedFolder("my notes", "foreign: neither config.yaml nor status.json")]
 
 
 def test_no_folder_and_no_runs_are_one_line(tmp_path):

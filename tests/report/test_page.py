@@ -1,12 +1,16 @@
 """The page stands alone, says what the numbers say, and trusts no text of a run."""
 
+import base64
+import gzip
 import json
 import re
 from html.parser import HTMLParser
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from harness.report.__main__ import main
+from harness.report.figures.style import DARK, LIGHT
 from harness.runs.records import State
 from tests.report.folders import write_arm, write_run
 
@@ -63,40 +67,88 @@ def test_nothing_is_loaded_from_elsewhere(page):
     text = (page / "report.html").read_text()
     names = {name for name, _ in _parsed(page).attributes}
     assert not names & {"src", "srcset", "action", "onload", "onclick"}
-    assert all(value.startswith("#") for name, value in _parsed(page).attributes if name in ("href", "xlink:href"))
+    links = [value for name, value in _parsed(page).attributes if name in ("href", "xlink:href")]
+    assert all(value.startswith(("#", "data:image/jpeg;base64,")) for value in links)
     assert "http:" not in text
     assert "https:" not in text
     assert "@import" not in text
     assert "url(" not in text
 
 
+def test_plotly_stands_in_the_page_once_and_the_page_is_small(page):
+    text = (page / "report.html").read_text()
+    (packed,) = re.findall(r'id="plotly-packed">([^<]+)<', text)
+    assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
+    assert len(text) < 6_000_000
+
+
 def test_markup_is_well_formed_and_complete(page):
     checked = _parsed(page)
     assert checked.open == []
     said = " ".join(checked.text)
-    for part in ("Differences", "Cost", "Learning curves", "What was sampled", "Shadow samplers",
+    for part in ("Difference in mAP", "Cost", "Learning curves", "What was sampled", "Shadow samplers",
                  "Loss, size and level of the candidates", "Errors",
                  "Precision and calibration", "Classes", "Failed or refused", "Left out", "Made with"):  # fmt: skip
         assert part in said
-    assert checked.tags.count("svg") > 40
     assert all(value for name, value in checked.attributes if name == "aria-label")
+
+
+def figures_of(folder):
+    """Key -> plotly's JSON of each figure of a page."""
+    text = (folder / "report.html").read_text()
+    found = re.findall(
+        r'<figure class="plot[^>]*data-key="([^"]+)">.*?application/json">(.*?)</script>', text, re.DOTALL
+    )
+    return {key: json.loads(data) for key, data in found}
+
+
+def test_every_figure_is_plotlys_and_methods_have_one_color(page):
+    figures = figures_of(page)
+    assert len(figures) > 40
+    assert {
+        "0/differences",
+        "0/errors",
+        "0/classes",
+        "0/curves/loss_classifier",
+        "0/sampling/roi/negatives",
+    } <= figures.keys()
+    colors = {}
+    for key, one in figures.items():
+        for trace in one["data"]:
+            drawn = trace.get("line", {}).get("color") or trace.get("marker", {}).get("color")
+            if trace.get("legendgroup") in ("random", "ohem_paper", "iou_balanced") and drawn in LIGHT:
+                colors.setdefault(trace["legendgroup"], set()).add(drawn)
+        assert len(json.dumps(one["layout"].get("template", {}))) < 100, key  # plotly's own has 7 KB
+    assert colors == {"random": {LIGHT[0]}, "ohem_paper": {LIGHT[1]}, "iou_balanced": {LIGHT[2]}}
 
 
 def test_texts_of_runs_are_texts(page):
     text = (page / "report.html").read_text()
     assert "<script>alert" not in text
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; more" in text
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; more" in text
     assert "&lt;b&gt;notes" in text
 
 
-def test_both_colour_schemes_and_small_screens(page):
+def test_names_cannot_leave_the_figures_data(tmp_path):
+    name = "</script><script>alert(1)</script>"
+    write_arm(tmp_path, "random", [0.4, 0.41], heavy=False)
+    write_arm(tmp_path, "ohem", [0.5, 0.51], heavy=False, choices={"sampler": name})
+    assert main([str(tmp_path)]) == 0
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert "<script>alert(1)" not in text
+    effect = figures_of(tmp_path / "report")["0/differences"]
+    assert effect["data"][0]["legendgroup"] == name
+    assert effect["data"][0]["name"] == "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;"
+
+
+def test_both_color_schemes_and_small_screens(page):
     text = (page / "report.html").read_text()
     assert "prefers-color-scheme: dark" in text
     assert "width=device-width" in text
 
 
-def _luminance(colour):
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def _luminance(color):
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
@@ -108,22 +160,35 @@ def _contrast(one, other):
 
 def test_contrast_is_that_of_wcag(page):
     text = (page / "report.html").read_text()
-    light, dark = re.findall(r":root \{(.*?)\n *\}", text, re.DOTALL)[:2]
-    for scheme in (light, dark):
-        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", scheme))
-        for name in ("fg", "muted", "good", "bad", "undecided", "link"):
-            assert _contrast(colours[name], colours["bg"]) >= 4.5, name
-        assert _contrast(colours["warn-fg"], colours["warn-bg"]) >= 4.5
-        for i in range(8):
-            assert _contrast(colours[f"c{i}"], colours["bg"]) >= 3, i
+    light, dark = re.findall(r":root(?:\[[^\]]*\])? \{(.*?)\n *\}", text, re.DOTALL)[:2]
+    for scheme, drawn in ((light, LIGHT), (dark, DARK)):
+        colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", scheme))
+        for name in ("fg", "muted", "better", "worse", "same", "open", "link"):
+            assert _contrast(colors[name], colors["bg"]) >= 4.5, name
+        assert _contrast(colors["warn-fg"], colors["warn-bg"]) >= 4.5
+        for color in drawn:
+            assert _contrast(color, colors["bg"]) >= 3, color
+
+
+def _row(text, name):
+    found = re.search(rf'<tr[^>]*>\s*<th scope="row">{name}</th>(.*?)</tr>', text, re.DOTALL)
+    return found.group(1)
 
 
 def test_tables_carry_their_numbers_for_sorting(page):
     text = (page / "report.html").read_text()
-    row = re.search(r'<tr[^>]*><th scope="row">ohem_paper</th>(.*?)</tr>', text).group(1)
+    row = _row(text, "ohem_paper")
     mean = (0.480 + 0.495 + 0.473 + 0.483 + 0.484) / 5
-    assert f'data-v="{mean:.6g}">{mean:.3f}<' in row
-    assert '<span class="verdict good">better</span>' in row
+    assert f'<td class="num" data-v="{mean:.6g}">{mean:.3f}<' in row
+    assert '<span class="verdict better">better</span>' in row
+
+
+def test_heads_stand_as_their_columns_do_and_scores_sort_the_highest_first(page):
+    text = (page / "report.html").read_text()
+    assert re.search(
+        r'<th scope="col" class="num"[^>]*><button type="button" data-first="descending">mAP</button>', text
+    )
+    assert re.search(r'<th scope="col"><button type="button" data-first="ascending">method</button>', text)
 
 
 def test_compared_runs_of_different_machines_are_warned_about(page):
@@ -134,15 +199,26 @@ def test_compared_runs_of_different_machines_are_warned_about(page):
 def test_markdown_and_latex(page):
     markdown = (page / "report.md").read_text()
     assert "ohem_paper is better than random" in markdown
-    assert re.search(r"\| ohem_paper\*\* +\| 0\.483 +\|", markdown.replace("**ohem", "ohem"))
+    assert re.search(r"\| \*\*ohem_paper\*\* +\| better +\| +0\.483 +\|", markdown)
     assert "python -m harness sampler=ohem" in markdown
     latex = (page / "report.tex").read_text()
     assert r"ohem\_paper" in latex
     assert "$+" not in latex
-    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 1
+    # The main table, the failures and what was left out.
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 3
     body = latex.split(r"\midrule")[1].split(r"\bottomrule")[0]
     columns = len(re.search(r"tabular}\{(\w+)\}", latex).group(1))
     assert all(line.count(" & ") == columns - 1 for line in body.strip().splitlines())
+
+
+def test_nothing_learned_has_no_verdict(tmp_path, capsys):
+    write_arm(tmp_path, "random", [0.0, 0.0, 0.0001, 0.0, 0.0], heavy=False)
+    write_arm(tmp_path, "ohem", [0.0001, 0.0002, 0.0001, 0.0003, 0.0002], heavy=False)
+    assert main([str(tmp_path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Nothing was learned: the mean mAP of every method is below 0.0005" in said
+    assert "is better than" not in said
+    assert '<span class="verdict open">nothing learned</span>' in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_a_report_of_failures_alone(tmp_path):
@@ -158,7 +234,7 @@ def test_runs_without_telemetry_and_logs_have_no_empty_plots(tmp_path):
     write_arm(tmp_path, "ohem", [0.5, 0.51], heavy=False)
     assert main([str(tmp_path)]) == 0
     said = " ".join(_parsed(tmp_path / "report").text)
-    assert "Differences" in said
+    assert "Difference in mAP" in said
     assert "What was sampled" not in said
     assert "Learning curves" not in said
 
