@@ -180,12 +180,14 @@ def _result(
     recall = np.linspace(0, 1, 101)
     mean = np.clip(1.05 - recall ** (0.5 + 4 * base), 0, 1).round(4).tolist()
     metrics = {
-        "map": map_, "map50": None if map_ is None else min(1.3 * base, 1.0), "map75": 0.9 * base, "map_small": 0.5 * base,
-        "map_medium": base, "map_large": None, "ar_1": 0.3, "ar_10": 0.4, "ar_100": 0.5, "ar_small": 0.2,
-        "ar_medium": 0.5, "ar_large": None, "num_images": 200, "backend": "hotcoco", "max_dets": 100, "notes": [],
+        "map": map_, "map50": None if map_ is None else min(1.3 * base, 1.0), "map75": 0.9 * base,
+        "map_small": 0.5 * base, "map_medium": base, "map_large": None,
+        "ar_1": 0.3, "ar_10": 0.4, "ar_100": 0.5, "ar_small": 0.2, "ar_medium": 0.5, "ar_large": None,
+        "num_images": 200, "backend": "hotcoco", "max_dets": 100, "notes": [],
         "per_class": [
             {"category_id": i + 1, "category": name, "num_objects": 9, "num_detections": 20,
-             "ap": min(max(base * (1.2 - 0.2 * i) + 0.01 * float(rng.standard_normal()), 0.0), 1.0), "ap50": base, "ap75": base, "ar": base}
+             "ap": float(np.clip(base * (1.2 - 0.2 * i) + 0.01 * rng.standard_normal(), 0, 1)),
+             "ap50": base, "ap75": base, "ar": base}
             for i, name in enumerate(CLASSES)
         ],
         "tide": {"ap": min(1.3 * base, 1.0), "delta_ap": {kind: float(abs(rng.normal(0.05, 0.02))) for kind in (
