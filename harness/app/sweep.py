@@ -63,6 +63,6 @@ def report_and_mirror(runs: list[Path], folder: Path, config: DictConfig) -> Non
 
 def report_options(config: DictConfig) -> dict[str, Any]:
     """What an adaptive sweep (``hydra/sweeper=until_settled``) says of its report; nothing for other sweepers."""
-    sweeper = config.hydra.sweeper if "hydra" in config else {}
+    sweeper = OmegaConf.select(config, "hydra.sweeper") or {}
     names = ("baseline", "metric", "margin")
     return {name: sweeper[name] for name in names if sweeper.get(name) is not None} if "first_seeds" in sweeper else {}

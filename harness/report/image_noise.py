@@ -11,7 +11,7 @@ from typing import Any
 from harness.evaluation.match_table import MatchTable
 from harness.report.comparison import Section
 from harness.report.frame import RunTable
-from harness.runs.records import read_json
+from harness.report.reading import UnreadableError, read_json, read_json_object
 from harness.statistics import ImageBootstrap, paired_image_bootstrap
 
 LABEL = "noise of the test set, not of training"
@@ -53,10 +53,9 @@ def image_noise(table: RunTable, section: Section) -> ImageNoise:
                 _match_table(table.paths[run], fingerprint, max_dets) for run in (ours[0], theirs[0])
             )
             found[row.label] = paired_image_bootstrap(candidate, baseline)
-        except FileNotFoundError as missing:
-            notes.append(f"No bootstrap over the test images: {missing.filename} is missing.")
-            break
-        except (OSError, ValueError) as error:
+        except UnreadableError as why:
+            notes.append(f"No bootstrap over the test images for {row.label}: {why}.")
+        except (ValueError, TypeError, OverflowError) as error:
             notes.append(f"No bootstrap over the test images for {row.label}: {' '.join(str(error).split())}")
     return ImageNoise(found, tuple(notes))
 
@@ -66,11 +65,10 @@ def _runs_with_seed(table: RunTable, rows: Sequence[int], seed: int | str) -> li
 
 
 def _match_table(run: Path, fingerprint: str, max_dets: int) -> MatchTable:
-    annotations = _annotations(run.parent.parent / "annotations" / f"{fingerprint}.json")
-    return MatchTable.from_coco(annotations, read_json(run / "detections.json"), max_dets)
+    annotations = _annotations(run.parent.parent / "annotations", f"{fingerprint}.json")
+    return MatchTable.from_coco(annotations, read_json(run, "detections.json"), max_dets)
 
 
 @lru_cache(maxsize=4)
-def _annotations(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = read_json(path)
-    return value
+def _annotations(folder: Path, name: str) -> dict[str, Any]:
+    return read_json_object(folder, name)

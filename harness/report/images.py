@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness.report.parts import Box, Picture
 from harness.report.reading import UnreadableError
+from harness.runs.schema import folder
 
 _WIDEST = 520  # px of a picture on the page
 _QUALITY = 82
@@ -61,9 +64,35 @@ def images_of(run: Path, fingerprint: str) -> Images:
     from harness.inspect.setting import of_folder, splits_of
 
     try:
-        splits = splits_of(of_folder(run))
+        setting = of_folder(run)
+        _refuse_foreign_code(setting.config.data)
+        splits = splits_of(setting)
+    except UnreadableError:
+        raise
     except Exception as error:  # whatever a data source raises, also a user's own, the report goes on without pictures
         raise UnreadableError(f"the data cannot be read ({' '.join(str(error).split())[:200]})") from None
     if splits.fingerprint != fingerprint:
         raise UnreadableError("the data have changed since the runs")
     return Images(splits.val)
+
+
+def _refuse_foreign_code(node: Any, key: str = "data") -> None:
+    """A report reads folders of strangers: their configuration must not name code to run."""
+    if isinstance(node, Mapping):
+        target = node.get("_target_")
+        if target is not None and target not in _known_targets():
+            raise UnreadableError(f"{key}._target_={target} is none of the harness's data sources")
+        for name, inner in node.items():
+            _refuse_foreign_code(inner, f"{key}.{name}")
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        for i, inner in enumerate(node):
+            _refuse_foreign_code(inner, f"{key}[{i}]")
+
+
+@cache
+def _known_targets() -> frozenset[str]:
+    """The classes and functions that the options of ``conf/data`` and ``conf/augment`` name."""
+    files = [path for group in ("data", "augment") for path in (folder("conf") / group).rglob("*.yaml")]
+    return frozenset(
+        target for path in files for target in re.findall(r"_target_:\s*([\w.]+)", path.read_text(encoding="utf-8"))
+    )

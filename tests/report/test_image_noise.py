@@ -75,7 +75,7 @@ def test_without_annotations_there_is_a_note(pair):
     (pair / "annotations" / f"{FINGERPRINT}.json").unlink()
     _, judged = _judged(pair)
     assert judged.noise.found == {}
-    assert judged.noise.notes[0].endswith(f"{FINGERPRINT}.json is missing.")
+    assert judged.noise.notes[0].endswith(f"no {FINGERPRINT}.json.")
 
 
 def test_spoilt_detections_are_named(pair):
