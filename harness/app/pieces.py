@@ -55,6 +55,7 @@ class Pieces:
             self.root.sampler,
             self.root.loss,
             stages=self.stages,
+            warmup=self.root.warmup,
             generator=streams.sampling,
             shadows=self.shadows,
             shadow_generator=streams.shadow,

@@ -86,6 +86,7 @@ def check(config: DictConfig, sources: Sequence[str]) -> tuple[HarnessConfig, Pi
         Stopped: refused, with one line per reason.
     """
     try:
+        _check_fit(config)
         settings: HarnessConfig = OmegaConf.to_object(config)  # type: ignore[assignment]
         settings.check()
         pieces = build_pieces(config, sources)
@@ -100,6 +101,16 @@ def check(config: DictConfig, sources: Sequence[str]) -> tuple[HarnessConfig, Pi
     except (ConfigError, IncompatibleError, ImportError) as error:
         raise Stopped(State.REFUSED, str(error), None) from error
     return settings, pieces
+
+
+def _check_fit(config: DictConfig) -> None:
+    """A recipe names the detectors that it is made for, by their builders, which are called like their options."""
+    fits, builder = config.get("recipe_fits"), config.detector["_target_"].rpartition(".")[2]
+    if fits is not None and builder not in fits:
+        raise IncompatibleError(
+            f"the recipe is made for other detectors than {builder}; choose one of detector={', '.join(fits)}, "
+            f"or recipe_fits=null to try it nevertheless"
+        )
 
 
 def _check_optimizer(config: DictConfig) -> None:

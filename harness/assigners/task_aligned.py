@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -58,6 +60,8 @@ class TaskAlignedAssigner:
 
     A candidate whose prediction is not finite is never positive. Computes in float32.
     """
+
+    gives_quality: ClassVar[bool] = True
 
     def __init__(
         self,

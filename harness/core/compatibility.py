@@ -6,12 +6,15 @@ the shipped options, so that a refusal can say what would work instead; a test k
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from harness.core.criterion import StageComponents
 from harness.core.heads import Geometry, HeadSpec
 from harness.core.structures import Activation, Assigner, Need, Sampler
 from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
+from harness.losses.pair import Loss
+from harness.losses.reduction import BoxWeight
+from harness.losses.terms import BoxTerm, RefinedBoxTerm
 
 ANCHORS, SHAPES, LEVELS, STRIDES = Need.ANCHORS, Need.SHAPES, Need.LEVELS, Need.STRIDES
 PREDICTIONS, LOSSES = Need.PREDICTIONS, Need.LOSSES
@@ -79,6 +82,10 @@ REGRESSION: Mapping[str, Space] = {
 }
 
 
+# options of conf/assigner that rate their positives
+RATING_ASSIGNERS = ("task_aligned",)
+
+
 class IncompatibleError(ValueError):
     """Pieces that cannot work in their stage; one line each."""
 
@@ -93,15 +100,25 @@ def refusals(heads: Mapping[str, HeadSpec], trios: Mapping[str, StageComponents]
     lines = []
     for stage, head in heads.items():
         trio = trios.get(stage, StageComponents())
-        if trio.assigner is not None:
-            lines += _assigner(head, trio.assigner)
         if trio.sampler is not None:
             lines += _sampler(head, trio.sampler)
-        if trio.loss is not None:
-            # A loss that the head cannot train needs no other sampler.
-            lines += _classification(head, trio.loss.classification) or _ranking(head, trio)
-            lines += _regression(head, trio.loss.regression)
+        for assigner, loss in _phases(trio):
+            if assigner is not None:
+                lines += _assigner(head, assigner)
+            if loss is not None:
+                # A loss that the head cannot train needs no other sampler.
+                lines += _classification(head, loss.classification) or _ranking(head, trio.sampler, loss)
+                lines += _regression(head, loss.regression)
+                lines += _terms(head, loss)
+                lines += _box_weight(head, assigner, loss)
     return lines
+
+
+def _phases(trio: StageComponents) -> Iterator[tuple[Assigner | None, Loss | None]]:
+    """The assigner and the loss of every part of the training."""
+    yield trio.assigner, trio.loss
+    if trio.warmup is not None:
+        yield trio.warmup.assigner or trio.assigner, trio.warmup.loss or trio.loss
 
 
 def _missing(head: HeadSpec, needs: frozenset[Need]) -> list[Need]:
@@ -146,24 +163,34 @@ def _classification(head: HeadSpec, loss: ClassificationLoss) -> list[str]:
 
 
 def _regression(head: HeadSpec, loss: RegressionLoss) -> list[str]:
-    if (loss.space is Space.DISTRIBUTION) == (head.regression_bins > 0):
+    if loss.space is not Space.DISTRIBUTION or head.regression_bins:
         return []
-    name = type(loss).__name__
-    if head.regression_bins:
-        reason = (
-            f"the head predicts a distribution over {head.regression_bins} bins per side, {name} compares {loss.space}"
-        )
-    else:
-        reason = f"{name} needs a distribution over bins per side, the head predicts four numbers"
-    valid = [
-        option for option, space in REGRESSION.items() if (space is Space.DISTRIBUTION) == bool(head.regression_bins)
-    ]
-    return [_choose(head, reason, valid)]
+    reason = f"{type(loss).__name__} needs a distribution over bins per side, the head predicts four numbers"
+    return [_choose(head, reason, [option for option, space in REGRESSION.items() if space is not Space.DISTRIBUTION])]
 
 
-def _ranking(head: HeadSpec, trio: StageComponents) -> list[str]:
-    sampler, loss = trio.sampler, trio.loss
-    if sampler is None or loss is None or loss.classification.ranks_slots or LOSSES not in sampler.needs:
+def _terms(head: HeadSpec, loss: Loss) -> list[str]:
+    """Further terms of the loss that need what the head does not predict."""
+    lines = []
+    for name, term in loss.terms.items():
+        if isinstance(term, RefinedBoxTerm) and not head.refines:
+            lines.append(_line(head, f"loss.terms.{name} needs a refined box, which the head does not predict"))
+        elif isinstance(term, BoxTerm) and term.loss.space is Space.DISTRIBUTION and not head.regression_bins:
+            reason = "needs a distribution over bins per side, the head predicts four numbers"
+            lines.append(_line(head, f"loss.terms.{name}: {type(term.loss).__name__} {reason}"))
+    return lines
+
+
+def _box_weight(head: HeadSpec, assigner: Assigner | None, loss: Loss) -> list[str]:
+    """A box weight that nothing provides."""
+    if loss.box_weight is not BoxWeight.ASSIGNED or assigner is None or getattr(assigner, "gives_quality", False):
+        return []
+    reason = f"loss.box_weight=assigned needs an assigner that rates its positives, {type(assigner).__name__} does not"
+    return [_choose(head, reason, RATING_ASSIGNERS)]
+
+
+def _ranking(head: HeadSpec, sampler: Sampler | None, loss: Loss) -> list[str]:
+    if sampler is None or loss.classification.ranks_slots or LOSSES not in sampler.needs:
         return []
     ranker, name = type(sampler).__name__, type(loss.classification).__name__
     reason = f"{ranker} ranks by the loss, but {name} gives every negative the same, 0"

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from harness.core.compatibility import IncompatibleError, refusals
-from harness.core.criterion import Criterion, LossObserver, Observer, StageComponents
+from harness.core.criterion import Criterion, LossObserver, Observer, StageComponents, WarmUp
 from harness.core.heads import HeadSpec
 from harness.core.structures import Assigner, ClassCounts, Sampler
-from harness.detectors.adapters import cascade, fcos, rcnn, retinanet, ssd, yolox
+from harness.detectors.adapters import cascade, dense_detector, fcos, rcnn, retinanet, ssd, yolox
 from harness.losses.pair import Loss
 
 M = TypeVar("M", bound=nn.Module)
@@ -38,7 +38,7 @@ class Family(Protocol):
 
 
 FAMILIES: tuple[Family, ...] = tuple(
-    cast(Family, module) for module in (cascade, rcnn, retinanet, fcos, ssd, yolox)
+    cast(Family, module) for module in (cascade, rcnn, retinanet, fcos, ssd, yolox, dense_detector)
 )  # subclasses before their bases
 
 
@@ -62,6 +62,7 @@ def equip(
     loss: Loss | None = None,
     *,
     stages: Mapping[str, StageComponents] | None = None,
+    warmup: WarmUp | None = None,
     generator: torch.Generator | None = None,
     shadows: Mapping[str, Sampler] | None = None,
     shadow_generator: torch.Generator | None = None,
@@ -82,6 +83,8 @@ def equip(
         sampler: of the root stage.
         loss: of the root stage.
         stages: the trios of the other stages: ``rpn`` of a two-stage detector, ``roi2`` and ``roi3`` of a cascade.
+        warmup: other pieces of the root stage for the first part of the training, of which the loop tells by
+            ``model.set_progress(share)`` before every step; a loop that does not trains without warm-up.
         generator: the stream of the samplers' noise; ``None`` uses torch's global one.
         shadows: samplers, by name, that choose on the root stage's candidates beside the real one and never train.
         shadow_generator: their stream.
@@ -97,7 +100,7 @@ def equip(
     """
     _check_arguments(assigner, sampler, loss, stages or {}, shadows or {})
     family = family_of(model)
-    heads, trios = planned(model, StageComponents(assigner, sampler, loss), stages or {})
+    heads, trios = planned(model, StageComponents(assigner, sampler, loss, warmup), stages or {})
     if lines := refusals(heads, trios):
         raise IncompatibleError("\n".join(lines))
     criteria = {

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, TypeVar, cast
 from torch import Tensor, nn
 
 from harness.core.criterion import Criterion
-from harness.core.heads import HeadSpec, Outputs
+from harness.core.heads import Geometry, HeadSpec
 from harness.detectors.adapters.equipped import Equipped
 from harness.detectors.adapters.mixing import mixed, refuse_overrides, replace_module
 from harness.detectors.adapters.targets import ground_truth
+from harness.detectors.networks.dense_detector import read_outputs
 from harness.detectors.networks.pyramid import PyramidAnchors, PyramidGenerator
 from harness.losses.pair import Loss
 
@@ -32,13 +33,11 @@ class EquippedDense(Equipped):
         LOSS_NAMES: the criterion's name of a term -> the detector's own, in the detector's order; a term that is not
             among them keeps its name.
         BRANCH: key of the branch's logits in the head's outputs, where it has one.
-        STRIDE_IS_SIDE: take an anchor's side for its stride, as FCOS does.
     """
 
     YIELDS_TO_SUBCLASSES = True
     LOSS_NAMES: ClassVar[Mapping[str, str]] = {"classification": "classification", "regression": "bbox_regression"}
-    BRANCH: ClassVar[str | None] = None
-    STRIDE_IS_SIDE: ClassVar[bool] = False
+    BRANCH: ClassVar[str] = "branch"
 
     def compute_loss(
         self,
@@ -57,23 +56,17 @@ class EquippedDense(Equipped):
             anchors: of every image, as the twin's generator made them.
             matched: what torchvision has matched or counted in ``forward``; ignored.
         """
-        candidates = cast(PyramidAnchors, anchors).candidates(stride_is_side=self.STRIDE_IS_SIDE)
-        outputs = self.outputs_of(head_outputs)
+        outputs = read_outputs(head_outputs, self.BRANCH)
         criterion = self.criteria[STAGE]
+        # A point is a square of its stride: FCOS takes the side, which is not the distance to the neighboring cell
+        # where the image's size is no multiple of the stride.
+        points = criterion.head.geometry is Geometry.POINTS
+        candidates = cast(PyramidAnchors, anchors).candidates(stride_is_side=points)
         truth = ground_truth(targets, candidates.boxes.dtype, criterion.head.num_classes)
         selection = criterion.select(truth, candidates, outputs.detach)
         losses = criterion(outputs.take(selection.sample), selection)
         named = {own: losses.pop(term) for term, own in self.LOSS_NAMES.items() if term in losses}
         return {**named, **losses}
-
-    def outputs_of(self, head_outputs: Mapping[str, Tensor]) -> Outputs:
-        """The head's outputs as the criterion reads them."""
-        branch = head_outputs.get(self.BRANCH) if self.BRANCH is not None else None
-        if branch is not None and branch.dim() == head_outputs["cls_logits"].dim():
-            branch = branch.squeeze(-1)
-        return Outputs(
-            head_outputs["cls_logits"], head_outputs["bbox_regression"], branch, head_outputs.get("bbox_refined")
-        )
 
 
 def dense_twin(model: M, adapter: type[nn.Module], criteria: Mapping[str, Criterion]) -> M:

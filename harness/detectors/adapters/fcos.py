@@ -65,5 +65,4 @@ class EquippedFCOS(EquippedDense, FCOS):
         "regression": "bbox_regression",
         Branch.CENTERNESS: "bbox_ctrness",
     }
-    BRANCH: ClassVar[str | None] = "bbox_ctrness"
-    STRIDE_IS_SIDE: ClassVar[bool] = True
+    BRANCH: ClassVar[str] = "bbox_ctrness"

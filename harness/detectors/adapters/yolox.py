@@ -7,15 +7,13 @@ from typing import ClassVar
 
 from harness.assigners.simota import SimOTAAssigner
 from harness.core.criterion import Criterion, StageComponents
-from harness.core.heads import Geometry, HeadSpec
-from harness.core.structures import Activation
+from harness.core.heads import HeadSpec
 from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
 from harness.detectors.networks.yolox_net import YOLOX
 from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
 from harness.losses.pair import Loss
 from harness.losses.reduction import Normalizer
 from harness.losses.regression.iou import IoULoss
-from harness.losses.terms import Branch
 from harness.samplers.all import AllSampler
 
 HOST = YOLOX
@@ -25,21 +23,7 @@ head_under = unchanged_head
 
 def heads(model: YOLOX) -> dict[str, HeadSpec]:
     """One sigmoid head without a background column: the objectness branch learns the background."""
-    classes = model.head.num_classes
-    return {
-        STAGE: HeadSpec(
-            stage=STAGE,
-            num_classes=classes,
-            columns=classes,
-            first_column=0,
-            background=None,
-            activation=Activation.SIGMOID,
-            geometry=Geometry.POINTS if model.anchor_free else Geometry.ANCHORS,
-            coder=model.coder,
-            classify_positives_only=True,
-            branch=Branch.OBJECTNESS,
-        )
-    }
+    return {STAGE: model.spec}
 
 
 def default_components(model: YOLOX) -> dict[str, StageComponents]:
@@ -59,4 +43,4 @@ class EquippedYOLOX(EquippedDense, YOLOX):
     The objectness is learnt by every slot of the sample: 1 for a positive, 0 for a negative.
     """
 
-    BRANCH: ClassVar[str | None] = "objectness"
+    BRANCH: ClassVar[str] = "objectness"

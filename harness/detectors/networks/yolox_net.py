@@ -1,23 +1,24 @@
-"""The YOLOX detector (Ge et al. 2021, "YOLOX: Exceeding YOLO Series in 2021"), built of torchvision's parts.
-
-It speaks torchvision's language: ``model(images, targets)`` gives losses in training and detections in evaluation,
-boxes are xyxy px of the original image, labels count from 1.
-"""
+"""The YOLOX detector (Ge et al. 2021, "YOLOX: Exceeding YOLO Series in 2021"), built of torchvision's parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from harness.coders import DeltaCoder
-from harness.core.structures import full_precision
+from harness.coders import Coder, DeltaCoder, YOLOv3Coder, YOLOv5Coder
+from harness.core import limits
+from harness.core.heads import Geometry, HeadSpec
+from harness.core.structures import Activation
+from harness.detectors.networks.dense_detector import DenseDetector
 from harness.detectors.networks.pafpn import PAFPN, NormLayer
+from harness.detectors.networks.pyramid import PyramidGenerator
 from harness.detectors.networks.yolox_head import YOLOXHead
+from harness.losses.terms import Branch
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's backbones expect
 AnchorSizes = Sequence[Sequence[tuple[float, float]]]
@@ -95,12 +96,20 @@ class CellAnchors(nn.Module):
         return torch.stack(boxes, 2).reshape(-1, 4)
 
 
-class YOLOX(nn.Module):
+CODERS: Mapping[str, type[Coder]] = {"yolox": DeltaCoder, "yolov3": YOLOv3Coder, "yolov5": YOLOv5Coder}
+
+
+class LeveledCells(PyramidGenerator, CellAnchors):
+    """:class:`CellAnchors` that remember the pyramid they come from."""
+
+
+class YOLOX(DenseDetector):
     """A one-stage detector with an objectness branch.
 
-    The box of a candidate of size ``(w, h)`` centred at ``c`` is decoded as ``c + (w, h) * (dx, dy)`` with size
-    ``(w, h) * exp(dw, dh)``. For a point, a square of side stride, that is YOLOX's decoding; its offsets are counted
-    from the middle of the cell rather than from the corner, which moves the bias of ``dx, dy`` by 1/2, nothing else.
+    With ``coding=yolox`` the box of a candidate of size ``(w, h)`` centred at ``c`` is decoded as
+    ``c + (w, h) * (dx, dy)`` with size ``(w, h) * exp(dw, dh)``. For a point, a square of side stride, that is YOLOX's
+    decoding; its offsets are counted from the middle of the cell rather than from the corner, which moves the bias of
+    ``dx, dy`` by 1/2, nothing else.
 
     Args:
         backbone: images to a list of levels; has ``out_channels`` and ``strides``.
@@ -108,6 +117,8 @@ class YOLOX(nn.Module):
         head: ``decoupled`` (YOLOX) or ``coupled`` (YOLOv3).
         anchor_free: one point per cell (YOLOX); else anchors of ``anchor_sizes`` (YOLOv3).
         anchor_sizes: (width, height) px of a cell's anchors, level by level; without meaning where anchor-free.
+        coding: ``yolox``, ``yolov3`` (:class:`~harness.coders.YOLOv3Coder`) or ``yolov5``
+            (:class:`~harness.coders.YOLOv5Coder`, YOLOv7's as well).
         min_size: the shorter side of the resized image, px, as in torchvision's detectors.
         max_size: the bound of the longer side, px. Equal to ``min_size`` it is YOLOX's "letterbox".
         score_thresh: of the detections' class probability x objectness.
@@ -117,8 +128,10 @@ class YOLOX(nn.Module):
         norm_layer: of the head.
 
     Raises:
-        ValueError: an unknown head, or anchors for another number of levels.
+        ValueError: an unknown head or coding, or anchors for another number of levels.
     """
+
+    BRANCH: ClassVar[str] = "objectness"
 
     def __init__(
         self,
@@ -129,6 +142,7 @@ class YOLOX(nn.Module):
         head: str = "decoupled",
         anchor_free: bool = True,
         anchor_sizes: AnchorSizes = YOLOV3_ANCHORS,
+        coding: str = "yolox",
         min_size: int = 416,
         max_size: int = 416,
         score_thresh: float = 0.01,
@@ -136,7 +150,6 @@ class YOLOX(nn.Module):
         detections_per_img: int = 100,
         topk_candidates: int = 1000,
     ) -> None:
-        super().__init__()
         strides: tuple[int, ...] = backbone.strides  # type: ignore[assignment]
         sizes: AnchorSizes = [[(stride, stride)] for stride in strides] if anchor_free else anchor_sizes
         if len(sizes) != len(strides) or len({len(level) for level in sizes}) != 1:
@@ -144,68 +157,28 @@ class YOLOX(nn.Module):
                 f"anchor_sizes={anchor_sizes} must be equally many (width, height) pairs for each of the "
                 f"{len(strides)} levels"
             )
-        self.anchor_free = anchor_free
-        self.backbone = backbone
-        self.anchor_generator = CellAnchors(sizes)
+        limits.one_of("coding", coding, CODERS)
         channels: int = backbone.out_channels  # type: ignore[assignment]
-        self.head = YOLOXHead(len(strides), channels, num_classes - 1, len(sizes[0]), head, norm_layer)
-        self.coder = DeltaCoder()
-        self.transform = GeneralizedRCNNTransform(min_size, max_size, MEAN, STD, size_divisible=max(strides))
-        self.score_thresh = score_thresh
-        self.nms_thresh = nms_thresh
-        self.detections_per_img = detections_per_img
-        self.topk_candidates = topk_candidates
-
-    def compute_loss(
-        self, targets: Sequence[Mapping[str, Tensor]], head_outputs: Mapping[str, Tensor], anchors: list[Tensor]
-    ) -> dict[str, Tensor]:
-        """Given by ``equip``: the plain detector has no opinion on who trains."""
-        raise RuntimeError("a plain YOLOX has no loss: equip(model, ...) gives it an assigner, a sampler and a loss")
-
-    def forward(
-        self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None = None
-    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """As torchvision's detectors.
-
-        Args:
-            images: ``(3, H_i, W_i)`` float in [0, 1], of any sizes.
-            targets: ``boxes (n, 4)`` xyxy px and ``labels (n,)`` from 1, one per image; needed in training.
-
-        Returns:
-            in training the named losses; in evaluation ``boxes``, ``labels`` and ``scores`` of every image.
-
-        Raises:
-            ValueError: training without targets.
-        """
-        if self.training and targets is None:
-            raise ValueError("targets must be given in training")
-        original = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-        batch, targets = self.transform(images, targets)
-        features = self.backbone(batch.tensors)
-        outputs = self.head(features)
-        anchors = self.anchor_generator(batch, features)
-        if self.training:
-            assert targets is not None
-            return self.compute_loss(targets, outputs, anchors)
-        detections = self._detections(outputs, anchors, batch.image_sizes)
-        found: list[dict[str, Tensor]] = self.transform.postprocess(detections, batch.image_sizes, original)
-        return found
-
-    def _detections(
-        self, outputs: Mapping[str, Tensor], anchors: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
-    ) -> list[dict[str, Tensor]]:
-        scores = full_precision(outputs["cls_logits"]).sigmoid() * full_precision(
-            outputs["objectness"]
-        ).sigmoid().unsqueeze(-1)
-        boxes = self.coder.decode(full_precision(outputs["bbox_regression"]), torch.stack(list(anchors)))
-        return [self._suppressed(b, s, size) for b, s, size in zip(boxes, scores, sizes, strict=True)]
-
-    def _suppressed(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """The detections of one image out of ``boxes (N, 4)`` and ``scores (N, K)``."""
-        best, index = scores.flatten().topk(min(self.topk_candidates, scores.numel()))
-        confident = best > self.score_thresh
-        best, index = best[confident], index[confident]
-        labels = index % scores.shape[-1]
-        boxes = clip_boxes_to_image(boxes[index.div(scores.shape[-1], rounding_mode="floor")], size)
-        keep = batched_nms(boxes, best, labels, self.nms_thresh)[: self.detections_per_img]
-        return {"boxes": boxes[keep], "labels": labels[keep] + 1, "scores": best[keep]}
+        classes = num_classes - 1
+        super().__init__(
+            backbone,
+            LeveledCells(sizes),
+            YOLOXHead(len(strides), channels, classes, len(sizes[0]), head, norm_layer),
+            GeneralizedRCNNTransform(min_size, max_size, MEAN, STD, size_divisible=max(strides)),
+            spec=HeadSpec(
+                stage="dense",
+                num_classes=classes,
+                columns=classes,
+                first_column=0,
+                background=None,
+                activation=Activation.SIGMOID,
+                geometry=Geometry.POINTS if anchor_free else Geometry.ANCHORS,
+                coder=CODERS[coding](),
+                classify_positives_only=True,
+                branch=Branch.OBJECTNESS,
+            ),
+            score_thresh=score_thresh,
+            nms_thresh=nms_thresh,
+            detections_per_img=detections_per_img,
+            topk_candidates=topk_candidates,
+        )

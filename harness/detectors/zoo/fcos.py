@@ -11,6 +11,8 @@ from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
 
 from harness.detectors.networks.coupled_fcos_head import CoupledFCOSHead
+from harness.detectors.networks.dense_detector import DenseDetector
+from harness.detectors.zoo.dense_options import HeadOptions, with_head
 from harness.detectors.zoo.dense_predictor import TowerPredictor
 from harness.detectors.zoo.pretrained import build
 
@@ -35,8 +37,14 @@ def fcos_resnet50_fpn(
     weights_backbone: str | None = None,
     *,
     head: str = "decoupled",
+    regression: str = "distances",
+    reg_max: int = 16,
+    reg_margin: float = 0.1,
+    quality_branch: str = "centerness",
+    refinement: bool = False,
+    score_voting: bool = False,
     **options: Any,
-) -> FCOS:
+) -> FCOS | DenseDetector:
     """FCOS (Tian et al. 2019).
 
     Args:
@@ -44,15 +52,38 @@ def fcos_resnet50_fpn(
         weights: as in :func:`harness.detectors.zoo.pretrained.build`; named weights are of the decoupled head.
         weights_backbone: as there.
         head: ``decoupled`` (FCOS's own) or ``coupled``.
+        regression: this and the next five: as :class:`~harness.detectors.zoo.dense_options.HeadOptions` says. With
+            distances, a centerness branch and no voting it is torchvision's FCOS; else the box predictors start from
+            scratch, whatever the weights.
+        reg_max: as there.
+        reg_margin: as there.
+        quality_branch: as there.
+        refinement: as there.
+        score_voting: as there.
         options: further parameters of torchvision's builder.
 
     Raises:
-        ValueError: an unknown head, or trained weights asked for a coupled one.
+        ValueError: an unknown head, an option of it out of range, or trained weights asked for a coupled one.
     """
+    chosen = HeadOptions(regression, quality_branch, reg_max, reg_margin, refinement, score_voting)
     if head != "decoupled":
         if weights is not None:
             raise ValueError(
                 f"detector.weights={weights!r} are of the decoupled head; head={head!r} needs weights=null"
             )
         options["head"] = fcos_head(head, CHANNELS, num_classes)
-    return build(TowerPredictor(), detection.fcos_resnet50_fpn, num_classes, weights, weights_backbone, **options)
+    model = build(TowerPredictor(), detection.fcos_resnet50_fpn, num_classes, weights, weights_backbone, **options)
+    return fcos_with(model, head, chosen)
+
+
+def fcos_with(model: FCOS, head: str, options: HeadOptions) -> FCOS | DenseDetector:
+    """``model``, with another head where ``options`` ask for one.
+
+    Raises:
+        ValueError: the head is coupled, and has no tower of its own for the boxes.
+    """
+    if options.keep("distances", "centerness"):
+        return model
+    if head != "decoupled":
+        raise ValueError(f"head={head!r} has distances and a centerness branch only; other options need head=decoupled")
+    return with_head(model, options)

@@ -9,8 +9,10 @@ from torch import nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
+from harness.detectors.networks.dense_detector import DenseDetector
 from harness.detectors.networks.tiny_backbone import tiny_fpn
-from harness.detectors.zoo.fcos import fcos_head
+from harness.detectors.zoo.dense_options import HeadOptions
+from harness.detectors.zoo.fcos import fcos_head, fcos_with
 
 START = 2.0  # strides from the point to each side of its box, before training
 
@@ -26,8 +28,14 @@ def tiny_fcos(
     max_size: int = 512,
     score_thresh: float = 0.02,
     detections_per_img: int = 50,
+    regression: str = "distances",
+    reg_max: int = 16,
+    reg_margin: float = 0.1,
+    quality_branch: str = "centerness",
+    refinement: bool = False,
+    score_voting: bool = False,
     **options: Any,
-) -> FCOS:
+) -> FCOS | DenseDetector:
     """torchvision's FCOS on the tiny pyramid.
 
     torchvision's distances to the sides are the ReLU of a predictor that starts at zero. From scratch, at the learning
@@ -44,14 +52,22 @@ def tiny_fcos(
         max_size: bound of the longer side, px.
         score_thresh: of the detections, sqrt(class x centre-ness).
         detections_per_img: at most so many.
+        regression: this and the next five: as :class:`~harness.detectors.zoo.dense_options.HeadOptions` says. With
+            distances, a centerness branch and no voting it is torchvision's FCOS.
+        reg_max: as there.
+        reg_margin: as there.
+        quality_branch: as there.
+        refinement: as there.
+        score_voting: as there.
         options: further parameters of torchvision's FCOS.
 
     Raises:
-        ValueError: an unknown head.
+        ValueError: an unknown head, or an option of it out of range.
     """
+    chosen = HeadOptions(regression, quality_branch, reg_max, reg_margin, refinement, score_voting)
     fresh = fcos_head(head, channels, num_classes, num_convs)
     nn.init.constant_(fresh.regression_head.bbox_reg.bias, START)  # type: ignore[union-attr, arg-type]
-    return FCOS(
+    model = FCOS(
         tiny_fpn(channels, levels),
         num_classes,
         min_size=min_size,
@@ -62,3 +78,4 @@ def tiny_fcos(
         detections_per_img=detections_per_img,
         **options,
     )
+    return fcos_with(model, head, chosen)
