@@ -39,6 +39,10 @@ class Pieces:
         """The sampler of every stage, the root's first; ``None`` is the head's own."""
         return [stage.sampler for stage in (self.root, *self.stages.values())]
 
+    def copy(self) -> Pieces:
+        """The same pieces with a state of their own."""
+        return copy.deepcopy(self)
+
     def equip(
         self,
         detector: M,

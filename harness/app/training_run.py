@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.app.pieces import Pieces, build, build_detector
@@ -18,15 +19,18 @@ from harness.data.class_counts import class_counts
 from harness.data.export import to_coco
 from harness.data.loading import Batch, train_loader, val_loader
 from harness.data.splits import Splits
+from harness.detectors.adapters.mixing import plain_module
+from harness.detectors.equip import equip
 from harness.runs.environment import describe
 from harness.runs.folder import MetricsLog, RunFolder
-from harness.runs.records import Cost, Result, State, write_json
+from harness.runs.records import Cost, Result, State, read_json, write_json
 from harness.runs.schema import HarnessConfig
 from harness.telemetry.recorder import SamplingTelemetry
 from harness.tracking import Tracker
 from harness.training import checkpoint
 from harness.training.detect import detect
 from harness.training.devices import DeviceLease, choose, peak_memory_mb, set_threads
+from harness.training.guard import measure
 from harness.training.interrupt import Interrupted
 from harness.training.loop import Hooks, TrainState, train
 from harness.training.mining import Mining, mining_plan
@@ -62,6 +66,7 @@ class TrainingRun:
         self.threads = set_threads(self.settings.threads)
         self.device = choose(self.settings.device, lease)
         self.telemetry = SamplingTelemetry() if settings.analysis.telemetry else None
+        self.guard_images = settings.analysis.guard_images
         self.mining = Mining(
             mining_plan(pieces.samplers),
             splits.train,
@@ -81,6 +86,8 @@ class TrainingRun:
         if self.folder.checkpoint.exists():
             training.load_state_dict(checkpoint.load(self.folder.checkpoint))
             log.info("continues %s at iteration %d", self.folder.path, training.iteration)
+        elif self.guard_images:
+            self._guard(training.model)
         metrics_log = MetricsLog(self.folder.file("metrics.jsonl"), training.iteration)
 
         def on_log(iteration: int, values: dict[str, float]) -> None:
@@ -111,6 +118,21 @@ class TrainingRun:
         self.folder.write_result(result)
         self.tracker.finish(result, self.splits.val, self.annotations, detections)
         return result
+
+    def _guard(self, model: nn.Module) -> None:
+        """Measures what the combination does to the first training images, and warns where it is broken."""
+        plain = plain_module(model)
+        measured = measure(
+            replace(self.pieces.copy(), shadows={}).equip(plain, Streams(self.seed, self.device)),
+            equip(plain),
+            val_loader(self.splits.train, batch_size=self.settings.batch_size, num_workers=0),
+            self.device,
+            self.settings.precision,
+            self.guard_images,
+        )
+        write_json(self.folder.file("guard.json"), asdict(measured))
+        for line in measured.warnings:
+            log.warning("%s", line)
 
     def _train(self, training: TrainState, hooks: Hooks) -> None:
         """To the end; where a sampler mines, in rounds with the training set mined between them."""
@@ -218,5 +240,16 @@ class TrainingRun:
                 peak_memory_mb=peak_memory_mb(self.device),
                 sessions=training.sessions,
             ),
-            extra=self.mining.summary(),
+            extra={**self.mining.summary(), **self._measured(training.model)},
         )
+
+    def _measured(self, model: nn.Module) -> dict[str, Any]:
+        """What the guard has seen before the first step, and by how much the losses were scaled."""
+        found: dict[str, Any] = {}
+        path = self.folder.file("guard.json")
+        if path.exists():
+            found["guard"] = read_json(path)
+        factors: dict[str, dict[str, float]] = model.loss_factors()  # type: ignore[operator]
+        if factors:
+            found["loss_factors"] = factors
+        return found

@@ -107,9 +107,13 @@ class AnalysisConfig:
 
     telemetry: bool = key(Role.CONDITION, True)  # histograms of IoU, loss, size and level of the candidates
     shadow: list[str] = key(Role.CONDITION, factory=list)  # options of conf/sampler whose choice is only recorded
+    guard_images: int = key(
+        Role.CONDITION, 64
+    )  # training images that the guard looks at before the first step; 0: none
 
     def check(self) -> None:
-        """Nothing can be out of range: unknown samplers are refused where they are composed."""
+        """Raises ValueError for the first value out of range; unknown samplers are refused where they are composed."""
+        limits.count("analysis.guard_images", self.guard_images, 0)
 
 
 @dataclass
