@@ -123,7 +123,9 @@ class TrainingRun:
         """Measures what the combination does to the first training images, and warns where it is broken."""
         plain = plain_module(model)
         measured = measure(
-            replace(self.pieces.copy(), shadows={}).equip(plain, Streams(self.seed, self.device)),
+            replace(self.pieces.copy(), shadows={}).equip(
+                plain, Streams(self.seed, self.device), class_counts=class_counts(self.splits.train)
+            ),
             equip(plain),
             val_loader(self.splits.train, batch_size=self.settings.batch_size, num_workers=0),
             self.device,

@@ -108,7 +108,7 @@ def refusals(heads: Mapping[str, HeadSpec], trios: Mapping[str, StageComponents]
             if loss is not None:
                 # A loss that the head cannot train needs no other sampler.
                 lines += _classification(head, loss.classification) or _ranking(head, trio.sampler, loss)
-                lines += _regression(head, loss.regression)
+                lines += _regression(head, loss.regression) + _coding(head, loss.regression)
                 lines += _terms(head, loss)
                 lines += _box_weight(head, assigner, loss)
     return lines
@@ -169,12 +169,23 @@ def _regression(head: HeadSpec, loss: RegressionLoss) -> list[str]:
     return [_choose(head, reason, [option for option, space in REGRESSION.items() if space is not Space.DISTRIBUTION])]
 
 
+def _coding(head: HeadSpec, loss: RegressionLoss) -> list[str]:
+    """A box loss that is made for the numbers of one coder."""
+    coder = getattr(loss, "coder", None)
+    if coder is None or isinstance(head.coder, coder):
+        return []
+    reason = f"{type(loss).__name__} compares the numbers of {coder.__name__}, the head codes by"
+    return [_line(head, f"{reason} {type(head.coder).__name__}; only recipe=yolov3 with detector.coding=yolov3 has it")]
+
+
 def _terms(head: HeadSpec, loss: Loss) -> list[str]:
     """Further terms of the loss that need what the head does not predict."""
     lines = []
     for name, term in loss.terms.items():
         if isinstance(term, RefinedBoxTerm) and not head.refines:
             lines.append(_line(head, f"loss.terms.{name} needs a refined box, which the head does not predict"))
+        elif isinstance(term, BoxTerm) and (lines_of := _coding(head, term.loss)):
+            lines += lines_of
         elif isinstance(term, BoxTerm) and term.loss.space is Space.DISTRIBUTION and not head.regression_bins:
             reason = "needs a distribution over bins per side, the head predicts four numbers"
             lines.append(_line(head, f"loss.terms.{name}: {type(term.loss).__name__} {reason}"))

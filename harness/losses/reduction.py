@@ -73,7 +73,8 @@ def reduce(
         counts: of the same slots.
         normalizer: what their sum is divided by, summed over all processes.
         quality_floor: the least that ``quality`` divides by.
-        level_weights: factor of each level under ``level_positives`` and ``level_sampled``; ``None``: 1 each.
+        level_weights: factor of each level under ``level_positives`` and ``level_sampled``, as many as levels or more;
+            ``None``: 1 each.
 
     Raises:
         ValueError: a normalizer by levels where the slots have none.
@@ -112,7 +113,7 @@ def _over_levels(values: Tensor, counts: Counts, members: Tensor, weights: tuple
     """The mean over the members of each level, summed over the levels."""
     if counts.level is None:
         raise ValueError("a normalizer by levels needs candidates with levels, which proposals do not have")
-    if weights is not None and len(weights) != counts.num_levels:
+    if weights is not None and len(weights) < counts.num_levels:
         raise ValueError(f"level_weights has {len(weights)} factors for {counts.num_levels} levels")
     parts = []
     for level in range(counts.num_levels):

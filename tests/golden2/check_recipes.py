@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from harness.app.pieces import build_pieces
-from harness.coders import Coder, LinearCoder, StandardizedDeltaCoder, StrideDistanceCoder
+from harness.coders import Coder, LinearCoder, StandardizedDeltaCoder, StrideDistanceCoder, YOLOv3Coder
 from harness.coders.delta import DeltaCoder
 from harness.core.criterion import Criterion, Selection, StageComponents
 from harness.core.heads import Geometry, HeadSpec, Outputs
@@ -422,15 +422,18 @@ def check_yolov8(case: Case) -> None:
     ]
     if params.get("class_weights"):
         overrides.append(f"loss.classification.column_weight={params['class_weights']}")
+    plain = reg_max == 1  # four distances instead of distributions, with an L1 loss in the place of theirs
+    if plain:
+        overrides.append("loss.terms.distribution.loss._target_=harness.losses.regression.image_l1.ImageL1Loss")
     scene = Scene(
         "yolov8",
         candidates_of(case, squares(case.tensor("points"), case.tensor("strides"))),
-        StrideDistanceCoder(reg_max - 1 - 0.01),
+        StrideDistanceCoder(None if plain else reg_max - 1 - 0.01),
         raw,
         Outputs(raw["cls_logits"], raw["box_logits"]),
         overrides=tuple(overrides),
         geometry=Geometry.POINTS,
-        bins=reg_max,
+        bins=0 if plain else reg_max,
         names={
             "classification": "expected_loss_cls",
             "regression": "expected_loss_box",
@@ -438,6 +441,32 @@ def check_yolov8(case: Case) -> None:
         },
     )
     check(case, scene, batch_factor=params["num_images"])
+
+
+def check_yolov3(case: Case) -> None:
+    raw = leaves(case, "pred_raw")
+    params, pred = case.params, raw["pred_raw"]
+    scene = Scene(
+        "yolov3",
+        candidates_of(case, case.tensor("anchors")),
+        YOLOv3Coder(),
+        raw,
+        Outputs(pred[..., 5:], pred[..., :4], pred[..., 4]),
+        detector="tiny_yolox",
+        overrides=(
+            *(f"assigner.{name}={params[name]}" for name in ("pos_iou_thr", "neg_iou_thr", "min_pos_iou")),
+            f"loss.classification.smoothing={params['one_hot_smoother']}",
+        ),
+        branch=Branch.OBJECTNESS,
+        classify_positives_only=True,
+        names={
+            "classification": "expected_loss_cls",
+            "regression": "expected_loss_xy",
+            "objectness": "expected_loss_conf",
+            "size": "expected_loss_wh",
+        },
+    )
+    check(case, scene)
 
 
 CHECKS: dict[str, Callable[[Case], None]] = {
@@ -455,6 +484,8 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "recipe_yolox_own": check_yolox,
     "recipe_yolox_own_l1": check_yolox,
     "recipe_vfnet": check_vfnet,
+    "recipe_yolov3_mmdet": check_yolov3,
+    "recipe_yolov8_ultralytics_regmax1": check_yolov8,
     "recipe_yolov8_ultralytics": check_yolov8,
     "recipe_yolov8_ultralytics_8_3": check_yolov8,
 }

@@ -25,10 +25,8 @@ PENDING: frozenset[str] = frozenset(
         "recipe_pisa_retinanet",
         "recipe_pisa_roi",
         "recipe_pisa_ssd",
-        "recipe_yolov3_mmdet",
         "recipe_yolov7_loss",
         "recipe_yolov7_ota",
-        "recipe_yolov8_ultralytics_regmax1",
         "repeat_factors",
     }
 )

@@ -156,7 +156,8 @@ def voted(boxes: Tensor, scores: Tensor, labels: Tensor, keep: Tensor) -> Tensor
         labels: ``(N,)`` int64.
         keep: ``(n,)`` int64, which of them suppression has kept.
     """
-    iou = box_iou(boxes[keep], boxes)
+    # A box that lies outside of the image has no area once it is clipped: it overlaps nothing but itself.
+    iou = box_iou(boxes[keep], boxes).nan_to_num(nan=0.0).scatter(1, keep.unsqueeze(1), 1.0)
     same = (labels[keep].unsqueeze(1) == labels) & (iou > VOTING_LEAST_IOU)
     weight = (-(1 - iou).square() / VOTING_SIGMA).exp() * scores * same
     weight = weight / weight.sum(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)

@@ -21,6 +21,8 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
         soft: the target of the column that is on is the positive's quality instead of 1 (YOLOX, section 2.1).
         class_weight: factor of the positive term of each column, >= 0; ``None`` weighs all alike.
         column_weight: factor of both terms of each column, >= 0 (Ultralytics); ``None`` weighs all alike.
+        smoothing: share of a target that is spread over the columns, in [0, 1): ``1 - s + s / C`` and ``s / C`` instead
+            of 1 and 0 (YOLOv3 in mmdetection).
         ignore_index: a target whose slots have loss 0; ``None`` ignores nothing.
 
     Raises:
@@ -37,6 +39,7 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
         class_weight: Sequence[float] | None = None,
         ignore_index: int | None = None,
         column_weight: Sequence[float] | None = None,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         for name, factors in (("class_weight", class_weight), ("column_weight", column_weight)):
@@ -45,6 +48,7 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
             weights = None if factors is None else torch.tensor([float(value) for value in factors])
             self.register_buffer(name, weights, persistent=False)
         self.soft = soft
+        self.smoothing = limits.require(0 <= smoothing < 1, "smoothing", smoothing, "at least 0 and below 1")
         self.needs = frozenset({Need.QUALITY}) if soft else frozenset()
         self.ignore_index = ignore_index
 
@@ -61,6 +65,9 @@ class BinaryCrossEntropyLoss(ClassificationLoss):
             share = quality.unsqueeze(-1).to(logits.dtype)
             positive = share * positive + (1 - share) * negative
         loss = replace_column(off_entropy(logits), index, torch.where(on, positive, negative))
+        if self.smoothing > 0:
+            spread = off_entropy(logits) - logits / logits.shape[-1]  # towards 1 / C in every column
+            loss = (1 - self.smoothing) * loss + self.smoothing * spread
         if self.column_weight is not None:
             loss = loss * self.column_weight.to(logits.dtype)
         if self.ignore_index is None:

@@ -1,0 +1,68 @@
+"""Every recipe trains in every small detector it is made for, fits the others by its facts, and says what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from harness.app.pieces import build, build_pieces
+from harness.detectors.facts import refusals_for
+from harness.runs.schema import folder, register
+from harness.training.streams import Streams
+from tests.detectors.dense_parity import images, losses_and_gradients, scene
+
+CONF = folder("conf")
+RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))
+FITS: dict[str, list[str]] = {
+    name: OmegaConf.to_container(OmegaConf.load(CONF / "recipe" / f"{name}.yaml").recipe_fits)  # type: ignore[misc]
+    for name in RECIPES
+}
+PAIRS = [(recipe, detector) for recipe in RECIPES for detector in FITS[recipe]]
+TINY = [pair for pair in PAIRS if pair[1].startswith("tiny_")]
+
+
+def composed(recipe: str, detector: str) -> DictConfig:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=[f"recipe={recipe}", f"detector={detector}"])
+
+
+@pytest.mark.parametrize(("recipe", "detector"), TINY, ids=map("-".join, TINY))
+def test_it_trains(recipe: str, detector: str) -> None:
+    config = composed(recipe, detector)
+    streams = Streams(0, torch.device("cpu"))
+    torch.manual_seed(0)
+    pieces = build_pieces(config, [])
+    model = pieces.equip(build(config.detector, "detector", num_classes=6), streams)
+    for progress in (0.0, 1.0):
+        model.set_progress(progress)
+        losses, gradients = losses_and_gradients(model, images(), scene("ordinary"))
+        assert all(torch.isfinite(value) for value in losses.values()), losses
+        assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+        empty, _ = losses_and_gradients(model, images(), scene("all without an object"))
+        assert all(torch.isfinite(value) for value in empty.values()), empty
+
+
+@pytest.mark.parametrize(
+    ("recipe", "detector"), [pair for pair in PAIRS if pair not in TINY], ids=lambda value: str(value)
+)
+@pytest.mark.slow
+def test_it_fits(recipe: str, detector: str) -> None:
+    config = composed(recipe, detector)
+    pieces = build_pieces(config, [])
+    options: dict[str, Any] = dict(config.detector)
+    assert refusals_for(options.pop("_target_"), pieces.root, pieces.stages, **options) == []
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_it_names_its_source(recipe: str) -> None:
+    """The first comment says paper (or that there is none) and the reference's configuration."""
+    text = (CONF / "recipe" / f"{recipe}.yaml").read_text()
+    comment = " ".join(line for line in text.splitlines()[1:8] if line.startswith("#"))
+    assert any(word in comment for word in ("et al.", "&", "there is no paper")), comment
+    assert all((Path(CONF) / "detector" / f"{detector}.yaml").is_file() for detector in FITS[recipe])

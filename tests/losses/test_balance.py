@@ -1,0 +1,63 @@
+"""loss.balance=equal: the two terms have the size of the detector's own over the first hundred iterations."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from harness.detectors import equip
+from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
+from harness.losses import GIoULoss, Loss, QualityFocalLoss
+from harness.losses.balance import STEPS, Balance
+from tests.detectors.dense_parity import images, losses_and_gradients, scene
+
+
+def terms(classification: float, regression: float) -> dict[str, torch.Tensor]:
+    return {"classification": torch.tensor(classification), "regression": torch.tensor(regression)}
+
+
+def test_the_sums_of_the_first_hundred_agree_and_the_factor_stays() -> None:
+    balance, generator = Balance().train(), torch.Generator().manual_seed(0)
+    own, wanted = torch.zeros(2), torch.zeros(2)
+    for _ in range(STEPS):
+        a, b = torch.rand(2, generator=generator) + 0.5, 7 * torch.rand(2, generator=generator)
+        balance(terms(*a.tolist()), terms(*b.tolist()))
+        own, wanted = own + a, wanted + b
+    torch.testing.assert_close(balance.factors * own, wanted, rtol=1e-5, atol=0)
+    settled = balance.factors.clone()
+    scaled = balance(terms(2.0, 3.0), terms(100.0, 100.0))
+    assert torch.equal(balance.factors, settled)
+    assert float(scaled["regression"]) == pytest.approx(3 * float(settled[1]))
+
+
+def test_a_resumed_training_has_the_same_factors() -> None:
+    balance = Balance().train()
+    balance(terms(1.0, 2.0), terms(3.0, 4.0))
+    resumed = Balance().train()
+    resumed.load_state_dict(copy.deepcopy(balance.state_dict()))
+    for other in (balance, resumed):
+        other(terms(2.0, 2.0), terms(1.0, 9.0))
+    assert torch.equal(balance.factors, resumed.factors)
+    balance.eval()
+    balance(terms(50.0, 50.0), terms(1.0, 1.0))
+    assert torch.equal(balance.factors, resumed.factors), "only training counts"
+
+
+def test_the_first_step_has_the_baselines_size() -> None:
+    torch.manual_seed(0)
+    model = tiny_retinanet(6, min_size=96)
+    natural, _ = losses_and_gradients(equip(model), images(), scene("ordinary"))
+    unbalanced = Loss(QualityFocalLoss(), GIoULoss(), "image_positives")
+    balanced = Loss(QualityFocalLoss(), GIoULoss(), "image_positives", balance="equal")
+    plain, _ = losses_and_gradients(equip(model, loss=unbalanced), images(), scene("ordinary"))
+    assert float(plain["classification"]) < 0.5 * float(natural["classification"])
+    twin = equip(model, loss=balanced)
+    scaled, _ = losses_and_gradients(twin, images(), scene("ordinary"))
+    for name, value in natural.items():
+        torch.testing.assert_close(scaled[name], value, rtol=1e-5, atol=0)
+    ratio = float(natural["classification"] / plain["classification"])
+    assert twin.loss_factors()["dense"]["classification"] == pytest.approx(ratio, rel=1e-5)
+    assert any(name.startswith("balance.") for name in twin.criteria_state_dict()["dense"])
+    assert equip(model).loss_factors() == {}

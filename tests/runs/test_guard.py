@@ -1,0 +1,67 @@
+"""The guard before the training: what it counts, when it warns, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from harness.assigners.atss import ATSSAssigner
+from harness.detectors import equip
+from harness.detectors.zoo.tiny_fcos import tiny_fcos
+from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
+from harness.losses import FocalLoss, GIoULoss, L1Loss, Loss
+from harness.training.guard import Measured, measure
+from tests.detectors.dense_parity import images, scene
+
+CPU = torch.device("cpu")
+
+
+def measured(model: nn.Module, **pieces: object) -> Measured:
+    batches = [(images(seed=i), scene("crowded", seed=i)) for i in range(3)]
+    return measure(equip(model, **pieces), equip(model), batches, CPU, "fp32", images=4)  # type: ignore[arg-type]
+
+
+def test_a_sound_arm_gets_no_warning() -> None:
+    torch.manual_seed(0)
+    found = measured(tiny_retinanet(6, min_size=96))
+    assert found.warnings == []
+    assert found.images == 4, "no more batches than asked for"
+    assert found.stages["dense"]["objects"] == 2 * (60 + 59)
+    assert all(count > 0 for count in found.stages["dense"]["positives_per_level"])
+    assert sum(term["share"] for term in found.terms.values()) == pytest.approx(1)
+    assert {term["times_baseline"] for term in found.terms.values()} == {1.0}
+
+
+def test_squares_of_eight_strides_on_small_objects_are_marked() -> None:
+    """The combination that a shipped sweep once ran: nine of ten objects without a positive."""
+    torch.manual_seed(0)
+    found = measured(tiny_fcos(6, min_size=96), assigner=ATSSAssigner(point_scale=8.0))
+    assert found.stages["dense"]["without_positive"] > 0.2
+    first, *_ = found.warnings
+    assert "of the objects in the first training images have no positive" in first
+    assert first.endswith("change assigner.point_scale")
+
+
+def test_a_weak_term_is_marked() -> None:
+    torch.manual_seed(0)
+    model = tiny_retinanet(6, min_size=96)
+    weak = Loss(FocalLoss(), L1Loss(), "image_positives", regression_weight=0.01)
+    (line,) = measured(model, loss=weak).warnings
+    assert line.startswith("the term bbox_regression is 100 times weaker")
+    equal = Loss(FocalLoss(), GIoULoss(), "image_positives", regression_weight=0.01, balance="equal")
+    assert measured(model, loss=equal).warnings == []
+
+
+def test_it_leaves_no_trace() -> None:
+    torch.manual_seed(0)
+    model = tiny_retinanet(6, min_size=96)
+    model.backbone.body.stem.add_module("norm", nn.BatchNorm2d(16))  # type: ignore[union-attr]
+    model.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    measured(model)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module.training for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
