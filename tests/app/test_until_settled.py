@@ -231,11 +231,18 @@ def without_costs(table: str) -> list[str]:
     return [row[:width] for row in rows]
 
 
+def finished(root: Path) -> dict[Path, int]:
+    """The results of runs that say done, with the time of writing; a kill can fall between a result and that word."""
+    states = {path.parent: json.loads(path.read_text())["state"] for path in root.glob("runs/*/status.json")}
+    results = [run / "result.json" for run, state in states.items() if state == "done"]
+    return {path: path.stat().st_mtime_ns for path in results}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_a_killed_sweep_ends_with_the_same_table(tmp_path: Path, launcher: str) -> None:
     """kill -9 of the whole process group in the middle of the rounds; finished runs are not repeated."""
-    sweep = ["-m", *TINY, f"hydra/launcher={launcher}", "hydra.sweeper.max_seeds=5", "sampler=random,ohem"]
+    sweep = ["-m", *TINY, f"hydra/launcher={launcher}", "hydra.sweeper.max_seeds=4", "sampler=random,ohem"]
     sweep += [f"data.cache_dir={tmp_path / 'cache'}"] + ["hydra.launcher.n_jobs=2"] * (launcher == "joblib")
     whole = harness(tmp_path / "..", *sweep, f"run.root={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
@@ -246,16 +253,16 @@ def test_a_killed_sweep_ends_with_the_same_table(tmp_path: Path, launcher: str) 
         command, cwd=tmp_path, env=environment, start_new_session=True, stdout=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 240
-    while len(list(root.glob("runs/*/result.json"))) < 4 and time.monotonic() < deadline:
+    while len(finished(root)) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    first = {path: path.stat().st_mtime_ns for path in root.glob("runs/*/result.json")}
-    assert 4 <= len(first) < 10
+    first = finished(root)
+    assert 4 <= len(first) < 8
     again = harness(tmp_path, *sweep, f"run.root={root}")
     assert again.returncode == 0, again.stderr
     assert without_costs(again.stdout) == without_costs(whole.stdout)
-    assert {path: path.stat().st_mtime_ns for path in first} == first
+    assert finished(root).items() >= first.items()
     rounds = [[line for line in done.stderr.splitlines() if " round " in line] for done in (whole, again)]
     assert rounds[0] == rounds[1]
     assert len(rounds[0]) >= 2
