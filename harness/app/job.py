@@ -6,10 +6,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
-from harness.runs.records import State, write_json
+from harness.runs.records import State, read_json, write_json
 
 log = logging.getLogger("harness")
 
@@ -35,6 +36,16 @@ class Outcome:
         """Leaves the outcome where the end of the sweep finds it; jobs may run in other processes."""
         Path(job_folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(job_folder) / "outcome.json", asdict(self))
+
+
+def read_outcome(sweep: Path, number: int) -> dict[str, Any]:
+    """What job ``number`` of a sweep left with :meth:`Outcome.write`.
+
+    Raises:
+        FileNotFoundError: it left nothing.
+    """
+    outcome: dict[str, Any] = read_json(sweep / str(number) / "outcome.json")
+    return outcome
 
 
 def run_job(

@@ -9,6 +9,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.app.job import read_outcome
 from harness.runs.records import State, read_json
 from harness.runs.schema import ConfigError
 from harness.statistics import OPEN, Comparison, Standing, against_baseline, best_of, verdict_text
@@ -51,18 +52,18 @@ class Ledger:
         """Takes in a batch of jobs that ended."""
         for (label, seed), job_return in zip(jobs, returned, strict=True):
             self.done.add((label, seed))
-            reason = self._read_one(self.folder / str(self.launched), label, seed, job_return)
+            reason = self._read_one(label, seed, job_return)
             self.launched += 1
             if reason:
                 self.failed.setdefault(label, f"seed {seed}: {reason}")
 
-    def _read_one(self, job: Path, label: str, seed: int, job_return: Any) -> str:
+    def _read_one(self, label: str, seed: int, job_return: Any) -> str:
         """Why the job has no score; empty if it has one."""
         try:
-            outcome = read_json(job / "outcome.json")
+            outcome = read_outcome(self.folder, self.launched)
         except FileNotFoundError:
             error = getattr(job_return, "_return_value", None)
-            return f"{type(error).__name__}: {error}" if isinstance(error, Exception) else "it left no outcome.json"
+            return f"{type(error).__name__}: {error}" if isinstance(error, Exception) else "the job left no outcome"
         if outcome["state"] != State.DONE:
             return f"{outcome['state']}: {outcome['reason']}"
         if outcome["folder"] is None:
@@ -147,7 +148,7 @@ def next_round(
         return Plan((), "settled" if settled else "stopped: the failed arms leave nothing to compare")
     given = max(sum(label == arm for label, _ in ledger.done) for arm in waiting)
     if given >= len(seeds):
-        return Plan((), f"stopped at {len(seeds)} seeds with {_open(standing)} open")
+        return Plan((), f"stopped at {len(seeds)} seed{'s' * (len(seeds) != 1)} with {_open(standing)} open")
     more = settings.seeds_per_round or max(1, parallel_jobs // len(waiting))
     jobs = tuple((arm, seed) for seed in seeds[: given + more] for arm in waiting if (arm, seed) not in ledger.done)
     budget, used = settings.budget_hours, sum(ledger.hours)

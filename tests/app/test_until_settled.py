@@ -14,10 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from harness.app.arms import arms_of, baseline_of, partners_of, seeds_of
+from harness.app.job import Outcome
 from harness.app.rounds import Job, Ledger, run_rounds
+from harness.app.sweep import report_options
 from harness.app.until_settled import UntilSettledConfig
+from harness.runs.records import State
 from harness.runs.schema import ConfigError
 from harness.statistics import Standing, compare
 from tests.app.test_command_line import ROOT, harness
@@ -90,13 +94,11 @@ Rule = Callable[[str, int], float | str]  # (arm, seed) -> mAP, or why it failed
 
 
 def write_outcome(ledger: Ledger, job: Job, value: float | str | None) -> None:
-    folder = ledger.folder / str(ledger.launched)
     run = ledger.folder / f"run-{job[0]}-{job[1]}"
-    for path in (folder, run):
-        path.mkdir(parents=True, exist_ok=True)
+    run.mkdir(parents=True, exist_ok=True)
     failed = isinstance(value, str)
-    outcome = {"state": "failed" if failed else "done", "reason": value if failed else "", "folder": str(run)}
-    (folder / "outcome.json").write_text(json.dumps(outcome))
+    outcome = Outcome(State.FAILED if failed else State.DONE, str(value) if failed else "", str(run))
+    outcome.write(str(ledger.folder / str(ledger.launched)))
     result = {"metrics": {"map": value}, "cost": {"train_seconds": 3000, "eval_seconds": 600}}
     (run / "result.json").write_text(json.dumps(result))
 
@@ -229,6 +231,27 @@ def without_costs(table: str) -> list[str]:
     rows = [line.split("train s")[0] for line in table.splitlines() if line.startswith(("method", "random", "ohem"))]
     width = len(rows[0])
     return [row[:width] for row in rows]
+
+
+def test_the_report_at_the_end_asks_what_the_sweep_asked() -> None:
+    settings = UntilSettledConfig(baseline="sampler=random", margin=0.01, metric="map50")
+    adaptive = OmegaConf.create({"hydra": {"sweeper": OmegaConf.structured(settings)}})
+    assert report_options(adaptive) == {"baseline": "sampler=random", "margin": 0.01, "metric": "map50"}
+    assert report_options(OmegaConf.create({"hydra": {"sweeper": {"params": None}}})) == {}
+
+
+def test_one_round_from_the_command_line_to_the_table(tmp_path: Path) -> None:
+    arguments = ["hydra.sweeper.first_seeds=1", "hydra.sweeper.max_seeds=1", "seed=7"]
+    done = harness(tmp_path, "-m", *TINY, *arguments, f"data.cache_dir={tmp_path}", "sampler=ohem,random")
+    assert done.returncode == 0, done.stderr
+    assert "round 1: seed 7 for ohem, random (2 runs), because every arm gets its first 1 seed" in done.stderr
+    assert "ohem: open; random: baseline" in done.stderr
+    assert "stopped at 1 seed with 1 comparison open; 2 runs" in done.stderr
+    assert "ohem" in done.stdout
+    assert sorted(path.name.split("-")[1] for path in (tmp_path / "results" / "runs").glob("*-s7-*")) == [
+        "ohem",
+        "random",
+    ]
 
 
 def finished(root: Path) -> dict[Path, int]:
