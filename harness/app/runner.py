@@ -17,7 +17,7 @@ from harness.app.training_run import TrainingRun
 from harness.core.compatibility import IncompatibleError
 from harness.data.records import DataError
 from harness.data.splits import Splits
-from harness.detectors.facts import refusals_for
+from harness.detectors.facts import extra_targets, num_keypoints, refusals_for, sketch
 from harness.runs.folder import FolderBusyError, RunFolder
 from harness.runs.identity import config_hash
 from harness.runs.records import State, atomic_write
@@ -66,6 +66,9 @@ def run(config: DictConfig, *, choices: Mapping[str, str], sources: Sequence[str
         raise _recorded(State.REFUSED, refused.reason, plain, choices) from refused
     try:
         splits: Splits = build(config.data, "data")
+        detector = dict(config.detector)
+        model = sketch(detector.pop("_target_"), len(splits.classes) + 1, **detector)
+        splits = splits.yielding(extra_targets(model), num_keypoints(model))
     except (ConfigError, DataError, OSError) as error:
         raise _recorded(State.FAILED, str(error), plain, choices) from error
 

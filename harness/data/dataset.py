@@ -18,7 +18,7 @@ Target = dict[str, Tensor]
 DatasetItem = tuple[Tensor, Target]
 
 NO_BOXES: npt.NDArray[np.float64] = np.empty((0, 4))
-# What a target may hold. The attribute `yields` of a source says which of these it can give.
+# What a target may hold. A source is marked with what it can give beside boxes (`harness.data.sources.yields`).
 BOXES, MASKS, KEYPOINTS = "boxes", "masks", "keypoints"
 
 

@@ -89,7 +89,9 @@ class AugmentedDataset(Dataset[DatasetItem]):
         sample = self.dataset[place.image]
         if self.augment is None:
             return sample
-        around = Surroundings(self.dataset.__getitem__, len(self.dataset), place.epochs_left)
+        around = Surroundings(
+            self.dataset.__getitem__, len(self.dataset), place.epochs_left, self.dataset.keypoint_mirror
+        )
         with cpu_stream(derive_seed(self.seed, "augment", place.epoch, place.image)):
             return self.augment(sample, around)
 

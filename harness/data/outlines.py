@@ -1,7 +1,7 @@
 """Masks of objects, kept as COCO's run-length encoding: a few dozen bytes each instead of a byte per pixel.
 
 A mask is a column of an image read column by column; the encoding lists the lengths of its runs of zeros and ones
-(Lin et al. 2014; the mask API of cocoapi, whose C code encodes and decodes here).
+(Lin et al. 2014; the mask API of cocoapi). hotcoco encodes and decodes, bit by bit as cocoapi does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as rle_codec
+from hotcoco import mask as rle_codec
 
 VALID_SEGMENTATION = "polygons [[x, y, x, y, x, y, ...], ...] in px, or the RLE of a mask of the image's size"
 
@@ -75,7 +75,7 @@ def encode(segmentation: Any, height: int, width: int) -> bytes:
     if not isinstance(segmentation, list) or not all(_is_polygon(polygon) for polygon in segmentation):
         raise BadSegmentation(f"segmentation {str(segmentation)[:40]}")
     polygons = [[float(value) for value in polygon] for polygon in segmentation]
-    reach = 2 * max(height, width)  # the C code walks along the edges: a far vertex costs memory without end
+    reach = 2 * max(height, width)  # encoding walks along the edges: a far vertex costs memory without end
     if any(abs(value) > reach for polygon in polygons for value in polygon):
         raise BadSegmentation(f"polygon that reaches far out of the image of {width} x {height} px")
     counts: bytes = rle_codec.merge(rle_codec.frPyObjects(polygons, height, width))["counts"]
@@ -118,7 +118,7 @@ def _pixels(counts: bytes) -> int:
     """How many pixels the runs of compressed counts cover; -1 where they are damaged.
 
     Six bits a character, five of a number's and one that says whether it goes on; from the fourth run on, a number is
-    the difference to the run before the last. Counted here because the C code reads beyond what it is given.
+    the difference to the run before the last.
     """
     runs: list[int] = []
     value = shift = 0

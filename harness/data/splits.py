@@ -34,12 +34,17 @@ class Splits:
     notes: tuple[str, ...] = ()  # what was found or assumed, one line each
     on_bad: OnBad = "error"
 
-    def yielding(self, parts: Collection[str]) -> Splits:
+    def yielding(self, parts: Collection[str], num_keypoints: int | None = None) -> Splits:
         """The same data whose targets hold ``parts`` (masks, keypoints) as well; with the policy ``drop``, objects
         without a mask are left out.
 
+        Args:
+            parts: what the detector trains on.
+            num_keypoints: of an object, as the detector has them.
+
         Raises:
-            DataError: the annotations have none of a part, or some objects lack a mask and none was to be left out.
+            DataError: the annotations have none of a part, or another number of keypoints, or some objects lack a mask
+                and none was to be left out.
         """
         wanted = set(parts) - {BOXES}
         if not wanted:
@@ -48,6 +53,10 @@ class Splits:
             split.with_parts(_complete(split.annotations, wanted, name, drop=self.on_bad == "drop"), wanted)
             for name, split in (("training", self.train), ("validation", self.val))
         )
+        points = train.annotations.keypoints
+        there = None if points is None or num_keypoints is None else points.shape[1]
+        if KEYPOINTS in wanted and there != num_keypoints:
+            raise DataError(f"detector.num_keypoints={num_keypoints} must be {there}, the keypoints of the data")
         return replace(self, train=train, val=val)
 
 

@@ -42,6 +42,25 @@ def sketch(target: str, num_classes: int, **options: Any) -> nn.Module:
     return model
 
 
+# What a detector trains on beside boxes and labels, by the method of its RoI heads that says so.
+EXTRA_TARGETS = {"has_mask": "masks", "has_keypoint": "keypoints"}
+
+
+def extra_targets(model: nn.Module) -> frozenset[str]:
+    """What a torchvision detector wants of a target beside ``boxes`` and ``labels``: ``masks``, ``keypoints``."""
+    heads = getattr(model, "roi_heads", None)
+    return frozenset(
+        name for attribute, name in EXTRA_TARGETS.items() if callable(has := getattr(heads, attribute, None)) and has()
+    )
+
+
+def num_keypoints(model: nn.Module) -> int | None:
+    """Keypoints of an object that the detector finds; None where it finds none."""
+    predictor = getattr(getattr(model, "roi_heads", None), "keypoint_predictor", None)
+    last = getattr(predictor, "kps_score_lowres", None)
+    return None if last is None else int(last.out_channels)
+
+
 def heads_for(target: str, num_classes: int, **options: Any) -> dict[str, HeadSpec]:
     """Stage -> facts of the detector that ``target`` builds; arguments as of :func:`sketch`."""
     model = sketch(target, num_classes, **options)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.data.loading import Batch, to_device
+from harness.data.outlines import encode_mask
 from harness.training.devices import autocast
+
+MASK_THRESHOLD = 0.5  # probability from which on a pixel belongs to the object (He et al. 2017, section 3.1)
 
 
 @torch.no_grad()
 def detect(model: nn.Module, batches: Iterable[Batch], device: torch.device, precision: str) -> list[dict[str, Any]]:
     """``[{image_id, category_id, bbox: [x, y, w, h], score}, ...]`` in the order of the images; a category is a label.
+
+    Detectors of masks add ``segmentation`` (compressed RLE of the pixels above one half), those of keypoints
+    ``keypoints`` (x, y, 1 each). Label 0, the background, is left out: torchvision's FCOS and RetinaNet can
+    report it.
 
     Args:
         model: a torchvision-style detector; left in the mode it was in.
@@ -34,10 +41,24 @@ def detect(model: nn.Module, batches: Iterable[Batch], device: torch.device, pre
                 xywh = torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), 1).tolist()
                 scores, labels = output["scores"].float().tolist(), output["labels"].tolist()
                 image_id = int(target["image_id"])
+                more = _more(output, len(labels))
                 rows += [
-                    {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
-                    for box, score, label in zip(xywh, scores, labels, strict=True)
+                    {"image_id": image_id, "category_id": label, "bbox": box, "score": score, **part}
+                    for box, score, label, part in zip(xywh, scores, labels, more, strict=True)
+                    if label > 0
                 ]
     finally:
         model.train(training)
     return rows
+
+
+def _more(output: Mapping[str, Tensor], count: int) -> list[dict[str, Any]]:
+    """What a detector found beside the boxes, for each of its ``count`` detections."""
+    more: list[dict[str, Any]] = [{} for _ in range(count)]
+    if "masks" in output:
+        for entry, mask in zip(more, output["masks"][:, 0] > MASK_THRESHOLD, strict=True):
+            entry["segmentation"] = {"size": list(mask.shape), "counts": encode_mask(mask.cpu().numpy()).decode()}
+    if "keypoints" in output:
+        for entry, points in zip(more, output["keypoints"].float().cpu(), strict=True):
+            entry["keypoints"] = points.flatten().tolist()
+    return more

@@ -16,8 +16,7 @@ from torch import Tensor
 from harness.app.runner import Stopped, run
 from harness.core.criterion import Selection
 from harness.core.structures import MiningPlan
-from harness.data.augment.boxes import apply
-from harness.data.augment.flip import Flip
+from harness.data.augment.boxes import mirrored
 from harness.data.augment.mosaic_mixup import MosaicMixup
 from harness.data.augment.protocol import Surroundings
 from harness.data.dataset import Annotations, DetectionDataset
@@ -152,7 +151,7 @@ def test_stored_boxes_are_background_that_moves_with_the_objects(cache: Path) ->
     assert with_boxes["boxes"][count:].tolist() == [[2, 3, 22, 33], [40, 50, 64, 64]]
     assert with_boxes["labels"][count:].tolist() == with_boxes["iscrowd"][count:].tolist() == [0, 0]
 
-    _, flipped = apply(Flip(p=1.0).flip, dataset[1])
+    _, flipped = mirrored(dataset[1])
     assert flipped["boxes"][count:].tolist() == [[42, 3, 62, 33], [0, 50, 24, 64]]
     assert flipped["labels"][count:].tolist() == [0, 0]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torchvision.transforms import v2
+import torch
 
 from harness.core import limits
-from harness.data.augment.boxes import apply
+from harness.data.augment.boxes import mirrored
 from harness.data.augment.protocol import Surroundings
 from harness.data.dataset import DatasetItem
 
@@ -18,7 +18,7 @@ class Flip:
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        self.flip = v2.RandomHorizontalFlip(limits.between("p", p, 0, 1))
+        self.p = limits.between("p", p, 0, 1)
 
     def __call__(self, sample: DatasetItem, around: Surroundings) -> DatasetItem:
-        return apply(self.flip, sample)
+        return mirrored(sample, around.keypoint_mirror) if torch.rand(1) < self.p else sample

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional
 
 from harness.core import limits
-from harness.data.augment.boxes import as_boxes, merge, tidy
-from harness.data.augment.multi_scale import place, rescale, uniform
+from harness.data.augment.boxes import merge
+from harness.data.augment.multi_scale import rescale, resize_onto, uniform
 from harness.data.augment.photometric import Photometric
 from harness.data.augment.protocol import Surroundings
 from harness.data.dataset import DatasetItem, Target
@@ -81,12 +79,9 @@ def stitch(samples: Sequence[DatasetItem]) -> DatasetItem:
     for quarter, (source, notes) in enumerate(samples):
         ratio = min(height / source.shape[-2], width / source.shape[-1])
         size = [max(1, round(side * ratio)) for side in source.shape[-2:]]
-        resized = functional.resize(tv_tensors.Image(source), size, antialias=True).as_subclass(Tensor)
-        boxes = functional.resize(as_boxes(notes["boxes"], source), size).as_subclass(Tensor)
         top = middle_y - size[0] if quarter < 2 else middle_y
         left = middle_x - size[1] if quarter % 2 == 0 else middle_x
-        placed = place(resized, canvas, top, left)
-        _, moved = tidy(placed, as_boxes(boxes + torch.tensor([left, top, left, top]), placed), notes)
+        placed, moved = resize_onto((source, notes), size, canvas, top, left)
         if image is None or target is None:
             image, target = placed, moved
         else:

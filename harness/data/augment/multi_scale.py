@@ -44,21 +44,34 @@ class MultiScale:
 
 def rescale(sample: DatasetItem, scale: tuple[float, float], canvas: tuple[int, int]) -> DatasetItem:
     """Resize a sample by a random factor and put it, cropped or padded at random, on a canvas of (height, width)."""
-    image, target = sample
+    image = sample[0]
     factor = math.exp(uniform(math.log(scale[0]), math.log(scale[1])))
     size = [max(1, round(side * factor)) for side in image.shape[-2:]]
-    resized = functional.resize(tv_tensors.Image(image), size, antialias=True)
-    boxes = functional.resize(as_boxes(target["boxes"], image), size)
     top, left = (random_offset(side, room) for side, room in zip(size, canvas, strict=True))
-    placed = place(resized.as_subclass(Tensor), canvas, top, left)
+    return resize_onto(sample, size, canvas, top, left)
+
+
+def resize_onto(sample: DatasetItem, size: list[int], canvas: tuple[int, int], top: int, left: int) -> DatasetItem:
+    """Resize a sample to ``size`` and put it with its corner at (top, left) on a canvas of (height, width)."""
+    image, target = sample
+    resized = functional.resize(tv_tensors.Image(image), size, antialias=True).as_subclass(Tensor)
+    placed = place(resized, canvas, top, left)
     shift = torch.tensor([left, top, left, top])
-    return tidy(placed, as_boxes(boxes.as_subclass(Tensor) + shift, placed), target)
+    boxes = functional.resize(as_boxes(target["boxes"], image), size).as_subclass(Tensor) + shift
+    masks = keypoints = None
+    if "masks" in target:
+        scaled = functional.resize(tv_tensors.Mask(target["masks"]), size).as_subclass(Tensor)
+        masks = place(scaled, canvas, top, left, fill=0)
+    if "keypoints" in target:
+        ratio = torch.tensor([size[1] / image.shape[-1], size[0] / image.shape[-2], 1.0])
+        keypoints = target["keypoints"] * ratio + torch.tensor([left, top, 0])
+    return tidy(placed, as_boxes(boxes, placed), target, masks, keypoints)
 
 
-def place(image: Tensor, canvas: tuple[int, int], top: int, left: int) -> Tensor:
-    """``image`` (3, h, w) on grey of (height, width), its corner at (top, left); what lies outside is cropped."""
+def place(image: Tensor, canvas: tuple[int, int], top: int, left: int, fill: int = GREY) -> Tensor:
+    """``image`` (C, h, w) on ``fill`` of (height, width), its corner at (top, left); what lies outside is cropped."""
     height, width = image.shape[-2:]
-    result = image.new_full((3, *canvas), GREY)
+    result = image.new_full((len(image), *canvas), fill)
     rows = slice(max(top, 0), max(min(top + height, canvas[0]), 0))
     columns = slice(max(left, 0), max(min(left + width, canvas[1]), 0))
     result[:, rows, columns] = image[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from harness.core import limits
-from harness.data.augment.boxes import apply
+from harness.data.augment.flip import Flip
 from harness.data.augment.protocol import Surroundings
 from harness.data.dataset import DatasetItem
 
@@ -38,14 +40,15 @@ class Photometric:
         hue: Sequence[float] = (-0.05, 0.05),
         flip: float = 0.5,
     ) -> None:
-        distort = v2.RandomPhotometricDistort(
+        self.distort = v2.RandomPhotometricDistort(
             brightness=limits.interval("brightness", brightness, 0, 10),
             contrast=limits.interval("contrast", contrast, 0, 10),
             saturation=limits.interval("saturation", saturation, 0, 10),
             hue=limits.interval("hue", hue, -0.5, 0.5),
             p=limits.between("p", p, 0, 1),
         )
-        self.transform = v2.Compose([distort, v2.RandomHorizontalFlip(limits.between("flip", flip, 0, 1))])
+        self.flip = Flip(limits.between("flip", flip, 0, 1))
 
     def __call__(self, sample: DatasetItem, around: Surroundings) -> DatasetItem:
-        return apply(self.transform, sample)
+        image = self.distort(tv_tensors.Image(sample[0])).as_subclass(Tensor)
+        return self.flip((image, sample[1]), around)

@@ -16,6 +16,7 @@ class Surroundings:
     fetch: Callable[[int], DatasetItem]  # any training sample by index, not augmented, the caller's own
     size: int  # training images
     epochs_left: float  # epochs of training still to come, infinite where the end is not known
+    keypoint_mirror: tuple[int, ...] = ()  # position of each keypoint's twin under a left-right flip
 
 
 class Augment(Protocol):

@@ -1,4 +1,4 @@
-"""The outlines of the embedded scenes: six classes to find and six look-alikes to be fooled by.
+"""The figures of the embedded scenes: six classes to find, and six without a label that resemble them.
 
 Every figure is given for radius 1 around the origin, y pointing down. Radii differ a little so that the areas, and
 with them the difficulty, are similar.
@@ -94,6 +94,37 @@ def polygon_distance(vertices: Array, x: Array, y: Array) -> Array:
 def signed_distance(name: str, x: Array, y: Array) -> Array:
     """Signed distance of points to the figure ``name`` of radius 1, negative inside; x and y of any (equal) shape."""
     return ROUND[name](x, y) if name in ROUND else polygon_distance(POLYGONS[name], x, y)
+
+
+# Extreme points and center (Zhou et al., "Bottom-up Object Detection by Grouping Extreme and Center Points", 2019):
+# any figure has them, whatever its symmetry.
+KEYPOINTS: Final = ("leftmost", "topmost", "rightmost", "bottommost", "center")
+
+
+def mask(name: str, x: float, y: float, radius: float, angle: float, size: int) -> npt.NDArray[np.bool_]:
+    """(size, size) the pixels whose center lies inside the figure, whatever is painted over it."""
+    center = np.arange(size, dtype=np.float32) + np.float32(0.5)
+    dx, dy = np.broadcast_arrays((center - np.float32(x))[None, :], (center - np.float32(y))[:, None])
+    cos, sin, scale = np.float32(np.cos(angle)), np.float32(np.sin(angle)), np.float32(1 / radius)
+    inside: npt.NDArray[np.bool_] = (
+        signed_distance(name, (dx * cos + dy * sin) * scale, (dy * cos - dx * sin) * scale) < 0
+    )
+    return inside
+
+
+def keypoints(name: str, x: float, y: float, radius: float, angle: float, size: int) -> npt.NDArray[np.float64]:
+    """(5, 3) x px, y px, visibility of the KEYPOINTS of one of the CLASSES: 2 inside the image, else (0, 0, 0)."""
+    if name in ROUND:
+        reach = extent(name, 0.0)[2]
+        points = np.array([[-reach, 0], [0, -reach], [reach, 0], [0, reach], [0, 0]])
+    else:
+        cos, sin = np.cos(angle), np.sin(angle)
+        corners = POLYGONS[name] @ np.array([[cos, sin], [-sin, cos]])
+        chosen = [corners[:, 0].argmin(), corners[:, 1].argmin(), corners[:, 0].argmax(), corners[:, 1].argmax()]
+        points = np.concatenate((corners[chosen], np.zeros((1, 2))))
+    placed = points * radius + np.array([x, y])
+    visible = ((placed >= 0) & (placed <= size)).all(1)
+    return np.column_stack((placed, np.full(len(placed), 2.0))) * visible[:, None]
 
 
 def extent(name: str, angle: float) -> tuple[float, float, float, float]:

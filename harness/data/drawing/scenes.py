@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.drawing import figures, textures
+from harness.data.outlines import encode_mask
 
 # Raise it when a change of the drawing code changes any scene: cached scenes of other versions are then not used.
-VERSION = 1
+VERSION = 2
 CLASS_WEIGHTS = (0.30, 0.22, 0.18, 0.13, 0.10, 0.07)
 MAX_HIDDEN = 0.65
 MIN_CONTRAST = 0.28  # Euclidean distance in RGB (0..1) between a figure and the mean of what lies under it
@@ -45,6 +46,8 @@ class Scene:
     image: npt.NDArray[np.uint8]  # (3, H, W)
     boxes: npt.NDArray[np.float32]  # (n, 4) xyxy px, amodal but cut at the image's edge
     labels: npt.NDArray[np.int64]  # (n,) 1..K
+    outlines: tuple[bytes, ...]  # n masks, run-length encoded: whole figures, cut at the image's edge
+    keypoints: npt.NDArray[np.float64]  # (n, 5, 3) x px, y px, visibility; see figures.KEYPOINTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +71,20 @@ def draw_scene(rng: np.random.Generator, recipe: SceneRecipe) -> Scene:
     if rng.uniform() < 0.4:
         textures.add_stroke(rng, image)
     seen = np.bincount(top[top >= 0].ravel(), minlength=len(layout))
-    boxes, labels = [], []
+    boxes, labels, outlines, keypoints = [], [], [], []
     for figure, area, visible in zip(layout, areas, seen, strict=True):
         if figure.name in figures.CLASSES and visible >= (1 - MAX_HIDDEN) * area:
             boxes.append(_box(figure, size))
             labels.append(figures.CLASSES.index(figure.name) + 1)
+            place = (figure.name, figure.x, figure.y, figure.radius, figure.angle, size)
+            outlines.append(encode_mask(figures.mask(*place)))
+            keypoints.append(figures.keypoints(*place))
     return Scene(
         _develop(rng, image),
         np.array(boxes, dtype=np.float32).reshape(-1, 4),
         np.array(labels, dtype=np.int64),
+        tuple(outlines),
+        np.array(keypoints).reshape(-1, len(figures.KEYPOINTS), 3),
     )
 
 

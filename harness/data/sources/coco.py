@@ -8,18 +8,20 @@ from pathlib import Path
 
 from harness.data.augment.protocol import Augment
 from harness.data.checks import OnBad
-from harness.data.dataset import BOXES, KEYPOINTS, MASKS
+from harness.data.dataset import KEYPOINTS, MASKS
 from harness.data.images import Orientation
 from harness.data.options import Loading
 from harness.data.prepared import Identity
 from harness.data.probing import Check
 from harness.data.records import DataError, Parsed, ParsedData
+from harness.data.sources import yields
 from harness.data.sources.coco_file import CocoFile, Id
 from harness.data.sources.coco_layouts import CocoPaths, find, image_folder, json_files
 from harness.data.splits import Splits, build_splits, split_by_ratio
 from harness.data.values import class_names
 
 
+@yields(MASKS, KEYPOINTS)
 def coco(
     root: str,
     train_annotations: str | None = None,
@@ -81,9 +83,6 @@ def coco(
     folders = [_below(base, paths.images) for paths in (train, val) if paths is not None]
     settings = {"coco": [folders, val_ratio, split_seed, chosen, allow_outside]}
     return build_splits(Identity("coco", base, tuple(files), settings), read, loading)
-
-
-coco.yields = (BOXES, MASKS, KEYPOINTS)  # type: ignore[attr-defined]  # at most; read by mode=check, before any data is
 
 
 def read_coco(

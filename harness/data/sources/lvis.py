@@ -7,18 +7,20 @@ from pathlib import Path
 
 from harness.data.augment.protocol import Augment
 from harness.data.checks import OnBad
-from harness.data.dataset import BOXES, MASKS
+from harness.data.dataset import MASKS
 from harness.data.images import Orientation
 from harness.data.options import Loading
 from harness.data.prepared import Identity
 from harness.data.probing import Check
 from harness.data.records import DataError, ParsedData
+from harness.data.sources import yields
 from harness.data.sources.coco import read_coco
 from harness.data.sources.coco_layouts import CocoPaths, json_files
 from harness.data.splits import Splits, build_splits
 from harness.data.values import class_names
 
 
+@yields(MASKS)
 def lvis(
     root: str,
     train_annotations: str = "lvis_v1_train.json",
@@ -81,6 +83,3 @@ def lvis(
 
     settings = {"lvis": [images, val_ratio, split_seed, chosen, allow_outside]}
     return build_splits(Identity("lvis", base, tuple(path.annotations for path in paths), settings), read, loading)
-
-
-lvis.yields = (BOXES, MASKS)  # type: ignore[attr-defined]  # at most; read by mode=check, before any data is

@@ -1,4 +1,4 @@
-"""The embedded data: drawn scenes, the same ones everywhere, kept on disk after the first time."""
+"""The embedded data: drawn scenes, the same on every machine, kept on disk after the first time."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ import numpy as np
 
 from harness.core import limits
 from harness.data.augment.protocol import Augment
-from harness.data.dataset import Annotations, DetectionDataset
+from harness.data.dataset import KEYPOINTS, MASKS, Annotations, DetectionDataset
 from harness.data.drawing import figures, scenes
 from harness.data.fingerprint import fingerprint
 from harness.data.images import ArrayImages
 from harness.data.options import cache_folder
+from harness.data.outlines import Outlines
 from harness.data.records import DataError
+from harness.data.sources import yields
 from harness.data.splits import Splits
 
 _log = logging.getLogger(__name__)
 _ABANDONED = 86400.0  # seconds after which a half-built cache cannot be anyone's work in progress
 
 
+@yields(MASKS, KEYPOINTS)
 def shapes(
     image_size: int = 128,
     num_train: int = 2000,
@@ -44,6 +47,8 @@ def shapes(
     augment: Augment | None = None,
 ) -> Splits:
     """Scenes of six classes of figures among look-alikes (see scenes.py), 4 ms each to draw at 128 px.
+
+    Masks are whole figures, also where others are painted over them; keypoints are their extreme points and centers.
 
     Args:
         image_size: side in px, >= 32.
@@ -80,7 +85,7 @@ def shapes(
     val = _split(cache, "val", num_val, recipe, draw_seed)
     if label_noise:
         noisy = replace(train.annotations, labels=_noisy(train.annotations.labels, label_noise, draw_seed))
-        train = DetectionDataset(noisy, train.images, train.classes)
+        train = DetectionDataset(noisy, train.images, train.classes, keypoint_names=figures.KEYPOINTS)
     return Splits(train, val, figures.CLASSES, fingerprint([train, val]), (), augment)
 
 
@@ -93,9 +98,12 @@ def _split(cache: Path, split: str, count: int, recipe: scenes.SceneRecipe, seed
         images = ArrayImages(folder / "images.npy")
         with np.load(folder / "objects.npz") as stored:
             offsets, boxes, labels = stored["offsets"], stored["boxes"], stored["labels"]
+            outlines, keypoints = Outlines(stored["outlines"], stored["outline_offsets"]), stored["keypoints"]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"cache_dir: {folder} is damaged ({error}); delete it, and it is drawn again") from None
-    return DetectionDataset(_annotations(offsets, boxes, labels, split, recipe.image_size), images, figures.CLASSES)
+    annotations = _annotations(offsets, boxes, labels, split, recipe.image_size)
+    annotations = replace(annotations, outlines=outlines, keypoints=keypoints)
+    return DetectionDataset(annotations, images, figures.CLASSES, keypoint_names=figures.KEYPOINTS)
 
 
 def _annotations(offsets: np.ndarray, boxes: np.ndarray, labels: np.ndarray, split: str, size: int) -> Annotations:
@@ -140,6 +148,8 @@ def _draw(work: Path, split: str, count: int, recipe: scenes.SceneRecipe, seed: 
     side = recipe.image_size
     # Written as a stream: a mapped file that outgrows a full disk kills the process instead of raising.
     boxes, labels, offsets = [], [], [0]
+    outlines: list[bytes] = []
+    keypoints = []
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, side, side)}
     with (work / "images.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -149,10 +159,14 @@ def _draw(work: Path, split: str, count: int, recipe: scenes.SceneRecipe, seed: 
             file.write(scene.image.tobytes())
             boxes.append(scene.boxes)
             labels.append(scene.labels)
+            outlines += scene.outlines
+            keypoints.append(scene.keypoints)
             offsets.append(offsets[-1] + len(scene.labels))
     np.savez(
         work / "objects.npz",
         offsets=np.array(offsets, dtype=np.int64), boxes=np.concatenate(boxes), labels=np.concatenate(labels),
+        outlines=Outlines.of(outlines).data, outline_offsets=Outlines.of(outlines).offsets,
+        keypoints=np.concatenate(keypoints),
     )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from harness.data.augment.protocol import Augment
 from harness.data.checks import OnBad
-from harness.data.dataset import BOXES
 from harness.data.images import Orientation
 from harness.data.options import Loading
 from harness.data.prepared import Identity
@@ -88,9 +87,6 @@ def voc(
     files = tuple(folder.annotation(name) for name in [*train_names, *val_names])
     identity = Identity("voc", folder.root, files, {"voc": settings}, num_images=len(files))
     return build_splits(identity, read, loading)
-
-
-voc.yields = (BOXES,)  # type: ignore[attr-defined]  # read by mode=check, before any data is
 
 
 class _Folder:

@@ -8,18 +8,20 @@ from pathlib import Path
 
 from harness.data.augment.protocol import Augment
 from harness.data.checks import OnBad
-from harness.data.dataset import BOXES, MASKS
+from harness.data.dataset import MASKS
 from harness.data.images import Orientation
 from harness.data.options import Loading
 from harness.data.prepared import Identity
 from harness.data.probing import Check, probe_all
 from harness.data.records import AnnotationProblem, DataError, ImageRecord, Parsed, ParsedData
+from harness.data.sources import yields
 from harness.data.sources.yolo_labels import read_labels
 from harness.data.sources.yolo_layout import YoloLayout, label_file
 from harness.data.splits import Splits, build_splits, split_by_ratio
 from harness.data.values import class_names
 
 
+@yields(MASKS)
 def yolo(
     root: str,
     val_ratio: float | None = None,
@@ -76,9 +78,6 @@ def yolo(
     below = [[os.path.relpath(image, layout.root) for image in images] for images in (train, val)]
     identity = Identity("yolo", layout.root, files, {"yolo": [below, chosen]}, num_images=len(train) + len(val))
     return build_splits(identity, read, loading)
-
-
-yolo.yields = (BOXES, MASKS)  # type: ignore[attr-defined]  # at most; read by mode=check, before any data is
 
 
 def _parse(split: str, images: Sequence[str], layout: YoloLayout, orientation: Orientation) -> Parsed:

@@ -78,7 +78,8 @@ class EquippedRoIHeads(RoIHeads):
             pooled = self.keypoint_roi_pool(features, positives, image_shapes)
             logits = self.keypoint_predictor(self.keypoint_head(pooled))
             keypoints = [t["keypoints"] for t in targets]
-            losses["loss_keypoint"] = keypointrcnn_loss(logits, positives, keypoints, matched)
+            # torchvision views the heat maps as rows, which channels-last memory does not allow.
+            losses["loss_keypoint"] = keypointrcnn_loss(logits.contiguous(), positives, keypoints, matched)
         return losses
 
     def postprocess_detections(
