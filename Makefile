@@ -3,7 +3,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow lint type bench report clean
+.PHONY: help install demo test slow lint type bench report docs gallery clean
 
 help: ## what you can do here
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -39,6 +39,13 @@ bench: install ## the ratios of benchmarks/README.md, measured here
 
 report: install ## the report of everything under results/
 	$(BIN)/python -m harness.report results
+
+docs: install ## the documentation, build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+gallery: install ## the pictures of the documentation: every assigner and sampler on two images
+	$(BIN)/python -m harness.inspect.gallery docs/gallery
+	$(BIN)/python -m tests.readme
 
 clean: ## remove the environment and caches, keep results
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -13,6 +13,7 @@ from tests.test_architecture import ASIDE, FLOORS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "METHODS.md")
+DOCS = ROOT / "docs" / "methods"
 GROUPS = {
     "assigner": "Assigners: who is positive for which object",
     "sampler": "Samplers: which of them train",
@@ -61,6 +62,44 @@ def methods() -> str:
     return "\n\n".join(parts)
 
 
+def method_page(title: str, groups: dict[str, str]) -> str:
+    """A page of the documentation: every option of ``groups`` with its picture, its equation and its source."""
+    parts = [f"# {title}", "", "<!-- written by `python -m tests.readme` -->", ""]
+    for group, heading in groups.items():
+        if len(groups) > 1:
+            parts += [f"## {heading}", ""]
+        level = "###" if len(groups) > 1 else "##"
+        for path in options_of(group):
+            parts += [
+                f"{level} `{group}={path.stem}` {{ #{group.replace('/', '-')}-{path.stem} }}",
+                "",
+                said(path) + ".",
+                "",
+            ]
+            picture = ROOT / "docs" / "gallery" / f"{group}_{path.stem}.png"
+            if picture.is_file():
+                parts += [f"![What {path.stem} chooses on two images](../gallery/{picture.name}){{ .gallery }}", ""]
+            target = re.search(r"^_target_: (\S+)$", path.read_text(), re.MULTILINE)
+            if target:
+                parts += [
+                    f"::: {target[1]}",
+                    "    options: {show_root_heading: false, show_root_toc_entry: false, members: []}",
+                    "",
+                ]
+    return "\n".join(parts)
+
+
+def method_pages() -> dict[Path, str]:
+    """Path -> text of the generated pages of the documentation."""
+    return {
+        DOCS / "assigners.md": method_page("Assigners", {"assigner": ""}),
+        DOCS / "samplers.md": method_page("Samplers", {"sampler": ""}),
+        DOCS / "losses.md": method_page(
+            "Losses", {"loss/classification": "Losses of the classes", "loss/regression": "Losses of the boxes"}
+        ),
+    }
+
+
 def parts() -> str:
     """One line per room of the package, from the lowest floor up; then what stands aside."""
     package = ROOT / "harness"
@@ -90,3 +129,5 @@ def filled(text: str) -> str:
 if __name__ == "__main__":
     for page in PAGES:
         page.write_text(filled(page.read_text()))
+    for page, text in method_pages().items():
+        page.write_text(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ def floor_of(module: str) -> int | None:
     return next((FLOORS[prefix] for prefix in prefixes if prefix in FLOORS), None)
 
 
+@cache
 def imports(path: Path) -> list[tuple[str, int]]:
     """Every imported module with its line, wherever in the file it stands."""
     found = []

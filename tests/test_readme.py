@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import PAGES, ROOT, filled
+from tests.readme import PAGES, ROOT, filled, method_pages
 
 README = PAGES[0]
 
@@ -20,6 +20,11 @@ def test_the_generated_parts_are_up_to_date(page: Path, marks: tuple[str, ...]) 
     for mark in marks:
         assert text.count(f"<!-- {mark} -->\n") == text.count(f"\n<!-- /{mark} -->") == 1
     assert filled(text) == text, "run `python -m tests.readme`"
+
+
+def test_the_pages_of_methods_are_up_to_date() -> None:
+    for page, text in method_pages().items():
+        assert page.read_text() == text, f"{page}: run `python -m tests.readme`"
 
 
 def test_the_library_example_trains(tmp_path: Path) -> None:
