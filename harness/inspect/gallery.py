@@ -36,12 +36,14 @@ DETECTORS = {
 }
 TRAINING = ("run.iterations=400", "run.threads=1", "tracker=none", "seed=0", "run.progress=off")
 SEARCHED = 200  # training images among which the two are found
-COLORS = 48  # of a picture's palette
+COLORS = 96  # of a picture's palette
+SIZES = {"o": 34, "s": 20, "x": 22, ".": 5}  # of markers, points squared
 
 OBJECT = Pen(drawing.BLACK, width=1.6, label="object")
-POSITIVE = Pen(drawing.BLUE, "none", label="positive", marker="o")
+POSITIVE = Pen(drawing.BLUE, "none", label="positive, in the color of its object", marker="o")
 IGNORED = Pen(drawing.PURPLE, "none", label="ignored", marker="s")
 NEGATIVE = Pen(drawing.GREY, "none", label="negative that touches an object", marker=".")
+OF_OBJECTS = (drawing.BLUE, drawing.ORANGE, drawing.GREEN, drawing.VERMILLION, drawing.SKY, drawing.YELLOW, "#8C564B")
 SAMPLED_POSITIVE = Pen(drawing.BLUE, "none", label="sampled positive", marker="o")
 SAMPLED_NEGATIVE = Pen(drawing.VERMILLION, "none", label="sampled negative", marker="x")
 LEFT_OUT = Pen(drawing.GREY, "none", label="candidate that is not sampled", marker=".")
@@ -117,7 +119,7 @@ def draw(method: Shown, path: Path) -> Path:
     drawing.legend(sheet, assigner_pens if method.group == "assigner" else sampler_pens, points=True, most=2)
     drawing.save(sheet, path)
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(COLORS).save(path, optimize=True)
+        picture.convert("RGB").quantize(COLORS, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
     return path
 
 
@@ -126,34 +128,45 @@ def _centers(seen: Seen) -> drawing.Array:
     return centers
 
 
+def _show(axes: Axes, seen: Seen, title: str) -> None:
+    """The image in pale gray, so that colors belong to the markers alone."""
+    gray = seen.image @ np.array([0.299, 0.587, 0.114])
+    drawing.show(axes, np.repeat(gray[..., None], 3, -1), title, fade=0.55)
+
+
+def _mark(axes: Axes, centers: drawing.Array, pen: Pen) -> None:
+    edge = {"linewidths": 1.2} if pen.marker == "x" else {"linewidths": 0.5, "edgecolors": "white"}
+    if pen.marker == ".":
+        edge = {"linewidths": 0.0}
+    axes.scatter(centers[:, 0], centers[:, 1], s=SIZES[pen.marker], c=pen.color, marker=pen.marker, zorder=3, **edge)
+
+
 def _draw_assignment(axes: Axes, seen: Seen) -> None:
     positive, ignored = seen.gt_index >= 0, seen.gt_index == -2
     negative = (seen.gt_index == -1) & (seen.max_iou > 0)
     owners = len(np.unique(seen.gt_index[positive]))
     counts = f"{positive.sum()} positive, {ignored.sum()} ignored"
-    drawing.show(axes, seen.image, f"{counts}\n{owners} of {len(seen.objects)} objects have a positive", fade=0.45)
+    _show(axes, seen, f"{counts}\n{owners} of {len(seen.objects)} objects have a positive")
     centers = _centers(seen)
-    drawing.dots(axes, centers[negative], NEGATIVE)
-    drawing.dots(axes, centers[ignored], IGNORED)
-    for corners in seen.objects:
-        drawing.box(axes, corners, OBJECT)
-    for number in np.unique(seen.gt_index[positive]):
-        color = drawing.CYCLE[int(number) % len(drawing.CYCLE)]
-        drawing.dots(axes, centers[seen.gt_index == number], Pen(color, "none", marker="o"))
+    _mark(axes, centers[negative], NEGATIVE)
+    _mark(axes, centers[ignored], IGNORED)
+    for number, corners in enumerate(seen.objects):
+        color = OF_OBJECTS[number % len(OF_OBJECTS)]
+        drawing.box(axes, corners, Pen(color, width=1.8))
+        _mark(axes, centers[seen.gt_index == number], Pen(color, "none", marker="o"))
 
 
 def _draw_sample(axes: Axes, seen: Seen) -> None:
     taken = next(iter(seen.taken.values()))
     positive, negative = taken.index[taken.positive], taken.index[~taken.positive]
     easy = f", {np.mean(seen.max_iou[negative] < 0.05):.0%} of them below IoU .05" if len(negative) else ""
-    drawing.show(axes, seen.image, f"{len(positive)} positive\n{len(negative)} negative{easy}", fade=0.45)
+    _show(axes, seen, f"{len(positive)} positive\n{len(negative)} negative{easy}")
     centers = _centers(seen)
-    left = np.setdiff1d(np.flatnonzero(seen.gt_index >= -1), taken.index)
-    drawing.dots(axes, centers[left], LEFT_OUT)
+    _mark(axes, centers[np.setdiff1d(np.flatnonzero(seen.gt_index >= -1), taken.index)], LEFT_OUT)
     for corners in seen.objects:
         drawing.box(axes, corners, OBJECT)
-    drawing.dots(axes, centers[negative], SAMPLED_NEGATIVE)
-    drawing.dots(axes, centers[positive], SAMPLED_POSITIVE)
+    _mark(axes, centers[negative], SAMPLED_NEGATIVE)
+    _mark(axes, centers[positive], SAMPLED_POSITIVE)
 
 
 def pictures(folder: Path, root: Path, only: Sequence[str] = ()) -> Iterator[Path]:

@@ -60,7 +60,7 @@ def one_job(override: Override) -> str:
 
 
 def of_missing_extra(argument: str) -> bool:
-    """Whether an argument chooses a launcher of an extra that is not installed here; the rest is composed without it."""
+    """Whether an argument chooses a launcher whose extra is not installed here; the rest is composed without it."""
     launcher = re.fullmatch(r"hydra/launcher=(submitit|ray)\w*", argument)
     return launcher is not None and find_spec(f"hydra_plugins.hydra_{launcher[1]}_launcher") is None
 
