@@ -1,8 +1,8 @@
 """What a training forward on a GPU waits for, found on a machine without one.
 
-Fake tensors (torch's own ``FakeTensorMode``) have a device, a type and a shape, but no values. Code that asks for a value
-of such a tensor on a CUDA device would make a real GPU wait. Here each question is answered with something plausible, so
-that the forward goes on, and its place is written down.
+Fake tensors (torch's own ``FakeTensorMode``) have a device, a type and a shape, but no values. Code that asks for a
+value of such a tensor on a CUDA device would make a real GPU wait. Here each question is answered with something
+plausible, so that the forward goes on, and its place is written down.
 """
 
 from __future__ import annotations
