@@ -30,9 +30,8 @@ class Images:
     ) -> Picture:
         """An image, or the region (x1, y1, x2, y2) px of it, with boxes that are given in pixels of the whole image."""
         image = self._image(image_id)
-        left, top, right, bottom = region or (0, 0, image.width, image.height)
-        left, top = max(int(left), 0), max(int(top), 0)
-        part = image.crop((left, top, min(int(right), image.width), min(int(bottom), image.height)))
+        left, top, right, bottom = _inside(region or (0, 0, image.width, image.height), image.width, image.height)
+        part = image.crop((left, top, right, bottom))
         scale = min(1.0, _WIDEST / max(part.width, 1))
         if scale < 1:
             part = part.resize((max(1, round(part.width * scale)), max(1, round(part.height * scale))))
@@ -53,6 +52,14 @@ class Images:
             index = self.dataset.annotations.ids.index(image_id)
             self._decoded[image_id] = Image.fromarray(self.dataset.images[index].permute(1, 2, 0).contiguous().numpy())
         return self._decoded[image_id]
+
+
+def _inside(region: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
+    """A region in whole pixels, moved into the image where it reaches beyond, and cut only where it is larger."""
+    left, top, right, bottom = (round(value) for value in region)
+    across, down = right - left, bottom - top
+    left, top = max(0, min(left, width - across)), max(0, min(top, height - down))
+    return left, top, min(left + across, width), min(top + down, height)
 
 
 def images_of(run: Path, fingerprint: str) -> Images:

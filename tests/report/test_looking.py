@@ -19,7 +19,7 @@ from tests.report.folders import write_run
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    settings = {"num_train": 4, "num_val": 6, "seed": 3, "cache_dir": str(tmp_path_factory.mktemp("cache"))}
+    settings = {"num_train": 4, "num_val": 6, "draw_seed": 3, "cache_dir": str(tmp_path_factory.mktemp("cache"))}
     return settings, shapes(**settings, augment=None)
 
 
