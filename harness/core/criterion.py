@@ -311,7 +311,8 @@ class Criterion(nn.Module):
             sample = slots.counts.sample
             objectness = binary_cross_entropy_with_logits(logits, sample.positive.to(logits.dtype), reduction="none")
             classification = classification + objectness * sample.weight
-        return CandidateLosses(classification * loss.classification_weight, regression * loss.regression_weight)
+        weights = loss.weights(self.head.stage)
+        return CandidateLosses(classification * weights[0], regression * weights[1])
 
     def _sample(
         self,
@@ -427,7 +428,8 @@ class Criterion(nn.Module):
         boxes = loss.reduce_boxes(regression, slots.counts)
         if loss.classification.scales_boxes:
             boxes = boxes * loss.box_scale(total, boxes)
-        return {"classification": total, "regression": boxes}
+        published = loss.published_factors(self.head.stage)
+        return {"classification": total * published[0], "regression": boxes * published[1]}
 
     def _weigh(self, loss: Loss, slots: Slots) -> Slots:
         """The slots with the box weights of ``loss``."""

@@ -6,7 +6,9 @@ them and divides by a normaliser: the stage's, unless the loss declares one of i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -30,6 +32,7 @@ class ClassificationLoss(nn.Module):
     ranks_slots: ClassVar[bool] = True  # whether a harder slot has a larger value: what hard example mining relies on
     scales_boxes: ClassVar[bool] = False  # in each step the box term is scaled to the value of this one
     background_last: bool = False  # the loss tells the background column apart: it must be the last one
+    published_weight: Mapping[str, float] = MappingProxyType({})  # stage (rpn, roi, dense): weight where published
     extra_columns: int = 0  # logits that the loss wants beyond one per class and the background's
 
     def prepare(self, columns: int) -> None:
@@ -120,6 +123,7 @@ class RegressionLoss(nn.Module):
 
     space: ClassVar[Space]
     needs: frozenset[Need] = frozenset()
+    published_weight: Mapping[str, float] = MappingProxyType({})  # stage (rpn, roi, dense): weight where published
     normalizer: ClassVar[Normalizer | None] = None  # the method's own, in the place of the stage's
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:

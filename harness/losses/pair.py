@@ -14,7 +14,7 @@ from harness.losses.interface import ClassificationLoss, RegressionLoss
 from harness.losses.reduction import BoxWeight, Counts, Normalizer, reduce
 from harness.losses.terms import BoxTerm, BranchTerm, Term
 
-BALANCES = ("none", "equal")
+BALANCES = ("none", "published", "equal")
 
 
 class Loss(nn.Module):
@@ -26,8 +26,9 @@ class Loss(nn.Module):
         normalizer: what the sums are divided by (:class:`~harness.losses.reduction.Normalizer`): ``sampled |
             positives | image_positives | avg_factor | positives_or_images | quality | weights | level_positives |
             level_sampled | one``. A loss that declares a normalizer of its own (GHM) keeps it.
-        classification_weight: factor of the classification term, >= 0.
-        regression_weight: factor of the regression term, >= 0.
+        classification_weight: factor of the classification term, >= 0; ``None`` is 1, or the published weight under
+            ``balance=published``.
+        regression_weight: the same of the regression term.
         box_weight: how much the box of a positive counts: ``one | centerness | iou | score | assigned``.
         box_normalizer: of the box loss; ``None`` is ``normalizer``. With a ``box_weight`` the papers take ``quality``,
             the sum of these weights over the batch.
@@ -35,7 +36,8 @@ class Loss(nn.Module):
         branch: the loss of the head's objectness, centerness or IoU branch; ``None`` is the plain
             :class:`~harness.losses.terms.BranchTerm`. Without meaning for a head without a branch.
         terms: further losses of the recipe, by name (a distribution focal loss, an L1 loss, ...).
-        balance: ``none``; or ``equal``: scale the class term and the box term so that their means over the first 100
+        balance: ``none``; ``published``: a weight that is not given is the one that the loss was published with in
+            this kind of stage; or ``equal``: scale the class term and the box term so that their means over the first 100
             iterations are those of the detector's own loss (:class:`~harness.losses.balance.Balance`).
         batch_factor: multiply every term by the number of images, as YOLOv5 to YOLOv8 do.
 
@@ -48,8 +50,8 @@ class Loss(nn.Module):
         classification: ClassificationLoss,
         regression: RegressionLoss,
         normalizer: str = Normalizer.SAMPLED,
-        classification_weight: float = 1.0,
-        regression_weight: float = 1.0,
+        classification_weight: float | None = None,
+        regression_weight: float | None = None,
         box_weight: str = BoxWeight.ONE,
         box_normalizer: str | None = None,
         quality_floor: float = 1.0,
@@ -62,8 +64,11 @@ class Loss(nn.Module):
         self.classification = classification
         self.regression = regression
         self.normalizer = Normalizer(limits.one_of("normalizer", normalizer, Normalizer))
-        self.classification_weight = limits.at_least("classification_weight", classification_weight, 0)
-        self.regression_weight = limits.at_least("regression_weight", regression_weight, 0)
+        chosen_weight = limits.optional(limits.at_least, "classification_weight", classification_weight, 0)
+        self.classification_weight = 1.0 if chosen_weight is None else chosen_weight
+        chosen_weight = limits.optional(limits.at_least, "regression_weight", regression_weight, 0)
+        self.regression_weight = 1.0 if chosen_weight is None else chosen_weight
+        self._given = (classification_weight is not None, regression_weight is not None)
         self.box_weight = BoxWeight(limits.one_of("box_weight", box_weight, BoxWeight))
         chosen = limits.optional(limits.one_of, "box_normalizer", box_normalizer, Normalizer)
         self.box_normalizer = self.normalizer if chosen is None else Normalizer(chosen)
@@ -78,6 +83,24 @@ class Loss(nn.Module):
         """What the box loss and the further losses of boxes need."""
         boxes = [self.regression, *(term.loss for term in self.terms.values() if isinstance(term, BoxTerm))]
         return frozenset[Need]().union(*(loss.needs for loss in boxes))
+
+    def published_factors(self, stage: str) -> tuple[float, float]:
+        """What ``balance=published`` multiplies the class term and the box term by in a stage, ``rpn``, ``roi``,
+        ``roi2``, ``dense``, ...: 1 where a weight is given, or none was published for this kind of stage."""
+        if self.balance != "published":
+            return 1.0, 1.0
+        kind = stage.rstrip("0123456789")
+        terms = (self.classification, self.regression)
+        factors = [
+            1.0 if given else term.published_weight.get(kind, 1.0)
+            for term, given in zip(terms, self._given, strict=True)
+        ]
+        return factors[0], factors[1]
+
+    def weights(self, stage: str) -> tuple[float, float]:
+        """The weights of the class term and of the box term in a stage."""
+        published = self.published_factors(stage)
+        return self.classification_weight * published[0], self.regression_weight * published[1]
 
     def reduce_classification(self, values: Tensor, counts: Counts, positives_only: bool = False) -> Tensor:
         """The scalar of the ``(B, S)`` values of the class loss.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import pytest
 import torch
@@ -93,6 +94,16 @@ def test_every_loss_is_a_choice_with_all_its_parameters(group: str, module) -> N
         parameters = [p for p in inspect.signature(getattr(module, name).__init__).parameters if p != "self"]
         known = {"args", "kwargs", "columns"}  # of nn.Module where a loss has no parameters; told by the head
         assert sorted(options) == sorted(set(parameters) - known), name
+
+
+@pytest.mark.parametrize("group", ["classification", "regression"])
+def test_every_choice_states_its_published_weight(group: str) -> None:
+    for path in (CONF / "loss" / group).glob("*.yaml"):
+        line = path.read_text().splitlines()[1]
+        assert line.startswith("# Published weight: "), path.stem
+        stated = {stage: float(weight) for stage, weight in re.findall(r"\b(rpn|roi|dense) ([\d.]+)", line)}
+        loss = classify(path.stem) if group == "classification" else regress(path.stem)
+        assert stated == loss.published_weight, path.stem
 
 
 # --- classification

@@ -11,10 +11,10 @@ from harness.core.structures import SamplingResult
 from harness.detectors import equip
 from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
 from harness.detectors.zoo.yolox import tiny_yolox
-from harness.losses.classification import BinaryCrossEntropyLoss, FocalLoss, GHMCLoss
+from harness.losses.classification import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, GHMCLoss
 from harness.losses.pair import Loss
 from harness.losses.reduction import Counts, Normalizer, reduce
-from harness.losses.regression import GHMRLoss, L1Loss
+from harness.losses.regression import CIoULoss, GHMRLoss, GIoULoss, L1Loss
 from tests.detectors.rcnn_parity import scenes, step
 
 IMAGES, TARGETS = scenes(96, 5)["ordinary"]
@@ -79,3 +79,17 @@ def test_ghm_c_counts_what_the_head_shows_it() -> None:
         for loss in (GHMCLoss(bins=1), BinaryCrossEntropyLoss())
     )
     assert mean == pytest.approx(plain / 4, rel=1e-5)  # one bin: all weights are 1, the mean is over 4 columns
+
+
+def test_published_weights_count_where_none_is_given() -> None:
+    torch.manual_seed(0)
+    model = tiny_retinanet(5, min_size=96)
+    plain = of_step(model, Loss(FocalLoss(), GIoULoss()))
+    published = of_step(model, Loss(FocalLoss(), GIoULoss(), balance="published"))
+    given = of_step(model, Loss(FocalLoss(), GIoULoss(), regression_weight=3.0, balance="published"))
+    assert published["bbox_regression"] == pytest.approx(2 * plain["bbox_regression"])
+    assert given["bbox_regression"] == pytest.approx(3 * plain["bbox_regression"])
+    assert published["classification"] == given["classification"] == plain["classification"]
+    pair = Loss(CrossEntropyLoss(), CIoULoss(), balance="published")
+    assert pair.weights("roi2") == (1, 12)
+    assert pair.weights("rpn") == (1, 1)

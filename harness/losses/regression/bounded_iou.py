@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -24,6 +26,7 @@ class BoundedIoULoss(RegressionLoss):
     """
 
     space: ClassVar[Space] = Space.BOXES
+    published_weight: Mapping[str, float] = MappingProxyType({"roi": 10.0})
 
     def __init__(self, beta: float = 0.2, eps: float = 1e-3) -> None:
         super().__init__()

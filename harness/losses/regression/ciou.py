@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from torch import Tensor
@@ -24,6 +26,7 @@ class CIoULoss(RegressionLoss):
     """
 
     space: ClassVar[Space] = Space.BOXES
+    published_weight: Mapping[str, float] = MappingProxyType({"roi": 12.0})
 
     def __init__(self, eps: float = 1e-6, gate: float | None = 0.5) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from torch import Tensor
@@ -14,6 +16,7 @@ class DistributionFocalLoss(RegressionLoss):
     target, in proportion (Generalized Focal Loss, Li 2020, eq. 6)."""
 
     space: ClassVar[Space] = Space.DISTRIBUTION
+    published_weight: Mapping[str, float] = MappingProxyType({"dense": 0.25})
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """The shape of ``target``.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -28,6 +30,7 @@ class GHMRLoss(RegressionLoss):
     """
 
     space: ClassVar[Space] = Space.DELTAS
+    published_weight: Mapping[str, float] = MappingProxyType({"dense": 10.0})
     normalizer: ClassVar[Normalizer | None] = Normalizer.POSITIVES
 
     def __init__(self, mu: float = 0.02, bins: int = 10, momentum: float = 0.0) -> None:
