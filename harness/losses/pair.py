@@ -37,8 +37,8 @@ class Loss(nn.Module):
             :class:`~harness.losses.terms.BranchTerm`. Without meaning for a head without a branch.
         terms: further losses of the recipe, by name (a distribution focal loss, an L1 loss, ...).
         balance: ``none``; ``published``: a weight that is not given is the one that the loss was published with in
-            this kind of stage; or ``equal``: scale the class term and the box term so that their means over the first 100
-            iterations are those of the detector's own loss (:class:`~harness.losses.balance.Balance`).
+            this kind of stage; or ``equal``: scale the class term and the box term so that their means over the first
+            100 iterations are those of the detector's own loss (:class:`~harness.losses.balance.Balance`).
         batch_factor: multiply every term by the number of images, as YOLOv5 to YOLOv8 do.
 
     Raises:
@@ -90,11 +90,8 @@ class Loss(nn.Module):
         if self.balance != "published":
             return 1.0, 1.0
         kind = stage.rstrip("0123456789")
-        terms = (self.classification, self.regression)
-        factors = [
-            1.0 if given else term.published_weight.get(kind, 1.0)
-            for term, given in zip(terms, self._given, strict=True)
-        ]
+        tables = (self.classification.published_weight, self.regression.published_weight)
+        factors = [1.0 if given else table.get(kind, 1.0) for table, given in zip(tables, self._given, strict=True)]
         return factors[0], factors[1]
 
     def weights(self, stage: str) -> tuple[float, float]:
