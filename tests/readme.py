@@ -19,6 +19,7 @@ GROUPS = {
     "sampler": "Samplers: which of them train",
     "loss/classification": "Losses of the classes",
     "loss/regression": "Losses of the boxes",
+    "image_sampler": "Image samplers: how often each training image is seen",
     "detector": "Detectors",
     "data": "Data",
     "augment": "Augmentation",

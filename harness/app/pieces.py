@@ -17,6 +17,7 @@ from torch import nn
 
 from harness.core.criterion import LossObserver, Observer, StageComponents, WarmUp
 from harness.core.structures import ClassCounts, Sampler
+from harness.data.image_samplers import ImageSampler
 from harness.detectors.equip import equip
 from harness.runs.schema import ConfigError
 from harness.training.streams import Streams
@@ -33,6 +34,7 @@ class Pieces:
     root: StageComponents
     stages: dict[str, StageComponents]
     shadows: dict[str, Sampler]
+    image_sampler: ImageSampler
 
     @property
     def samplers(self) -> list[Sampler | None]:
@@ -80,7 +82,8 @@ def build_pieces(config: DictConfig, sources: Sequence[str]) -> Pieces:
         ConfigError: a constructor refused a value; the line names the key.
     """
     stages = {name: _components(config[name], name) for name in STAGE_NODES if config.get(name) is not None}
-    return Pieces(_components(config), stages, _shadows(config, sources))
+    images: ImageSampler = build(config.image_sampler, "image_sampler")
+    return Pieces(_components(config), stages, _shadows(config, sources), images)
 
 
 def build_detector(config: DictConfig, classes: Sequence[str], streams: Streams) -> nn.Module:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig
@@ -31,6 +31,7 @@ from harness.training import checkpoint
 from harness.training.detect import detect
 from harness.training.devices import DeviceLease, choose, peak_memory_mb, set_threads
 from harness.training.guard import measure
+from harness.training.image_order import ImageOrder
 from harness.training.interrupt import Interrupted
 from harness.training.loop import Hooks, TrainState, train
 from harness.training.mining import Mining, mining_plan
@@ -137,14 +138,22 @@ class TrainingRun:
             log.warning("%s", line)
 
     def _train(self, training: TrainState, hooks: Hooks) -> None:
-        """To the end; where a sampler mines, in rounds with the training set mined between them."""
-        for stop in self.mining.resume(training.iteration):
-            if training.iteration < stop:
-                train(training, self._batches(training), self.folder.checkpoint, hooks, until=stop)
-            self._mine(training)
+        """To the end, pausing where a sampler mines the training set or an epoch is drawn by the images' losses."""
+        order = self._order(training)
+        mines = self.mining.resume(training.iteration)
+        for pause in sorted({*mines, *(step for step in order.pauses if step >= training.iteration)}):
+            if training.iteration < pause:
+                train(training, self._batches(training, pause), self.folder.checkpoint, hooks, until=pause)
+            if pause in mines:
+                self._mine(training)
+            order.plan(pause)
         train(training, self._batches(training), self.folder.checkpoint, hooks)
 
-    def _batches(self, training: TrainState) -> Iterable[Batch]:
+    @staticmethod
+    def _order(training: TrainState) -> ImageOrder:
+        return cast(ImageOrder, training.saved_parts["image_order"])
+
+    def _batches(self, training: TrainState, until: int | None = None) -> Iterable[Batch]:
         return train_loader(
             replace(self.splits, train=self.mining.dataset),
             batch_size=self.settings.batch_size,
@@ -153,6 +162,8 @@ class TrainingRun:
             start=training.iteration,
             num_workers=self.settings.num_workers,
             pin_memory=self.device.type == "cuda",
+            until=until,
+            order=self._order(training).order,
         )
 
     def _mine(self, training: TrainState) -> None:
@@ -171,13 +182,23 @@ class TrainingRun:
         plain = build_detector(self.config, self.splits.classes, streams).to(self.device)
         if self.settings.channels_last:
             plain = plain.to(memory_format=torch.channels_last)
+        order = ImageOrder(
+            self.pieces.image_sampler,
+            self.splits.train,
+            streams.data,
+            batch_size=self.settings.batch_size,
+            iterations=self.settings.iterations,
+            device=self.device,
+        )
+        telemetry = [] if self.telemetry is None else [self.telemetry.add_losses]
         model = self.pieces.equip(
             plain,
             streams,
             observers=[] if self.telemetry is None else [self.telemetry],
-            loss_observers=[] if self.telemetry is None else [self.telemetry.add_losses],
+            loss_observers=[*telemetry, order.add_losses] if order.pauses else telemetry,
             class_counts=class_counts(self.splits.train),
         )
+        order.watch(model)
         optimizer = build(self.config.optimizer, "optimizer")([p for p in model.parameters() if p.requires_grad])
         ema = None
         if self.settings.ema_decay is not None:
@@ -191,7 +212,7 @@ class TrainingRun:
             device=self.device,
             config=self.settings,
             ema=ema,
-            saved_parts={} if self.telemetry is None else {"telemetry": self.telemetry},
+            saved_parts={"image_order": order} | ({} if self.telemetry is None else {"telemetry": self.telemetry}),
         )
 
     def _keep_annotations(self) -> None:

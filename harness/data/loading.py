@@ -7,7 +7,8 @@ seen once an epoch although no batch is short.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from harness.core import limits
 from harness.data.augment.protocol import Augment, Surroundings
 from harness.data.dataset import DatasetItem, DetectionDataset, Target
+from harness.data.image_samplers.drawing import epoch_order, turns
 from harness.data.splits import Splits
 from harness.data.streams import cpu_stream, derive_seed
 
@@ -24,11 +26,12 @@ Batch = tuple[list[Tensor], list[Target]]
 
 
 class Place(NamedTuple):
-    """One image of the training stream: its index, in which epoch, and how many epochs of training come after it."""
+    """One image of the training stream."""
 
     epoch: int
-    image: int
-    epochs_left: float
+    image: int  # its index
+    epochs_left: float  # of training that come after it
+    turn: int = 0  # how often the image came before in the same epoch
 
 
 class TrainOrder(Sampler[list[Place]]):
@@ -40,24 +43,38 @@ class TrainOrder(Sampler[list[Place]]):
         seed: of the data stream.
         start: the first step, 0 to ``stop``.
         stop: steps of the whole training, >= 1.
+        until: the step before which this iteration ends; ``None``: ``stop``.
+        order: ``(N,)`` image indices of an epoch; ``None``: a permutation of its own for every epoch.
 
     Raises:
         ValueError: a value out of its range.
     """
 
-    def __init__(self, num_images: int, batch_size: int, seed: int, start: int, stop: int) -> None:
+    def __init__(
+        self,
+        num_images: int,
+        batch_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        *,
+        until: int | None = None,
+        order: Callable[[int], Tensor] | None = None,
+    ) -> None:
         self.num_images = limits.count("num_images", num_images, 1)
         self.batch_size = limits.count("batch_size", batch_size, 1)
         self.seed = seed
         self.stop = limits.count("stop", stop, 1)
         self.start = limits.between("start", start, 0, stop)
-        self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.int64)
+        self.until = stop if until is None else limits.between("until", until, start, stop)
+        self.order = order or partial(epoch_order, self.num_images, seed)
+        self._epoch, self._images, self._turns = -1, torch.empty(0, dtype=torch.int64), torch.empty(0)
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return self.until - self.start
 
     def __iter__(self) -> Iterator[list[Place]]:
-        return map(self.batch, range(self.start, self.stop))
+        return map(self.batch, range(self.start, self.until))
 
     def batch(self, step: int) -> list[Place]:
         """The places of batch ``step``."""
@@ -67,16 +84,16 @@ class TrainOrder(Sampler[list[Place]]):
     def _place(self, position: int) -> Place:
         epoch, at = divmod(position, self.num_images)
         if epoch != self._epoch:
-            stream = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-            self._epoch, self._permutation = epoch, torch.randperm(self.num_images, generator=stream)
+            self._epoch, self._images = epoch, self.order(epoch)
+            self._turns = turns(self._images)
         left = (self.stop * self.batch_size - position) / self.num_images
-        return Place(epoch, int(self._permutation[at]), left)
+        return Place(epoch, int(self._images[at]), left, int(self._turns[at]))
 
 
 class AugmentedDataset(Dataset[DatasetItem]):
     """Training images with their augmentation, by Place.
 
-    What happens to an image depends on (seed, epoch, index) only: not on the worker, the batch or the images before.
+    What happens to an image depends on (seed, epoch, index, turn) only: not on the worker or the batch.
     """
 
     def __init__(self, dataset: DetectionDataset, augment: Augment | None, seed: int) -> None:
@@ -92,7 +109,8 @@ class AugmentedDataset(Dataset[DatasetItem]):
         around = Surroundings(
             self.dataset.__getitem__, len(self.dataset), place.epochs_left, self.dataset.keypoint_mirror
         )
-        with cpu_stream(derive_seed(self.seed, "augment", place.epoch, place.image)):
+        again = (place.turn,) if place.turn else ()
+        with cpu_stream(derive_seed(self.seed, "augment", place.epoch, place.image, *again)):
             return self.augment(sample, around)
 
 
@@ -118,6 +136,8 @@ def train_loader(
     start: int = 0,
     num_workers: int = 0,
     pin_memory: bool = False,
+    until: int | None = None,
+    order: Callable[[int], Tensor] | None = None,
 ) -> DataLoader[Any]:
     """Batches start..iterations - 1 of a training of ``iterations`` steps: (list of uint8 images, list of targets).
 
@@ -131,14 +151,16 @@ def train_loader(
         start: steps that were done before.
         num_workers: loading processes; 0 loads in the training process.
         pin_memory: for copies to a GPU that do not wait.
+        until: the step before which the batches end; ``None``: all of the training.
+        order: as for :class:`TrainOrder`.
 
     Raises:
         ValueError: a value out of its range.
     """
-    order = TrainOrder(len(splits.train), batch_size, seed, start, iterations)
+    places = TrainOrder(len(splits.train), batch_size, seed, start, iterations, until=until, order=order)
     return DataLoader(
         AugmentedDataset(splits.train, splits.augment, seed),
-        batch_sampler=order,
+        batch_sampler=places,
         **_options(num_workers, pin_memory),
     )
 

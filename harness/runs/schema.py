@@ -170,6 +170,7 @@ class HarnessConfig:
     assigner: Any = key(Role.METHOD, MISSING)
     sampler: Any = key(Role.METHOD, MISSING)
     loss: Any = key(Role.METHOD, MISSING)
+    image_sampler: Any = key(Role.METHOD, MISSING)
     optimizer: Any = key(Role.TRAINING, MISSING)
     schedule: ScheduleConfig = key(Role.TRAINING, factory=ScheduleConfig)
     evaluator: Any = key(Role.EVALUATION, MISSING, inside=_SHOWN)

@@ -27,7 +27,6 @@ PENDING: frozenset[str] = frozenset(
         "recipe_pisa_ssd",
         "recipe_yolov7_loss",
         "recipe_yolov7_ota",
-        "repeat_factors",
     }
 )
 
