@@ -9,6 +9,7 @@ import ast
 import re
 from pathlib import Path
 
+from tests.golden.mapping import items_by_class
 from tests.test_architecture import ASIDE, FLOORS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +25,7 @@ GROUPS = {
     "data": "Data",
     "augment": "Augmentation",
 }
+PROVEN = ("assigner", "sampler", "loss/classification", "loss/regression", "image_sampler")  # with golden values
 PLACES = {"augment": "augment@data.augment"}  # how a group is written on the command line, where not by its own name
 
 
@@ -50,16 +52,29 @@ def options() -> str:
     return "\n".join(lines)
 
 
+def class_of(path: Path) -> str:
+    """The class that an option of ``conf/`` builds; an option may be another one of its group with other values."""
+    text = path.read_text()
+    if found := re.search(r"^_target_: [\w.]+\.(\w+)$", text, re.M):
+        return found[1]
+    base = re.search(r"^  - (\w+)$", text, re.M)
+    assert base, f"{path} has neither a _target_ nor another option to begin with"
+    return class_of(path.with_name(f"{base[1]}.yaml"))
+
+
 def methods() -> str:
-    """One table per group of ``conf/``, one line per option."""
-    parts = []
+    """One table per group of ``conf/``, one line per option; for methods, the golden items that check their class."""
+    parts, items = [], items_by_class()
     for group, title in GROUPS.items():
-        rows = [f"| `{path.stem}` | {said(path).replace('|', '/')} |" for path in options_of(group)]
-        parts.append(
-            "\n".join(
-                [f"## {title} (`{PLACES.get(group, group)}=`)", "", "| option | what it does |", "|---|---|", *rows]
-            )
-        )
+        head, line = ["option", "what it does"], ["---", "---"]
+        rows = [[f"`{path.stem}`", said(path).replace("|", "/")] for path in options_of(group)]
+        if group in PROVEN:
+            head, line = [*head, "golden values"], [*line, "---"]
+            for path, row in zip(options_of(group), rows, strict=True):
+                row.append(", ".join(sorted(items.get(class_of(path), {"none public; an oracle"}))))
+        table = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+        table.insert(1, "|" + "|".join(line) + "|")
+        parts.append("\n".join([f"## {title} (`{PLACES.get(group, group)}=`)", "", *table]))
     return "\n\n".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.app.pieces import build_detector
+from harness.app.pieces import build, build_detector
 from harness.app.runner import check
 from harness.core.boxes import pairwise_iou
 from harness.core.criterion import Selection
 from harness.core.structures import IGNORED, NEGATIVE
 from harness.data.class_counts import class_counts
 from harness.data.dataset import DatasetItem as ImageAndTarget
+from harness.data.image_samplers.drawing import epoch_order
+from harness.data.image_samplers.presence import class_presence
 from harness.data.loading import AugmentedDataset, TrainOrder, to_device
 from harness.data.splits import Splits
 from harness.inspect.setting import Setting
@@ -66,7 +69,10 @@ def training_images(splits: Splits, setting: Setting, count: int) -> list[ImageA
     """The first images of the run's own training stream, after their augmentation."""
     run = setting.config.run
     seed = Streams(setting.config.seed, torch.device("cpu")).data
-    places = TrainOrder(len(splits.train), run.batch_size, seed, 0, run.iterations)
+    sampler = build(setting.config.image_sampler, "image_sampler")
+    weights = sampler.weights(class_presence(splits.train))
+    order = partial(epoch_order, len(splits.train), seed, weights=weights)
+    places = TrainOrder(len(splits.train), run.batch_size, seed, 0, run.iterations, order=order)
     dataset = AugmentedDataset(splits.train, splits.augment, seed)
     steps = -(-count // run.batch_size)
     return [dataset[place] for step in range(steps) for place in places.batch(step)][:count]
