@@ -1,4 +1,4 @@
-"""Losses: unreduced until the end, one method per file, paired and normalized by :class:`harness.losses.pair.Loss`."""
+"""The losses of classes and boxes, one published method per file; :class:`~harness.losses.pair.Loss` combines two."""
 
 from harness.losses.classification import (
     ACSLLoss,

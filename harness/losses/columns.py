@@ -1,7 +1,7 @@
-"""The one column of the logits that is on for a slot: read and written without a one-hot matrix.
+"""Reads and replaces the target column of each slot's logits without a one-hot matrix.
 
-A one-hot matrix of 200,000 anchors x 91 classes is 73 MB to write and to read again; all columns but one follow the
-same formula, so they are computed together and the one is replaced.
+A one-hot matrix of 200,000 anchors x 91 classes takes 73 MB. All columns but the target follow one formula, so all are
+computed by it, and the target column is replaced.
 """
 
 from __future__ import annotations

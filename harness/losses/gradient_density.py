@@ -1,4 +1,4 @@
-"""How many examples have about the same gradient norm: what both gradient harmonising losses divide by."""
+"""How many examples have about the same gradient norm: what both gradient harmonizing losses divide by."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.core import limits
 
 
 class GradientDensity(nn.Module):
-    """Harmonising weights from a histogram of gradient norms (Li 2019, section 3.3).
+    """Harmonizing weights from a histogram of gradient norms (Li 2019, section 3.3).
 
     An example's weight is ``total / (density x bins in use)``, the density being the number of examples in its bin,
     with a momentum that of the past calls, too. The bins that hold an example of this call are in use.

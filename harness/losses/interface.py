@@ -1,7 +1,7 @@
 """What the criterion asks of a loss.
 
-Every loss is unreduced until the end: one value per slot, so that any sampler works with any loss. The criterion sums
-them and divides by a normaliser: the stage's, unless the loss declares one of its own.
+A loss returns one value per slot, so that any sampler works with any loss. The criterion sums the values and divides by
+a normalizer: the stage's, unless the loss declares one of its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Average-precision loss: ranking instead of classification."""
+"""Average-precision loss: ranks positives above negatives."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from harness.losses.interface import ClassificationLoss, Normalizer
 
 
 class APLoss(ClassificationLoss):
-    """One minus the interpolated precision at every positive's score, with an error-driven gradient (Chen 2019).
+    """One minus the average precision of the ranking of all logits, with an error-driven gradient (Chen 2019, "Towards
+    accurate one-stage object detection with AP-loss", eq. 4 to 8 and algorithm 1).
 
-    Every column of every slot of the batch is ranked with every other: those that are on are the positives. The value
-    of a positive is 1 - its precision, of a negative 0; divided by the positives, its own normaliser, the sum is
-    1 - AP. The gradient is not that of the value, which is flat: it is the paper's update (algorithm 1), by which a
-    positive pulls itself up by its value, and pushes each negative above it down by that negative's share of it. So the
-    value says nothing of how hard a negative is: samplers that rank by the loss are refused.
+    All columns of all slots of the batch are ranked together; the columns that are on are the positives. The value of a
+    positive is one minus the interpolated precision at its score, the value of a negative 0. The loss has a normalizer
+    of its own, the positives: the sum over it is 1 - AP.
+
+    The gradient is the paper's update, not the derivative of the value, which is flat almost everywhere: a positive is
+    pulled up by its value, and every negative above it is pushed down by its share of that value. As the value of a
+    negative is 0 however hard it is, samplers that rank by the loss are refused.
 
     Args:
         delta: half the width of the band in which two logits count as partly out of order, > 0.

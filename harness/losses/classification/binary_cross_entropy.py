@@ -15,7 +15,8 @@ from harness.losses.interface import ClassificationLoss
 
 
 class BinaryCrossEntropyLoss(ClassificationLoss):
-    """``-q log p`` in the column that is on, ``-log(1 - p)`` in the others; the loss of an RPN and of YOLO heads.
+    """``-q log p - (1 - q) log(1 - p)`` in the column that is on and ``-log(1 - p)`` in all others, ``p`` being the
+    sigmoid of the logit (Faster R-CNN's RPN, YOLO). ``q`` is 1, or with ``soft`` the quality of the positive.
 
     Args:
         soft: the target of the column that is on is the positive's quality instead of 1 (YOLOX, section 2.1).

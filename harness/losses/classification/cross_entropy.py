@@ -15,7 +15,8 @@ from harness.losses.interface import ClassificationLoss
 
 
 class CrossEntropyLoss(ClassificationLoss):
-    """Negative log likelihood of the softmax; the classification loss of Faster R-CNN and SSD.
+    """``-log p_t``, with ``p`` the softmax of the logits and ``t`` the target column (Fast R-CNN, Girshick 2015, eq.
+    2).
 
     Args:
         class_weight: one factor per column of the logits, >= 0; ``None`` weighs all alike.

@@ -15,10 +15,14 @@ from harness.losses.interface import ClassificationLoss
 
 
 class EQLv2Loss(ClassificationLoss):
-    """Sigmoid cross entropy, each class re-weighted by its accumulated positive over negative gradient (Tan 2021).
+    """Sigmoid cross entropy with weights for the positives and negatives of each class (Tan 2021, "Equalization loss
+    v2", eq. 5 to 8).
 
-    The background has a column of its own, the last one, that is never re-weighted (section 3.3, "objectness branch").
-    State: the accumulated gradients, which enter from the next call on.
+    With ``g`` the accumulated gradient of a class's positives over that of its negatives, the negatives have the weight
+    ``r = sigmoid(gamma (g - mu))`` and the positives ``1 + alpha (1 - r)``. With ``background_column`` the last column
+    is the background's, always has the weight 1, and its complement multiplies the scores (section 3.3).
+
+    State: the accumulated gradients of each class. They enter the weights from the next call on.
 
     Args:
         mu: ratio at which a class's negatives have half their weight, >= 0.

@@ -1,4 +1,4 @@
-"""Gradient harmonising classification loss."""
+"""Gradient harmonizing classification loss."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from harness.losses.interface import ClassificationLoss, Normalizer
 
 
 class GHMCLoss(ClassificationLoss):
-    """Sigmoid cross entropy, each column weighted by the inverse density of its gradient norm (Li 2019, eq. 9).
+    """Sigmoid cross entropy, each column weighted by the inverse density of its gradient norm (Li 2019, "Gradient
+    harmonized single-stage detector", eq. 3 to 9).
 
-    Every column of every slot is an example of its own, so a slot's loss is the mean over its columns. Divided by the
-    slots, its own normaliser in any stage, it is the paper's mean over examples: the density has already balanced
-    positives and negatives.
+    The gradient norm of a column is ``|p - y|``; see :class:`~harness.losses.gradient_density.GradientDensity` for the
+    weights. Every column of every slot is an example, so the loss of a slot is the mean over its columns. The loss has
+    a normalizer of its own, the slots: the sum over it is the paper's mean over examples.
+
+    State, where ``momentum`` is above 0: the running density.
 
     Args:
         bins: of the gradient norm, >= 1.

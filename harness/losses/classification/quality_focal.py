@@ -14,9 +14,9 @@ from harness.losses.interface import ClassificationLoss
 
 
 class QualityFocalLoss(ClassificationLoss):
-    """``|q - p|^beta`` times the cross entropy towards the quality ``q`` (Generalized Focal Loss, Li 2020, eq. 5).
+    """Quality focal loss, ``-|q - p|^beta ((1 - q) log(1 - p) + q log p)`` (Generalized Focal Loss, Li 2020, eq. 5).
 
-    ``q`` is the positive's quality in its column, 0 in the others.
+    ``q`` is the quality of the positive in its column and 0 in all other columns.
 
     Args:
         beta: focusing exponent, 0 or at least 1 (between them its gradient has no bound).

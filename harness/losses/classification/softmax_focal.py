@@ -14,10 +14,11 @@ from harness.losses.interface import ClassificationLoss
 
 
 class SoftmaxFocalLoss(ClassificationLoss):
-    """``-alpha_t (1 - p_t)^gamma log p_t`` of the target's softmax (Lin 2017, section 3, for RoI and SSD heads).
+    """``-alpha_t (1 - p_t)^gamma log p_t``, with ``p`` the softmax of the logits and ``t`` the target column (Lin 2017,
+    section 3, the softmax form that the paper mentions), for RoI and SSD heads.
 
-    It differs from :class:`~harness.losses.classification.focal.FocalLoss` in that one softmax stands for all columns:
-    one term per slot, and alpha balances objects against the background column, not on against off.
+    One softmax covers all columns, so a slot has one term, and ``alpha_t`` balances objects against the background
+    column: ``alpha`` with an object, ``1 - alpha`` without.
 
     Args:
         alpha: weight of a slot with an object, in [0, 1]; the background has ``1 - alpha``. -1 weighs none.

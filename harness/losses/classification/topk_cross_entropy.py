@@ -15,10 +15,11 @@ from harness.losses.interface import ClassificationLoss
 
 
 class TopKCrossEntropyLoss(ClassificationLoss):
-    """Mean cross entropy of the given fraction of the slots with the highest one (Wu 2016; nnU-Net's form).
+    """Mean softmax cross entropy of the given share of the slots with the highest one (Wu 2016, "High-performance
+    semantic segmentation", section 2.2; in the form of nnU-Net).
 
     Positives and negatives of the whole batch are ranked together, after the class weights. A slot that is kept counts
-    (slots / kept) times, so that the normaliser ``sampled`` gives the mean over those kept. At least one is kept.
+    (slots / kept) times, so that the normalizer ``sampled`` gives the mean over those kept. At least one is kept.
 
     Args:
         fraction: share of the slots that is kept, in (0, 1].

@@ -14,9 +14,11 @@ from harness.losses.interface import ClassificationLoss
 
 
 class VarifocalLoss(ClassificationLoss):
-    """Cross entropy towards the quality, weighted by it; only what is off is focused (VarifocalNet, Zhang 2021, eq. 2).
+    """Varifocal loss (VarifocalNet, Zhang 2021, eq. 2).
 
-    A positive of quality 0 counts as off, as in the paper.
+    ``-q (q log p + (1 - q) log(1 - p))`` in the column of a positive of quality ``q``, and
+    ``-alpha p^gamma log(1 - p)`` in all other columns. A positive of quality 0 counts as one of these, as in the
+    paper.
 
     Args:
         alpha: weight of the columns that are off, >= 0.

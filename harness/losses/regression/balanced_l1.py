@@ -13,7 +13,9 @@ from harness.losses.interface import RegressionLoss, Space
 
 
 class BalancedL1Loss(RegressionLoss):
-    """Smooth L1 whose gradient below ``beta`` grows by a logarithm (Libra R-CNN, Pang 2019, eq. 7 to 10).
+    """With ``x`` the absolute difference of each delta: ``a / b (b x + 1) ln(b x / beta + 1) - a x`` below ``beta`` and
+    ``gamma x + C`` above, where ``a ln(b + 1) = gamma`` makes the slopes and ``C`` the values meet (Libra R-CNN, Pang
+    2019, eq. 7 to 10). Accurate samples get more gradient than under smooth L1.
 
     Args:
         alpha: of the gradient of accurate samples (inliers), > 0; less means more.

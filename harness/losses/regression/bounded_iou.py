@@ -15,7 +15,9 @@ from harness.losses.interface import RegressionLoss, Space
 
 
 class BoundedIoULoss(RegressionLoss):
-    """Smooth L1 of 1 - the greatest IoU that x, y, width or height alone still allow (Tychsen-Smith 2018, eq. 7 to 10).
+    """Smooth L1 of ``1 - b`` for each of x, y, width and height, where ``b`` is the largest IoU that is possible with
+    this number as predicted and the other three perfect (Tychsen-Smith and Petersson 2018, "Improving object
+    localization with fitness NMS and bounded IoU loss", eq. 7 to 10).
 
     Args:
         beta: where the smooth L1 turns linear, > 0.

@@ -14,7 +14,11 @@ from harness.losses.interface import RegressionLoss, Space
 
 
 class CIoULoss(RegressionLoss):
-    """1 - CIoU: centres, overlap and aspect ratio (Zheng 2020, eq. 8 to 11). Identical boxes have loss and gradient 0.
+    """``1 - IoU + d^2 / c^2 + a v`` (Zheng 2020, eq. 8 to 11).
+
+    ``d`` is the distance of the centers, ``c`` the diagonal of the enclosing box, ``v`` the squared difference of the
+    arc tangents of the aspect ratios times 4 / pi^2, and ``a = v / (1 - IoU + v)`` a trade-off that carries no
+    gradient. Identical boxes have loss and gradient 0.
 
     Args:
         eps: lower bound of every denominator, > 0.

@@ -14,9 +14,10 @@ from harness.losses.interface import RegressionLoss, Space
 
 
 class DIoULoss(RegressionLoss):
-    """1 - DIoU: the distance of the centres over the enclosing diagonal (Zheng 2020, eq. 7).
+    """``1 - IoU + d^2 / c^2`` (Zheng 2020, eq. 7): ``d`` is the distance of the centers, ``c`` the diagonal of the
+    enclosing box.
 
-    torchvision's ``distance_box_iou_loss`` is the same but for how it avoids 0 / 0.
+    torchvision's ``distance_box_iou_loss`` differs only in how it avoids 0 / 0.
 
     Args:
         eps: lower bound of every denominator, > 0.

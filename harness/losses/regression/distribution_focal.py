@@ -12,8 +12,8 @@ from harness.losses.interface import RegressionLoss, Space
 
 
 class DistributionFocalLoss(RegressionLoss):
-    """A side's distance as a distribution over bins 0, 1, ..., n - 1 whose mass should lie in the two bins beside the
-    target, in proportion (Generalized Focal Loss, Li 2020, eq. 6)."""
+    """``-(i + 1 - y) log p_i - (y - i) log p_{i+1}`` for each side, where ``y`` is its distance in bins and ``i`` the
+    bin below it (Generalized Focal Loss, Li 2020, eq. 6). ``p`` is the softmax over the bins 0, 1, ..., n - 1."""
 
     space: ClassVar[Space] = Space.DISTRIBUTION
     published_weight: Mapping[str, float] = MappingProxyType({"dense": 0.25})

@@ -13,11 +13,12 @@ from harness.losses.interface import RegressionLoss, Space
 
 
 class EIoULoss(RegressionLoss):
-    """Smooth L1 of 1 - extended IoU, whose intersection turns negative where the boxes are apart (Peng & Yu 2021, "A
-    systematic IoU-related method"; mmdetection's ``EIoULoss``, not the "efficient IoU" of Zhang 2021).
+    """Smooth L1 of ``1 - extended IoU``, whose intersection is negative where the boxes do not touch (Peng and Yu 2021,
+    "A systematic IoU-related method"; mmdetection's ``EIoULoss``). The "efficient IoU" of Zhang 2022 is
+    :class:`~harness.losses.regression.FocalEIoULoss`.
 
-    With the least near sides as origin, the signed intersection is the product of the far sides that both have less
-    the strips that only one has; it equals the ordinary one wherever the boxes overlap.
+    Coordinates are counted from the smallest near sides. The signed intersection is the product of the far sides that
+    both boxes reach less the strips that only one of them covers; where the boxes overlap it is the intersection.
 
     Args:
         smooth_point: of 1 - IoU, below which the loss is quadratic, > 0.

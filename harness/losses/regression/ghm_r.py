@@ -1,4 +1,4 @@
-"""Gradient harmonising regression loss."""
+"""Gradient harmonizing regression loss."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from harness.losses.interface import Normalizer, RegressionLoss, Space
 
 
 class GHMRLoss(RegressionLoss):
-    """Authentic smooth L1, each delta weighted by the inverse density of its gradient norm (Li 2019, eq. 10 to 13).
+    """``sqrt(x^2 + mu^2) - mu`` of the difference ``x`` of each delta, weighted by the inverse density of its gradient
+    norm (Li 2019, "Gradient harmonized single-stage detector", eq. 10 to 13).
 
-    Every delta of every slot is an example of its own, so a slot's loss is the mean over its four. Divided by the
-    positives, its own normaliser in any stage, it is the paper's mean over examples. The authors weigh it by 10.
+    The gradient norm is ``|x| / sqrt(x^2 + mu^2)``; see :class:`~harness.losses.gradient_density.GradientDensity` for
+    the weights. Every delta of every slot is an example, so the loss of a slot is the mean over its four. The loss has
+    a normalizer of its own, the positives: the sum over it is the paper's mean over examples.
+
+    State, where ``momentum`` is above 0: the running density.
 
     Args:
         mu: width of the quadratic part, > 0.

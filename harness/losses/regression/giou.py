@@ -1,4 +1,4 @@
-"""Generalised IoU as a loss."""
+"""Generalized IoU as a loss."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from harness.losses.interface import RegressionLoss, Space
 
 
 class GIoULoss(RegressionLoss):
-    """1 - GIoU: boxes apart are drawn together by their enclosing box (Rezatofighi 2019, algorithm 1).
+    """``1 - IoU + (C - U) / C`` (Rezatofighi 2019, algorithm 1): ``U`` is the area of the union, ``C`` that of the
+    smallest box that encloses both. It has a gradient where the boxes do not touch.
 
-    torchvision's ``generalized_box_iou_loss`` and YOLOX's ``giou`` are the same but for how they avoid 0 / 0.
+    torchvision's ``generalized_box_iou_loss`` and YOLOX's ``giou`` differ only in how they avoid 0 / 0.
 
     Args:
         eps: lower bound of every denominator, > 0.

@@ -13,7 +13,7 @@ from harness.losses.interface import RegressionLoss, Space
 
 
 class IoULoss(RegressionLoss):
-    """A falling function of the IoU; without gradient where the boxes do not touch (UnitBox, Yu 2016).
+    """A decreasing function of the IoU (UnitBox, Yu 2016, algorithm 1). No gradient where the boxes do not touch.
 
     Args:
         mode: ``log`` is -ln IoU (the paper's), ``linear`` 1 - IoU, ``square`` 1 - IoU^2 (YOLOX's).

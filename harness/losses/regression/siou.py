@@ -16,12 +16,12 @@ class SIoULoss(RegressionLoss):
     """1 - IoU + (distance cost + shape cost) / 2 (Gevorgyan 2022, "SIoU loss", eq. 1 to 8).
 
     The paper's angle cost ``sin(2 asin x)``, x the sine of the smaller angle to an axis, is ``2 x sqrt(1 - x^2)``: with
-    the centres' offsets (u, v) it is ``2 |u v| / (u^2 + v^2)``, smooth where the arc sine is not.
+    the centers' offsets (u, v) it is ``2 |u v| / (u^2 + v^2)``, smooth where the arc sine is not.
 
     Args:
         neg_gamma: the paper's exponent ``(angle cost - 2) (offset / side)^2``, which makes distance cost. False is
             mmdetection's default, whose opposite sign makes distance pay.
-        eps: lower bound of every denominator, px, > 0; keeps the direction of centres that coincide defined.
+        eps: lower bound of every denominator, px, > 0; keeps the direction of centers that coincide defined.
 
     Raises:
         ValueError: ``eps`` not above 0.

@@ -12,7 +12,8 @@ from harness.losses.interface import RegressionLoss, Space
 
 
 class SmoothL1Loss(RegressionLoss):
-    """``x^2 / (2 beta)`` below ``beta`` and ``|x| - beta / 2`` above (Fast R-CNN, Girshick 2015, eq. 3).
+    """``x^2 / (2 beta)`` where ``|x| < beta`` and ``|x| - beta / 2`` elsewhere, with ``x`` the difference of each delta
+    (Fast R-CNN, Girshick 2015, eq. 3; there with ``beta = 1``).
 
     Args:
         beta: where the two meet, >= 0; 0 is the L1 loss. torchvision: 1/9 in RPN and RoI heads, 1 in SSD.
