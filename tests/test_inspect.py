@@ -13,10 +13,14 @@ from PIL import Image
 
 from harness.core.boxes import pairwise_iou
 from harness.data.export import to_coco
+from harness.evaluation.tide import classify_errors
+from harness.inspect import drawing
 from harness.inspect.__main__ import main
 from harness.inspect.capture import NEAR, of_object, selections, training_images
+from harness.inspect.errors import by_image
 from harness.inspect.setting import Setting, composed, of_folder, splits_of
 from harness.runs.records import read_json
+from harness.runs.schema import ConfigError
 from tests.test_tracking import detections_of
 
 
@@ -182,3 +186,72 @@ def test_a_run_folder_without_json_is_named(tmp_path: Path) -> None:
         of_folder(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "detections.json")
+
+
+def test_options_stand_anywhere_between_the_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, *rest = overrides(tmp_path, "sampler=nonesuch")
+    assert main([first, "--images", "1", *rest]) == 2
+    assert "nonesuch" in capsys.readouterr().err, "the last override was heard"
+
+
+def test_what_is_no_run_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "config.yaml").write_text("x: [\n")
+    for folder, said in {
+        tmp_path: f"it has no config.yaml; its runs are in {tmp_path / 'runs'}: a",
+        tmp_path / "nowhere": "it has no config.yaml",
+        tmp_path / "runs" / "a": "config.yaml cannot be read",
+    }.items():
+        assert main([str(folder)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"harness: {folder}")
+        assert said in line
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.load", "harness.runs.folder.settle"])
+def test_a_strangers_run_names_only_options_of_conf(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text(f"data: {{_target_: {target}}}\nsampler: {{_target_: mine.Sampler}}\n")
+    assert main([str(tmp_path)]) == 2
+    assert f"data._target_='{target}' is no option of conf/; --trust" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"sampler\._target_='mine.Sampler' .* --trust mine accepts it"):
+        of_folder(tmp_path, [target.rpartition(".")[0]])
+
+
+def test_the_worst_images_are_shown_first() -> None:
+    images = [{"id": k, "file_name": f"{k}.png"} for k in range(3)]
+    objects = [{"image_id": k, "category_id": 1, "bbox": [10, 10, 20, 20], "id": k} for k in range(3)]
+    annotations = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "a"}]}
+    right = {"image_id": 0, "category_id": 1, "bbox": [10, 10, 20, 20], "score": 0.9}
+    far = {"image_id": 2, "category_id": 1, "bbox": [60, 60, 9, 9], "score": 0.8}
+    shown = [right, far]
+    found = by_image(annotations, shown, classify_errors(annotations, shown))
+    assert [one.badness for one in found] == [0.0, 1.0, pytest.approx(1.8)]
+    assert (found[2].wrong, found[2].missed) == ([1], [2])
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    _, axes = drawing.figure(1, 1, "")
+    place = axes[0, 0]
+    drawing.show(place, np.zeros((100, 100, 3)))
+    labels = drawing.Labels(place)
+    for _ in range(40):
+        labels.add((30, 30, 60, 60), "cat 0.95", drawing.Pen(drawing.BLUE))
+    boxes = labels._taken
+    assert labels.left_out == 40 - len(boxes) > 0
+    assert len(boxes) >= 5
+    for k, a in enumerate(boxes):
+        assert all(a[3] <= b[1] or b[3] <= a[1] or a[2] <= b[0] or b[2] <= a[0] for b in boxes[:k])
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [("us_$1_bill", "us_$1_bill"), ("a\nb\tc", "a b c"), ("猫x", "[U+732B]x"), ("$\\frac{", "$\\frac{")],
+)
+def test_any_class_name_can_be_drawn(name: str, drawn: str, tmp_path: Path) -> None:
+    assert drawing.plain(name) == drawn
+    sheet, axes = drawing.figure(1, 1, "")
+    drawing.show(axes[0, 0], np.zeros((100, 100, 3)), f"{name}: 1 object")
+    drawing.Labels(axes[0, 0]).add((30, 30, 60, 60), name, drawing.Pen(drawing.BLUE))
+    drawing.save(sheet, tmp_path / "a.png")

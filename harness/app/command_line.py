@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from pathlib import Path
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
@@ -16,10 +17,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.app import until_settled
+from harness.app.job import INTERRUPTED, STOP_FILE, run_job
+from harness.app.parallel import ParallelLauncher
+from harness.app.sweep import SweepStopped, end_sweep
 from harness.runs import schema
+from harness.training.interrupt import StopSignals
 
 TRACE = "HYDRA_FULL_ERROR"
-INTERRUPTED = 130  # exit code of a program that SIGINT stopped
+JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 
 # Hydra 1.4 says at every start that version_base will go and that a `_target_` can be any callable. The second is what
 # makes a user's own class an option here; the first has no form that suits 1.3 and 1.4 both.
@@ -40,19 +45,22 @@ def compose_and_run(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     choices = {k: v for k, v in hydra_config.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
     sweeping = hydra_config.mode is not None and hydra_config.mode.name == "MULTIRUN"
-    job_folder = None
+    job_folder = stop_file = None
     if sweeping:
         job_folder = os.path.join(hydra_config.sweep.dir, str(hydra_config.sweep.subdir))
-
-    from harness.app.job import run_job  # a job that is refused above has not paid for importing torch
+        stop_file = Path(hydra_config.sweep.dir) / STOP_FILE
 
     sources = [source.path for source in hydra_config.runtime.config_sources if source.schema == "file"]
     overrides = list(hydra_config.overrides.task)
-    outcome = run_job(config, choices=choices, overrides=overrides, sources=sources, sweeping=sweeping)
+    outcome = run_job(
+        config, choices=choices, overrides=overrides, sources=sources, sweeping=sweeping, stop_file=stop_file
+    )
     if job_folder is not None:
         outcome.write(job_folder)
-        if outcome.exit_code == INTERRUPTED:
-            raise KeyboardInterrupt  # whoever stops one job of a sweep stops the sweep
+        one_after_another = hydra_config.launcher._target_.endswith(".BasicLauncher")
+        if outcome.exit_code == INTERRUPTED and one_after_another:
+            (Path(hydra_config.sweep.dir) / STOP_FILE).touch()  # whoever stops one job of a sweep stops the sweep
+            raise SweepStopped(Path(hydra_config.sweep.dir), config)
     elif outcome.exit_code:
         raise SystemExit(outcome.exit_code)
     elif config.mode == "check":
@@ -80,6 +88,13 @@ def with_full_names(arguments: list[str]) -> list[str]:
     return written
 
 
+def _run() -> None:
+    try:
+        compose_and_run()
+    except SweepStopped as stop:
+        end_sweep(stop.folder, stop.config)
+
+
 def main() -> None:
     """The command line."""
     sys.argv[1:] = with_full_names(sys.argv[1:])
@@ -88,8 +103,10 @@ def main() -> None:
     schema.register()
     Plugins.instance().register(SweepFiles)
     until_settled.register()
+    Plugins.instance().class_name_to_class[JOBLIB] = ParallelLauncher
     try:
-        compose_and_run()
+        with StopSignals():
+            _run()
     except (HydraException, OmegaConfBaseException, schema.ConfigError) as error:
         if wants_trace:
             raise

@@ -11,10 +11,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from harness.runs.records import State, read_json, write_json
+from harness.training.interrupt import StopSignals
 
 log = logging.getLogger("harness")
 
-EXIT_CODES = {State.DONE: 0, State.FAILED: 1, State.REFUSED: 2, State.INTERRUPTED: 130}
+INTERRUPTED = 130  # exit code of a program that a signal stopped
+EXIT_CODES = {State.DONE: 0, State.RUNNING: 0, State.FAILED: 1, State.REFUSED: 2, State.INTERRUPTED: INTERRUPTED}
+STOP_FILE = "stopped"  # in a sweep's folder: its jobs save and end, and none begins any more
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def run_job(
     overrides: Sequence[str],
     sources: Sequence[str],
     sweeping: bool = False,
+    stop_file: Path | None = None,
 ) -> Outcome:
     """Runs or checks one composed configuration; does not raise for what a user can cause.
 
@@ -64,17 +68,36 @@ def run_job(
         overrides: the job's part of the command line, for messages.
         sources: folders of the configuration search path, where shadow samplers are looked up.
         sweeping: one of many: its line names the overrides; a sweep that only checks says all at its end.
+        stop_file: the job ends, as after a signal, when it exists.
     """
+    with StopSignals(stop_file) as stop:
+        if stop.requested():
+            return Outcome(State.INTERRUPTED, "not begun: the sweep was stopped", overrides=list(overrides))
+        try:
+            return _outcome(config, choices, overrides, sources, sweeping, stop)
+        except KeyboardInterrupt as request:
+            reason = f"stopped by {str(request) or 'SIGINT'} before it trained"
+            return Outcome(State.INTERRUPTED, reason, overrides=list(overrides))
+
+
+def _outcome(
+    config: DictConfig,
+    choices: Mapping[str, str],
+    overrides: Sequence[str],
+    sources: Sequence[str],
+    sweeping: bool,
+    stop: StopSignals,
+) -> Outcome:
     from harness.app import runner
 
     try:
         if config.mode == "check":
             runner.check(config, sources)
             return Outcome(State.DONE, overrides=list(overrides))
-        finished = runner.run(config, choices=choices, sources=sources)
-    except runner.Stopped as stop:
+        finished = runner.run(config, choices=choices, sources=sources, stop=stop)
+    except runner.Stopped as end:
         job = f" [{' '.join(overrides)}]" if sweeping else ""
         if not (sweeping and config.mode == "check"):
-            log.error("harness: %s%s: %s", stop.state, job, " ".join(stop.reason.split()))
-        return Outcome(stop.state, stop.reason, stop.folder, overrides=list(overrides))
+            log.error("harness: %s%s: %s", end.state, job, " ".join(end.reason.split()))
+        return Outcome(end.state, end.reason, end.folder, overrides=list(overrides))
     return Outcome(State.DONE, folder=str(finished.folder), map=finished.map, overrides=list(overrides))

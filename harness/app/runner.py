@@ -20,14 +20,21 @@ from harness.data.splits import Splits
 from harness.detectors.facts import extra_targets, num_keypoints, refusals_for, sketch
 from harness.runs.folder import FolderBusyError, RunFolder
 from harness.runs.identity import config_hash
+from harness.runs.integrity import DamagedFileError
 from harness.runs.records import State, atomic_write
 from harness.runs.schema import ConfigError, HarnessConfig
 from harness.tracking import open_tracker
+from harness.training.checkpoint import CheckpointError, NonFiniteWeightsError
 from harness.training.devices import DeviceLease
-from harness.training.interrupt import Interrupted
+from harness.training.interrupt import Interrupted, StopSignals
+from harness.training.loop import NonFiniteLossError
 from harness.training.mining import mining_plan
 
 log = logging.getLogger("harness")
+
+
+# Faults of the world that are foreseen: their message says all, so no traceback is kept.
+SAID_PLAINLY = (CheckpointError, DamagedFileError, NonFiniteLossError, NonFiniteWeightsError)
 
 
 class Stopped(Exception):
@@ -48,16 +55,20 @@ class Finished:
     map: float | None  # None: the validation split has no object
 
 
-def run(config: DictConfig, *, choices: Mapping[str, str], sources: Sequence[str]) -> Finished:
+def run(
+    config: DictConfig, *, choices: Mapping[str, str], sources: Sequence[str], stop: StopSignals | None = None
+) -> Finished:
     """Runs one configuration to its result, or continues it, or finds it done.
 
     Args:
         config: the composed configuration (:class:`harness.runs.schema.HarnessConfig`).
         choices: group -> option, for the record.
         sources: folders of the configuration search path.
+        stop: what may ask the run to stop; ``None``: nothing.
 
     Raises:
-        Stopped: refused, failed or interrupted; the run folder says the same.
+        Stopped: refused, failed, interrupted or running in another process; the run folder says the same.
+        KeyboardInterrupt: a signal came before the run folder was opened.
     """
     plain = _resolved(config)
     try:
@@ -77,8 +88,10 @@ def run(config: DictConfig, *, choices: Mapping[str, str], sources: Sequence[str
     path = folder_of(plain, choices, splits.fingerprint)
     try:
         with RunFolder(path) as folder:
-            return _in_folder(folder, config, settings, plain, choices, pieces, splits)
-    except (FolderBusyError, OSError) as error:
+            return _in_folder(folder, config, settings, plain, choices, pieces, splits, stop or StopSignals())
+    except FolderBusyError as error:
+        raise Stopped(State.RUNNING, f"running elsewhere: {error}", path) from error
+    except (DamagedFileError, OSError) as error:
         raise Stopped(State.FAILED, _os_line(error), path) from error
 
 
@@ -174,6 +187,7 @@ def _in_folder(
     choices: Mapping[str, str],
     pieces: Pieces,
     splits: Splits,
+    stop: StopSignals,
 ) -> Finished:
     if folder.finished:
         known = folder.result()["metrics"]["map"]
@@ -185,12 +199,18 @@ def _in_folder(
     lease = DeviceLease()
     try:
         with open_tracker(settings.tracker, folder.path, dict(plain), dict(choices)) as tracker:
-            result = TrainingRun(folder, config, settings, choices, pieces, splits, tracker, lease).execute()
-    except Interrupted as stop:
-        raise Stopped(State.INTERRUPTED, f"{stop}; the same command continues it", folder.path) from stop
-    except KeyboardInterrupt as stop:
-        folder.set_status(State.INTERRUPTED, "stopped by SIGINT", _saved_iteration(folder))
-        raise Stopped(State.INTERRUPTED, "stopped by SIGINT; the same command continues it", folder.path) from stop
+            result = TrainingRun(folder, config, settings, choices, pieces, splits, tracker, lease, stop).execute()
+    except Interrupted as end:
+        raise Stopped(State.INTERRUPTED, f"{end}; the same command continues it", folder.path) from end
+    except KeyboardInterrupt as request:
+        said = f"stopped by {str(request) or 'SIGINT'}"
+        if folder.status is not None and folder.status.state is State.DONE:
+            raise Stopped(State.INTERRUPTED, f"{said} after the result was written", folder.path) from request
+        folder.set_status(State.INTERRUPTED, said, _saved_iteration(folder))
+        raise Stopped(State.INTERRUPTED, f"{said}; the same command continues it", folder.path) from request
+    except SAID_PLAINLY as error:
+        folder.set_status(State.FAILED, str(error), _saved_iteration(folder))
+        raise Stopped(State.FAILED, str(error), folder.path) from error
     except Exception as error:
         reason = _os_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         folder.file("error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,29 +13,35 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import Subset
 
 from harness.app.pieces import Pieces, build, build_detector
 from harness.data.class_counts import class_counts
+from harness.data.dataset import DetectionDataset
 from harness.data.export import to_coco
 from harness.data.loading import Batch, train_loader, val_loader
 from harness.data.splits import Splits
 from harness.detectors.adapters.mixing import plain_module
 from harness.detectors.equip import equip
 from harness.runs.environment import describe
-from harness.runs.folder import MetricsLog, RunFolder
+from harness.runs.folder import RunFolder
+from harness.runs.integrity import file_digest
+from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import Cost, Result, State, read_json, write_json
 from harness.runs.schema import HarnessConfig
 from harness.telemetry.recorder import SamplingTelemetry
 from harness.tracking import Tracker
 from harness.training import checkpoint
+from harness.training.batches import watched
 from harness.training.detect import detect
 from harness.training.devices import DeviceLease, choose, peak_memory_mb, set_threads
 from harness.training.guard import measure
 from harness.training.image_order import ImageOrder
-from harness.training.interrupt import Interrupted
+from harness.training.interrupt import Interrupted, StopSignals
 from harness.training.loop import Hooks, TrainState, train
 from harness.training.mining import Mining, mining_plan
 from harness.training.schedule import lr_scheduler
+from harness.training.selection import BestWeights
 from harness.training.streams import Streams
 
 log = logging.getLogger("harness")
@@ -54,10 +60,12 @@ class TrainingRun:
         splits: Splits,
         tracker: Tracker,
         lease: DeviceLease,
+        stop: StopSignals,
     ) -> None:
+        self.stop = stop
         self.folder = folder
         self.config = config
-        self.settings = settings.run
+        self.settings = settings.run.for_images(len(splits.train))
         self.schedule = settings.schedule
         self.seed = settings.seed
         self.choices = choices
@@ -87,9 +95,12 @@ class TrainingRun:
         if self.folder.checkpoint.exists():
             training.load_state_dict(checkpoint.load(self.folder.checkpoint))
             log.info("continues %s at iteration %d", self.folder.path, training.iteration)
-        elif self.guard_images:
-            self._guard(training.model)
-        metrics_log = MetricsLog(self.folder.file("metrics.jsonl"), training.iteration)
+        else:
+            if self.settings.rehearse:
+                self._rehearse(training)
+            if self.guard_images:
+                self._guard(training.model)
+        metrics_log = MetricsLog(self.folder.file("metrics.jsonl"), training.iteration, training.evaluated_at)
 
         def on_log(iteration: int, values: dict[str, float]) -> None:
             metrics_log.append({"iteration": iteration, **values})
@@ -99,6 +110,8 @@ class TrainingRun:
 
         def on_eval(iteration: int) -> None:
             metrics, _ = self._evaluate(training)
+            if training.best is not None:
+                training.best.offer(iteration, metrics["map"], training.evaluated_model)
             scalars = {f"eval/{name}": metrics[name] for name in ("map", "map50", "map75")}
             metrics_log.append({"iteration": iteration, **scalars})
             self.tracker.log(iteration, scalars)
@@ -111,12 +124,16 @@ class TrainingRun:
         finally:
             metrics_log.close()
 
-        metrics, detections = self._evaluate(training)
-        write_json(self.folder.file("detections.json"), detections, indent=None)
-        if self.telemetry is not None:
-            self.telemetry.save(self.folder.file("sampling.npz"))
-        result = self._result(training, metrics)
-        self.folder.write_result(result)
+        metrics, detections = self._evaluate_selected(training)
+        with self.stop.deferred():
+            write_json(self.folder.file("detections.json"), detections, indent=None)
+            if self.telemetry is not None:
+                self.telemetry.save(self.folder.file("sampling.npz"))
+            checkpoint.save(self.folder.file("model.pt"), training.evaluated_model.state_dict())
+            result = self._result(training, metrics)
+            self.folder.write_result(result)
+            if self.settings.keep == "weights":
+                self.folder.checkpoint.unlink(missing_ok=True)
         self.tracker.finish(result, self.splits.val, self.annotations, detections)
         return result
 
@@ -141,20 +158,21 @@ class TrainingRun:
         """To the end, pausing where a sampler mines the training set or an epoch is drawn by the images' losses."""
         order = self._order(training)
         mines = self.mining.resume(training.iteration)
+        path = self.folder.checkpoint
         for pause in sorted({*mines, *(step for step in order.pauses if step >= training.iteration)}):
             if training.iteration < pause:
-                train(training, self._batches(training, pause), self.folder.checkpoint, hooks, until=pause)
+                train(training, self._batches(training, pause), path, hooks, until=pause, stop=self.stop)
             if pause in mines:
                 self._mine(training)
             order.plan(pause)
-        train(training, self._batches(training), self.folder.checkpoint, hooks)
+        train(training, self._batches(training), path, hooks, stop=self.stop)
 
     @staticmethod
     def _order(training: TrainState) -> ImageOrder:
         return cast(ImageOrder, training.saved_parts["image_order"])
 
     def _batches(self, training: TrainState, until: int | None = None) -> Iterable[Batch]:
-        return train_loader(
+        loader = train_loader(
             replace(self.splits, train=self.mining.dataset),
             batch_size=self.settings.batch_size,
             seed=training.streams.data,
@@ -164,14 +182,23 @@ class TrainingRun:
             pin_memory=self.device.type == "cuda",
             until=until,
             order=self._order(training).order,
+            timeout=self.settings.loading_timeout,
         )
+        return watched(loader)
+
+    def _images(self, dataset: DetectionDataset) -> Iterator[Batch]:
+        loader = val_loader(
+            dataset,
+            batch_size=self.settings.batch_size,
+            num_workers=self.settings.num_workers,
+            timeout=self.settings.loading_timeout,
+        )
+        return watched(loader)
 
     def _mine(self, training: TrainState) -> None:
         """Stores what the detector wrongly finds in the training images as they are. Its time is time of training."""
         started = time.monotonic()
-        batches = val_loader(
-            self.splits.train, batch_size=self.settings.batch_size, num_workers=self.settings.num_workers
-        )
+        batches = self._images(self.splits.train)
         # Batch by batch: of all detections of a large training set, only the confident ones fit into memory.
         parts = (detect(training.model, [batch], self.device, self.settings.precision) for batch in batches)
         self.mining.add(training.iteration, (row for rows in parts for row in rows))
@@ -212,26 +239,43 @@ class TrainingRun:
             device=self.device,
             config=self.settings,
             ema=ema,
+            best=BestWeights() if self.settings.select == "best" else None,
             saved_parts={"image_order": order} | ({} if self.telemetry is None else {"telemetry": self.telemetry}),
         )
 
     def _keep_annotations(self) -> None:
         """Leaves what the detections are measured against beside the runs, once for all runs on this data."""
         path = Path(self.settings.root) / "annotations" / f"{self.splits.fingerprint}.json"
-        if not path.exists():
+        try:
+            read_json(path)
+        except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, self.annotations, indent=None)
+        except ValueError as error:
+            log.warning("%s; it is written again", error)
             write_json(path, self.annotations, indent=None)
 
     def _on_save(self, iteration: int) -> None:
         self.folder.set_status(State.RUNNING, iteration=iteration)
 
+    def _rehearse(self, training: TrainState) -> None:
+        """Evaluates one batch of validation images, so that a fault of the evaluation does not cost a training."""
+        images = min(len(self.splits.val), self.settings.batch_size)
+        batches = val_loader(Subset(self.splits.val, range(images)), batch_size=images)
+        self.evaluator(self.annotations, detect(training.model, batches, self.device, self.settings.precision))
+
+    def _evaluate_selected(self, training: TrainState) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Evaluates the last weights, then, where ``run.select`` is best and others were better, those again."""
+        metrics, detections = self._evaluate(training)
+        if training.best is None or training.best.offer(training.iteration, metrics["map"], training.evaluated_model):
+            return metrics, detections
+        training.best.put_into(training.evaluated_model)
+        return self._evaluate(training)
+
     def _evaluate(self, training: TrainState) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         started = time.monotonic()
-        model = training.model if training.ema is None else training.ema.module
-        batches = val_loader(
-            self.splits.val, batch_size=self.settings.batch_size, num_workers=self.settings.num_workers
-        )
-        detections = detect(model, batches, self.device, self.settings.precision)
+        batches = self._images(self.splits.val)
+        detections = detect(training.evaluated_model, batches, self.device, self.settings.precision)
         metrics = self.evaluator(self.annotations, detections).to_dict()
         self.eval_seconds += time.monotonic() - started
         return metrics, detections
@@ -263,8 +307,14 @@ class TrainingRun:
                 peak_memory_mb=peak_memory_mb(self.device),
                 sessions=training.sessions,
             ),
-            extra={**self.mining.summary(), **self._measured(training.model)},
+            files={"detections.json": file_digest(self.folder.file("detections.json"))},
+            extra={**self.mining.summary(), **self._selected(training), **self._measured(training.model)},
         )
+
+    def _selected(self, training: TrainState) -> dict[str, Any]:
+        """Which weights the result is of, where they were chosen by their mAP on the validation split."""
+        best = training.best
+        return {} if best is None else {"selected": {"iteration": best.iteration or training.iteration, "by": "map"}}
 
     def _measured(self, model: nn.Module) -> dict[str, Any]:
         """What the guard has seen before the first step, and by how much the losses were scaled."""

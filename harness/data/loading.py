@@ -7,6 +7,7 @@ seen once an epoch although no batch is short.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -138,6 +139,7 @@ def train_loader(
     pin_memory: bool = False,
     until: int | None = None,
     order: Callable[[int], Tensor] | None = None,
+    timeout: float = 0,
 ) -> DataLoader[Any]:
     """Batches start..iterations - 1 of a training of ``iterations`` steps: (list of uint8 images, list of targets).
 
@@ -153,6 +155,7 @@ def train_loader(
         pin_memory: for copies to a GPU that do not wait.
         until: the step before which the batches end; ``None``: all of the training.
         order: as for :class:`TrainOrder`.
+        timeout: seconds after which loading processes that give no batch are an error; 0: never.
 
     Raises:
         ValueError: a value out of its range.
@@ -161,17 +164,27 @@ def train_loader(
     return DataLoader(
         AugmentedDataset(splits.train, splits.augment, seed),
         batch_sampler=places,
-        **_options(num_workers, pin_memory),
+        **_options(num_workers, pin_memory, timeout),
     )
 
 
-def val_loader(dataset: DetectionDataset, *, batch_size: int, num_workers: int = 0) -> DataLoader[Any]:
+def val_loader(
+    dataset: Dataset[DatasetItem], *, batch_size: int, num_workers: int = 0, timeout: float = 0
+) -> DataLoader[Any]:
     """All images of a split once, in their order: (list of uint8 images, list of targets)."""
     limits.count("batch_size", batch_size, 1)
-    return DataLoader(dataset, batch_size=batch_size, shuffle=False, **_options(num_workers, pin_memory=False))
+    options = _options(num_workers, pin_memory=False, timeout=timeout)
+    return DataLoader(dataset, batch_size=batch_size, shuffle=False, **options)
 
 
-def _options(num_workers: int, pin_memory: bool) -> dict[str, Any]:
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A terminal sends its signals to the loading processes, too; the training process ends them when it has saved."""
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _options(num_workers: int, pin_memory: bool, timeout: float) -> dict[str, Any]:
     limits.count("num_workers", num_workers, 0)
     # A loader draws a seed each time it is iterated: from the global generator unless it has one of its own.
     return {
@@ -179,4 +192,6 @@ def _options(num_workers: int, pin_memory: bool) -> dict[str, Any]:
         "num_workers": num_workers,
         "pin_memory": pin_memory,
         "generator": torch.Generator(),
+        "timeout": timeout if num_workers else 0,
+        "worker_init_fn": _leave_signals_to_the_parent,
     }

@@ -22,7 +22,7 @@ from harness.data.export import to_coco
 from harness.data.records import DataError
 from harness.data.splits import Splits
 from harness.data.summary import describe
-from harness.inspect import sheets
+from harness.inspect import errors, sheets
 from harness.inspect.capture import selections, training_images
 from harness.inspect.setting import Setting, composed, of_folder, splits_of
 from harness.inspect.words import described
@@ -38,20 +38,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="as of a run, or the folder of a run; and out=FOLDER")
     parser.add_argument("--config-dir", help="folder of options of your own, as for a run")
     parser.add_argument("--images", type=int, default=3, help="images on the sheets of targets and samples")
+    parser.add_argument("--trust", action="append", default=[], metavar="MODULE", help="whose classes a run may name")
     parser.add_argument("--score", type=float, default=0.3, help="detections below it are not drawn")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)  # options may stand before, after and between overrides
     if arguments.images < 1:
         parser.error(f"--images {arguments.images} is not valid: 1 or more")
     out = [text.removeprefix("out=") for text in arguments.overrides if text.startswith("out=")]
     overrides = [text for text in arguments.overrides if not text.startswith("out=")]
     try:
-        folders = [Path(text) for text in overrides if (Path(text) / "config.yaml").is_file()]
-        setting = of_folder(folders[0]) if folders else composed(overrides, arguments.config_dir)
+        folders = [Path(text) for text in overrides if "=" not in text and not text.startswith("~")]
+        if folders:
+            refuse_wrong_folders(folders, overrides)
+            setting = of_folder(folders[0], arguments.trust)
+        else:
+            setting = composed(overrides, arguments.config_dir)
         look(setting, Path(out[-1]) if out else None, arguments.images, arguments.score)
-    except (HydraException, OmegaConfBaseException, ConfigError, DataError, Stopped, CheckpointError, OSError) as error:
+    except (HydraException, OmegaConfBaseException, DataError, Stopped, CheckpointError, OSError, ValueError) as error:
         print(f"harness: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def refuse_wrong_folders(folders: Sequence[Path], arguments: Sequence[str]) -> None:
+    """Refuses what is no run folder, and anything beside one.
+
+    Raises:
+        ConfigError: one line that names the folder.
+    """
+    for folder in folders:
+        if not (folder / "config.yaml").is_file():
+            runs = sorted(path.parent.name for path in folder.glob("runs/*/config.yaml"))
+            hint = f"; its runs are in {folder / 'runs'}: {', '.join(runs[:3])}, ..." if runs else ""
+            raise ConfigError(f"{folder} is not the folder of a run: it has no config.yaml{hint}")
+    if len(arguments) > 1:
+        raise ConfigError(f"{folders[0]} is looked at as it ran, without overrides: {' '.join(arguments)}")
 
 
 def look(setting: Setting, out: Path | None, images: int, least_score: float) -> None:
@@ -67,8 +87,9 @@ def look(setting: Setting, out: Path | None, images: int, least_score: float) ->
     print()
 
     samples = training_images(splits, setting, max(images, 8))
-    print(sheets.data_sheet(samples, splits.classes, folder / "data.png"))
-    weights = run / "checkpoint.pt" if (run / "checkpoint.pt").is_file() else None
+    files = dict(zip(splits.train.annotations.ids, splits.train.annotations.files, strict=True))
+    print(sheets.data_sheet(samples, splits.classes, folder / "data.png", files))
+    weights = next((run / name for name in ("model.pt", "checkpoint.pt") if (run / name).is_file()), None)
     print(f"targets and samples through {'fresh weights' if weights is None else weights}:")
     for stage, seen in selections(setting, splits, samples[:images], weights).items():
         print(sheets.assignment_sheet(stage, seen, folder / f"targets_{stage}.png"))
@@ -80,9 +101,10 @@ def _errors(run: Path, splits: Splits, folder: Path, least_score: float) -> None
     if not (run / "detections.json").is_file():
         print(f"no sheet of errors: {run} has no detections.json")
         return
-    detections = read_json(run / "detections.json")
+    has_result = (run / "result.json").is_file()
+    detections = RunFolder(run).detections() if has_result else read_json(run / "detections.json")
     path = folder / "errors.png"
-    print(sheets.errors_sheet(splits.val, to_coco(splits.val), detections, path, 8, least_score))
+    print(errors.errors_sheet(splits.val, to_coco(splits.val), detections, path, 8, least_score))
 
 
 if __name__ == "__main__":

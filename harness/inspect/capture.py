@@ -53,6 +53,7 @@ class Seen:
     gt_index: Array  # (N,) object, -1 negative, -2 ignored
     max_iou: Array  # (N,)
     iou: Array  # (G, N)
+    level: Array  # (N,) level of the pyramid, 0 where candidates have none
     is_truth: Array  # (N,) bool
     taken: dict[str, Taken]  # the training sampler first, then the shadows
 
@@ -87,7 +88,7 @@ def selections(
         setting: the configuration.
         splits: its data.
         samples: images with their targets.
-        weights: a checkpoint; ``None`` looks through freshly initialised weights.
+        weights: ``model.pt`` or ``checkpoint.pt`` of a run; ``None`` looks through freshly initialised weights.
 
     Raises:
         harness.app.runner.Stopped: the combination is refused.
@@ -103,7 +104,8 @@ def selections(
         class_counts=class_counts(splits.train),
     )
     if weights is not None:
-        model.load_state_dict(checkpoint.load(weights)["model"])
+        state = checkpoint.load(weights)
+        model.load_state_dict(state["model"] if weights.name == "checkpoint.pt" else state)
     images, targets = to_device(([image for image, _ in samples], [target for _, target in samples]), "cpu")
     with torch.no_grad():
         shown = _run(model, images, targets)
@@ -147,6 +149,7 @@ def _images_of(selection: Selection, images: list[Array], names: list[list[str]]
             used = sample.used[i]
             index = place[sample.index[i][used]]
             taken[name] = Taken(index.numpy(), sample.positive[i][used].numpy())
+        levels = torch.zeros_like(real, dtype=torch.long) if candidates.level is None else candidates.level
         joined = torch.zeros_like(real) if candidates.is_truth is None else candidates.is_truth[i]
         yield Seen(
             image=image,
@@ -158,6 +161,7 @@ def _images_of(selection: Selection, images: list[Array], names: list[list[str]]
             gt_index=assignment.gt_index[i][real].numpy(),
             max_iou=assignment.max_iou[i][real].float().numpy(),
             iou=ious[i][objects][:, real].float().numpy(),
+            level=levels[real].numpy(),
             is_truth=joined[real].numpy(),
             taken=taken,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,11 +57,11 @@ def show(axes: Axes, image: Array, title: str = "", fade: float = 0.0) -> None:
     axes.set_xlim(-1, image.shape[1] + 1)
     axes.set_ylim(image.shape[0] + 1, -1)
     if title:
-        axes.set_title(title, fontsize=8)
+        write_title(axes, title)
 
 
-def box(axes: Axes, corners: Sequence[float], pen: Pen, text: str = "", below: bool = False) -> None:
-    """A box ``(x1, y1, x2, y2)``, white under its colour so that it shows on any background, and its label."""
+def box(axes: Axes, corners: Sequence[float], pen: Pen) -> None:
+    """A box ``(x1, y1, x2, y2)``, white under its color so that it shows on any background."""
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import Normal, Stroke
 
@@ -78,23 +79,85 @@ def box(axes: Axes, corners: Sequence[float], pen: Pen, text: str = "", below: b
             path_effects=outline if pen.line == "solid" else None,
         )
     )
-    if text:
-        axes.text(
-            min(max(x1, 1.0), axes.get_xlim()[1] - 6),
-            y2 if below else max(y1, 6.0),
+
+
+def write_title(axes: Axes, text: str) -> None:
+    """A title of several lines, none of them longer than the picture is wide."""
+    axes.set_title("\n".join(plain(line, 60) for line in text.split("\n")), fontsize=8, parse_math=False)
+
+
+class Labels:
+    """Places labels at boxes so that none covers another; what finds no place is left out and counted.
+
+    Args:
+        axes: an image that :func:`show` has drawn.
+        width: of the picture on the sheet, inches.
+    """
+
+    SIZE = 6.5  # points
+    STEPS = 8  # places that are tried above and below the wanted one
+
+    def __init__(self, axes: Axes, width: float = PANEL) -> None:
+        self._axes = axes
+        self._right, self._bottom = axes.get_xlim()[1], axes.get_ylim()[0]
+        pixels_a_point = max(self._right, self._bottom) / (0.9 * width * 72)
+        self._line = 1.45 * self.SIZE * pixels_a_point
+        self._letter = 0.62 * self.SIZE * pixels_a_point
+        self._taken: list[tuple[float, float, float, float]] = []
+        self.left_out = 0
+
+    def add(self, corners: Sequence[float], text: str, pen: Pen, below: bool = False) -> None:
+        """A label at the upper left corner of a box, or at the lower one."""
+        x1, y1, _, y2 = (float(value) for value in corners)
+        text = plain(text)
+        width = self._letter * len(text)
+        x = min(max(x1, 0.0), max(0.0, self._right - width))
+        wanted = y2 if below else y1 - self._line
+        steps = (wanted + sign * step * self._line for step in range(self.STEPS) for sign in (1, -1))
+        for y in steps:
+            place = (x, y, x + width, y + self._line)
+            inside = y >= -1 and y + self._line <= self._bottom
+            if inside and not any(_overlap(place, other) for other in self._taken):
+                self._taken.append(place)
+                self._write(x, y, text, pen)
+                return
+        self.left_out += 1
+
+    def _write(self, x: float, y: float, text: str, pen: Pen) -> None:
+        self._axes.text(
+            x,
+            y,
             text,
-            fontsize=6.5,
-            va="top" if below else "bottom",
+            fontsize=self.SIZE,
+            va="top",
             color="white" if pen.color not in (YELLOW, SKY, ORANGE) else BLACK,
             bbox={"boxstyle": "square,pad=0.12", "facecolor": pen.color, "edgecolor": "none"},
             clip_on=True,
+            parse_math=False,
         )
 
 
-def dots(axes: Axes, centers: Array, pen: Pen) -> None:
-    """Points in the pen's colour and marker."""
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def plain(text: str, most: int = 40) -> str:
+    """A name as it can be drawn: on one line, cut in its middle, characters that the font lacks as U+XXXX."""
+    drawn = "".join(c if ord(c) in _glyphs() else f"[U+{ord(c):04X}]" for c in " ".join(text.split()))
+    return drawn if len(drawn) <= most else f"{drawn[: most // 2 - 1]}...{drawn[-(most // 2 - 2) :]}"
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
+
+
+def dots(axes: Axes, centers: Array, pen: Pen, sizes: Array | float = 16.0) -> None:
+    """Points in the pen's color and marker, their areas in square points."""
     edge: dict[str, Any] = {"linewidths": 1.0} if pen.marker == "x" else {"linewidths": 0.5, "edgecolors": "white"}
-    axes.scatter(centers[:, 0], centers[:, 1], s=16, c=pen.color, marker=pen.marker, zorder=3, **edge)
+    axes.scatter(centers[:, 0], centers[:, 1], s=sizes, c=pen.color, marker=pen.marker, zorder=3, **edge)
 
 
 def legend(sheet: Figure, pens: Sequence[Pen], points: bool = False, most: int = 5) -> None:

@@ -1,4 +1,4 @@
-"""The sheets: data, targets of every object, choices of every sampler, mistakes."""
+"""The sheets of data, of the targets of every object and of the choices of every sampler."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data.dataset import DatasetItem, DetectionDataset
-from harness.evaluation.tide import LABELS, classify_errors
+from harness.data.dataset import DatasetItem
 from harness.inspect import drawing
 from harness.inspect.capture import NEAR, Seen, Taken, of_object
 from harness.inspect.drawing import Array, Pen
@@ -30,35 +29,27 @@ TRUTH = Pen(drawing.GREEN, "solid", 1.8, "positive: ground truth that joined", "
 NEGATIVE_CENTRES = Pen(drawing.VERMILLION, "none", 1.0, "centre of a negative", "x")
 MOST_OBJECTS = 5  # of an image
 FADE = 0.45  # of images under many boxes
-ERRORS = {
-    "true_positive": (Pen(drawing.GREEN, label="right"), ""),
-    "classification": (Pen(drawing.PURPLE, label="C classification"), "C"),
-    "localisation": (Pen(drawing.ORANGE, label="L localisation"), "L"),
-    "both": (Pen(drawing.SKY, label="B both"), "B"),
-    "duplicate": (Pen(drawing.YELLOW, label="D duplicate"), "D"),
-    "background": (Pen(drawing.VERMILLION, label="F background"), "F"),
-    "ignored": (Pen(drawing.GREY, "dotted", label="on an ignored region"), ""),
-}
-MISSED = Pen(drawing.BLUE, "dashed", 2.0, "M missed object")
-FOUND = Pen(drawing.BLACK, "dotted", 1.0, "object")
 
 
-def data_sheet(samples: Sequence[DatasetItem], classes: Sequence[str], path: Path) -> Path:
+def data_sheet(samples: Sequence[DatasetItem], classes: Sequence[str], path: Path, files: Mapping[int, str]) -> Path:
     """Training images after augmentation, with their boxes and labels; ignored regions dashed."""
     rows = -(-len(samples) // COLUMNS)
     sheet, axes = drawing.figure(rows, min(COLUMNS, len(samples)), "training images after augmentation")
     for place, (image, target) in zip(axes.flat, samples, strict=False):
         height, width = image.shape[1:]
         count = len(target["boxes"])
-        title = f"image {int(target['image_id'])}, {width} x {height} px, {count} object{'s' * (count != 1)}"
+        title = f"{files[int(target['image_id'])]}\n{width} x {height} px, {count} object{'s' * (count != 1)}"
         drawing.show(place, image.permute(1, 2, 0).numpy() / 255, title)
+        labels = drawing.Labels(place)
         for corners, label, crowd in zip(target["boxes"], target["labels"], target["iscrowd"], strict=True):
             color = drawing.CYCLE[(int(label) - 1) % len(drawing.CYCLE)]
             name = classes[int(label) - 1]
             if crowd:
-                drawing.box(place, corners, Pen(drawing.GREY, "dashed", 2.0), f"{name} (ignore)")
+                pen, name = Pen(drawing.GREY, "dashed", 2.0), f"{name} (ignore)"
             else:
-                drawing.box(place, corners, Pen(color), name)
+                pen = Pen(color)
+            drawing.box(place, corners, pen)
+            labels.add(corners, name, pen)
     return drawing.save(sheet, path)
 
 
@@ -67,7 +58,7 @@ def assignment_sheet(stage: str, images: Sequence[Seen], path: Path) -> Path:
     columns = min(MOST_OBJECTS, max([len(seen.objects) for seen in images], default=0)) or 1
     near = f"IoU >= {NEAR:g}, the {MOST_NEAR} nearest drawn"
     if any(seen.points for seen in images):
-        near = "points inside the object"
+        near = "points inside the object; a larger mark is a higher level of the pyramid"
     title = f"{stage}: candidates of each object, the first {columns} of an image\nnegative and ignored: {near}"
     sheet, axes = drawing.figure(len(images), columns, title)
     for row, seen in zip(axes, images, strict=True):
@@ -86,6 +77,9 @@ def _draw_object(axes: Axes, seen: Seen, number: int) -> None:
     counts = ", ".join(f"{len(groups[kind])} {kind}" for kind in ("positive", "negative", "ignored"))
     ious = seen.iou[number][groups["positive"]]
     best = f"\nIoU of positives {ious.min():.2f} to {ious.max():.2f}" if len(ious) else "\nno positive"
+    if seen.points and len(ious):
+        levels, numbers = np.unique(seen.level[groups["positive"]], return_counts=True)
+        best = "\npositives: " + ", ".join(f"{n} on level {k}" for k, n in zip(levels, numbers, strict=True))
     if seen.crowd[number]:
         name, best = f"{name} (ignored region)", "\nnever matched"
     drawing.show(axes, seen.image, f"{name}\n{counts}{best}", fade=FADE)
@@ -99,7 +93,8 @@ def _draw_object(axes: Axes, seen: Seen, number: int) -> None:
 def _draw_candidates(axes: Axes, seen: Seen, index: Array, pen: Pen, points: bool = False) -> None:
     boxes = seen.boxes[index]
     if seen.points or points:
-        drawing.dots(axes, (boxes[:, :2] + boxes[:, 2:]) / 2, pen)
+        sizes = 10.0 + 14.0 * seen.level[index] if seen.points else 16.0
+        drawing.dots(axes, (boxes[:, :2] + boxes[:, 2:]) / 2, pen, sizes)
         return
     for corners in boxes:
         drawing.box(axes, corners, pen)
@@ -130,6 +125,7 @@ def _draw_taken(axes: Axes, seen: Seen, taken: Taken, name: str, boxes: bool) ->
     joined = positive[seen.is_truth[positive]]
     found = positive[~seen.is_truth[positive]]
     easy = f"\n{np.mean(seen.max_iou[negative] < 0.05):.0%} of negatives below IoU 0.05" if len(negative) else ""
+    easy = easy.replace("IoU", "IoU (point's square)") if seen.points else easy
     truth = f" (+ {len(joined)} truth)" if len(joined) else ""
     title = f"{name}\n{len(found)} positive{truth}, {len(negative)} negative{easy}"
     drawing.show(axes, seen.image, title, fade=FADE)
@@ -147,58 +143,17 @@ def _draw_histograms(row: Any, images: Sequence[Seen], names: Sequence[str]) -> 
     for name in names:
         taken = [(seen, seen.taken[name]) for seen in images]
         values[name] = np.concatenate([seen.max_iou[t.index[~t.positive]] for seen, t in taken])
+    compared = "IoU with the nearest object"
+    if any(seen.points for seen in images):
+        compared = "IoU of the square of one stride around a point with the nearest object"
     for place, (name, ious) in zip(row, values.items(), strict=True):
         place.set_axis_on()
         if len(ious):
             weights = np.full(len(ious), 1 / len(ious))
             place.hist(ious, bins=edges, weights=weights, color=drawing.VERMILLION, edgecolor="white")
-        place.set(xlim=(0, 1), ylim=(0, 1), xlabel="IoU with the nearest object")
-        place.set_title(f"{name}: {len(ious)} negatives", fontsize=8)
+        place.set(xlim=(0, 1), ylim=(0, 1), xlabel=compared)
+        place.set_title(f"{drawing.plain(name)}: {len(ious)} negatives", fontsize=8, parse_math=False)
         place.tick_params(labelsize=7)
         place.xaxis.label.set_size(7)
         place.spines[["top", "right"]].set_visible(False)
     row[0].set_ylabel("share of negatives", fontsize=7)
-
-
-def errors_sheet(
-    dataset: DetectionDataset,
-    annotations: Mapping[str, Any],
-    detections: Sequence[Mapping[str, Any]],
-    path: Path,
-    count: int,
-    least_score: float,
-) -> Path:
-    """Validation images with their detections from ``least_score`` on, coloured by what is wrong with each (TIDE)."""
-    shown = [row for row in detections if row["score"] >= least_score]
-    found = classify_errors(annotations, shown)
-    names = {category["id"]: category["name"] for category in annotations["categories"]}
-    missed = set(found.missed.tolist())
-    title = f"detections with a score of at least {least_score:g} against the ground truth, errors as TIDE names them"
-    number = min(count, len(dataset))
-    sheet, axes = drawing.figure(-(-number // COLUMNS), min(COLUMNS, number), title, width=3.6, height=3.9)
-    for index, place in zip(range(number), axes.flat, strict=False):
-        image, target = dataset[index]
-        image_id = int(target["image_id"])
-        own = [k for k, row in enumerate(shown) if row["image_id"] == image_id]
-        wrong = sum(found.labels[k] not in ("true_positive", "ignored") for k in own)
-        objects = [(k, a) for k, a in enumerate(annotations["annotations"]) if a["image_id"] == image_id]
-        lost = [k for k, _ in objects if k in missed]
-        text = f"image {image_id}: {len(own)} detections, {wrong} wrong, {len(lost)} of {len(objects)} objects missed"
-        drawing.show(place, image.permute(1, 2, 0).numpy() / 255, text, fade=0.2)
-        for k, a in objects:
-            pen = MISSED if k in missed else FOUND
-            drawing.box(place, _corners(a), pen, f"M {names[a['category_id']]}" if k in missed else "", below=True)
-        for k in sorted(own, key=lambda k: shown[k]["score"]):
-            pen, letter = ERRORS[found.labels[k]]
-            label = f"{letter} {names[shown[k]['category_id']]} {shown[k]['score']:.2f}".strip()
-            drawing.box(place, _corners(shown[k]), pen, label)
-    drawing.legend(sheet, [*(pen for pen, _ in ERRORS.values()), MISSED, FOUND], most=9)
-    return drawing.save(sheet, path)
-
-
-def _corners(row: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    x, y, width, height = row["bbox"]
-    return x, y, x + width, y + height
-
-
-assert set(ERRORS) == set(LABELS)

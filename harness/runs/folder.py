@@ -1,15 +1,26 @@
-"""One run's folder: opened, locked, written whole or not at all, and read back. Floor 1."""
+"""One run's folder: opened, locked, written whole or not at all, and read back."""
 
 from __future__ import annotations
 
-import fcntl
-import json
-from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from harness.runs.records import Result, State, Status, atomic_write, read_json, write_json
+from harness.runs.integrity import DamagedFileError, file_digest
+from harness.runs.locks import FileLock, is_held
+from harness.runs.records import (
+    TEMPORARY,
+    Result,
+    State,
+    Status,
+    check_result,
+    read_json,
+    write_json,
+)
+
+KILLED = "its process ended without a word; the same command continues it"
 
 
 class FolderBusyError(RuntimeError):
@@ -17,25 +28,35 @@ class FolderBusyError(RuntimeError):
 
 
 class RunFolder:
-    """The files of one run, ``results/runs/<name>-<hash>/``. Use as a context manager: it holds the folder's lock."""
+    """The files of one run, ``results/runs/<name>-<hash>/``. Use as a context manager: it holds the folder's lock.
+
+    Raises:
+        FolderBusyError: on entering, where another process holds the lock.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: IO[str] | None = None
+        self._lock = FileLock(path / ".lock")
+        self._entered = False
 
     def __enter__(self) -> RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
-        except OSError:
-            self._lock.close()
-            raise FolderBusyError(f"{self.path} is being written by another process") from None
+        if not self._lock.acquire():
+            raise FolderBusyError(f"{self.path} is being written by another process")
+        self._entered = True
+        self._remove_leftovers()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._lock is not None:
-            self._lock.close()
+        self._entered = False
+        self._lock.release()
+
+    def _remove_leftovers(self) -> None:
+        """Removes files that a killed process had not finished, and the traceback of an earlier attempt."""
+        (self.path / "error.txt").unlink(missing_ok=True)
+        for path in [*self.path.glob(".*"), *self.path.glob("mined/.*")]:
+            if TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def file(self, name: str) -> Path:
         """The path of one of the run's files."""
@@ -48,23 +69,64 @@ class RunFolder:
 
     @property
     def status(self) -> Status | None:
-        """What the run last said of itself; ``None`` before it said anything."""
+        """What the run last said of itself; ``None`` before it said anything, or where that cannot be read.
+
+        A run that says "running" while no process holds its lock was killed: it is shown as interrupted.
+        """
         try:
             raw = read_json(self.path / "status.json")
-            return Status(**{**raw, "state": State(raw["state"])})
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            status = Status(**{**raw, "state": State(raw["state"])})
+        except (OSError, ValueError, TypeError, KeyError):
             return None
+        if status.state is State.RUNNING and not self._entered and not is_held(self.path / ".lock"):
+            return replace(status, state=State.INTERRUPTED, reason=KILLED)
+        return status
 
     @property
     def finished(self) -> bool:
-        """Whether a whole result stands there."""
+        """Whether a whole result stands there.
+
+        Raises:
+            DamagedFileError: the run says it is done, but a file of its result is damaged.
+        """
         status = self.status
-        return status is not None and status.state is State.DONE and (self.path / "result.json").exists()
+        if status is None or status.state is not State.DONE:
+            return False
+        names = ("result.json", "detections.json", "config.yaml")
+        if any(not (self.path / name).exists() for name in names):
+            return False
+        self._check_detections()
+        return True
 
     def result(self) -> dict[str, Any]:
-        """``result.json`` of a finished run."""
-        value: dict[str, Any] = read_json(self.path / "result.json")
+        """``result.json`` of a finished run.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DamagedFileError: its checksum is wrong, keys are missing or numbers are out of their range.
+        """
+        path = self.path / "result.json"
+        try:
+            return check_result(read_json(path), path)
+        except ValueError as error:
+            raise DamagedFileError(f"{error}; {_again(path)}") from None
+
+    def detections(self) -> list[dict[str, Any]]:
+        """``detections.json`` of a finished run, compared with the checksum in its result.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DamagedFileError: it is not what the run wrote.
+        """
+        value: list[dict[str, Any]] = read_json(self._check_detections())
         return value
+
+    def _check_detections(self) -> Path:
+        path = self.path / "detections.json"
+        expected = self.result().get("files", {}).get(path.name)
+        if expected is not None and file_digest(path) != expected:
+            raise DamagedFileError(f"{path} is damaged: its checksum is wrong; {_again(path)}")
+        return path
 
     def set_status(self, state: State, reason: str = "", iteration: int = 0) -> None:
         """Writes ``status.json``."""
@@ -81,33 +143,16 @@ class RunFolder:
         self.set_status(State.DONE, iteration=result.iterations)
 
 
-class MetricsLog:
-    """``metrics.jsonl``, one line per logged step. A resumed run cuts off what lies behind its checkpoint."""
+def settle(runs: Path) -> None:
+    """Corrects the status of all folders of ``runs`` that a killed process left as "running"."""
+    for path in sorted(runs.glob("*/status.json")):
+        folder = RunFolder(path.parent)
+        status = folder.status
+        if status is not None and status.reason == KILLED:
+            with suppress(FolderBusyError, OSError), folder:  # somebody continues it just now, or it is read-only
+                if folder.status is not None and folder.status.state is State.RUNNING:
+                    folder.set_status(State.INTERRUPTED, KILLED, status.iteration)
 
-    def __init__(self, path: Path, resume_at: int = 0) -> None:
-        kept = [row for row in self.rows(path) if row["iteration"] <= resume_at]
-        with atomic_write(path) as file:
-            file.writelines(json.dumps(row) + "\n" for row in kept)
-        self._file = path.open("a", encoding="utf-8")
 
-    @staticmethod
-    def rows(path: Path) -> list[dict[str, Any]]:
-        """All whole lines; a last line that a kill cut in half is left out."""
-        if not path.exists():
-            return []
-        rows = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Adds one line and hands it to the operating system at once."""
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+def _again(path: Path) -> str:
+    return f"remove {path}, and the same command makes it again"

@@ -1,17 +1,22 @@
-"""What a run leaves on disk, key by key. Floor 0: neither torch nor pandas is needed to read a run folder."""
+"""What a run leaves on disk, key by key. Neither torch nor pandas is needed to read a run folder."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
+
+from harness.runs.integrity import DamagedFileError, sealed, unsealed
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # names of files that atomic_write has not finished
 
 
 class State(StrEnum):
@@ -60,6 +65,7 @@ class Result:
     images: int  # training images seen
     parameters: int  # trainable
     cost: Cost
+    files: dict[str, str] = field(default_factory=dict)  # checksums of the run's files that hold none themselves
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,11 +84,38 @@ def jsonable(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def check_result(value: Any, path: Path) -> dict[str, Any]:
+    """``value`` if it can be the content of ``result.json``.
+
+    Raises:
+        DamagedFileError: keys are missing, or numbers are out of their range; the message names the file and the key.
+    """
+    known = {part.name for part in fields(Result)}
+    missing = known - {"files", "extra"} - set(value if isinstance(value, dict) else ())
+    if missing:
+        raise DamagedFileError(f"{path} is damaged: it has no {', '.join(sorted(missing))}")
+    metrics, cost = value["metrics"], value["cost"]
+    if not isinstance(metrics, dict) or not isinstance(cost, dict):
+        raise DamagedFileError(f"{path} is damaged: metrics and cost must be objects")
+    bounds = {f"metrics.{key}": (metrics.get(key), 1.0) for key in ("map", "map50", "map75")}
+    bounds |= {f"cost.{key}": (cost.get(key), math.inf) for key in ("train_seconds", "eval_seconds")}
+    bounds |= {key: (value[key], math.inf) for key in ("iterations", "images", "parameters")}
+    for key, (number, most) in bounds.items():
+        if number is not None and not (isinstance(number, int | float) and 0 <= number <= most):
+            raise DamagedFileError(f"{path} is damaged: {key}={number!r} must be from 0 to {most:g}")
+    return value
+
+
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a temporary neighbour of ``path`` that takes its name when the block ends without an error.
 
-    A reader therefore sees the old file or the new one, never half of one, also after a kill or on a full disk.
+    A reader therefore sees the old file or the new one, never half of one, also after a kill or on a full disk. File
+    and folder are flushed to the disk, so that this holds after a power cut, too.
+
+    Args:
+        path: of the file.
+        mode: ``w``, ``wb`` or ``w+b``.
     """
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"  # not mkstemp: others may read what a run leaves
     try:
@@ -94,23 +127,43 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Makes the names in a folder safe from a power cut, where the system can do that."""
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows does not open folders
+        return
+    with suppress(OSError), os.fdopen(number):  # some network file systems cannot
+        os.fsync(number)
 
 
 def write_json(path: Path, value: Mapping[str, Any] | list[Any], indent: int | None = 2) -> None:
-    """Writes ``value`` whole or not at all."""
+    """Writes ``value`` whole or not at all; an object that is not empty with its checksum as last key."""
+    text = json.dumps(value, indent=indent, allow_nan=True)
     with atomic_write(path) as file:
-        json.dump(value, file, indent=indent, allow_nan=True)
-        file.write("\n")
+        file.write((sealed(text) if value and isinstance(value, Mapping) else text) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file.
+    """The value of a JSON file, without the checksum that :func:`write_json` added.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is not JSON; the message names the file.
+        OSError: it cannot be read.
+        DamagedFileError: its checksum is wrong.
+        ValueError: it is not JSON or too deeply nested; the message names the file.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a file")  # opening a pipe would wait for its other end
+    data = unsealed(path.read_bytes(), path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        value = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{path} is not JSON: {reason}") from None
+    if isinstance(value, dict) and "checksum" in value:  # where a whole one stands, it was taken off above
+        raise DamagedFileError(f"{path} is damaged: its checksum is no checksum")
+    return value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ class RunConfig:
     """``run``: how a training runs, whatever it trains."""
 
     root: str = key(Role.BOOKKEEPING, "results")  # run folders go to <root>/runs
-    iterations: int = key(Role.LENGTH, 1500)  # optimizer steps
-    batch_size: int = key(Role.TRAINING, 4)
+    iterations: int = key(Role.LENGTH, 1500)  # optimizer steps, where epochs is null
+    epochs: float | None = key(Role.LENGTH, None)  # passes over the training images, in place of iterations
+    batch_size: int = key(Role.TRAINING, 4)  # images of an optimizer step
+    accumulate: int = key(Role.TRAINING, 1)  # parts of a batch that are computed one after another, to save memory
     device: str = key(Role.CONDITION, "auto")  # auto | cpu | cuda | cuda:N | mps
     precision: str = key(Role.TRAINING, "fp32")  # fp32 | bf16
     threads: int | None = key(Role.CONDITION, None)  # of the CPU; null: one a core. Other counts give other bits
@@ -32,19 +35,29 @@ class RunConfig:
     clip_norm: float | None = key(Role.TRAINING, 10.0)  # gradient norm, null: none
     ema_decay: float | None = key(Role.TRAINING, None)  # evaluate an exponential moving average of the weights
     eval_every: int | None = key(Role.CONDITION, None)  # iterations between evaluations; null: at the end only
+    select: str = key(Role.EVALUATION, "last")  # the weights of the result: last | best of all evaluations (optimistic)
     num_workers: int = key(Role.SPEED, 0)  # data loading processes
+    loading_timeout: float = key(Role.SPEED, 300.0)  # seconds after which loading processes without a batch are stuck
     log_every: int = key(Role.BOOKKEEPING, 50)  # iterations between logged steps
     checkpoint_minutes: float = key(Role.BOOKKEEPING, 2.0)  # a kill loses at most this much
     checkpoint_iterations: int | None = key(Role.BOOKKEEPING, None)
+    keep: str = key(Role.BOOKKEEPING, "weights")  # of a finished run: weights (model.pt) | all (checkpoint.pt as well)
+    rehearse: bool = key(Role.BOOKKEEPING, True)  # evaluate one batch before training: faults there show early
     memory_bound: int = key(Role.SPEED, 2**30, everywhere=True)  # bytes of an assigner's pairwise work at once
     progress: str = key(Role.BOOKKEEPING, "auto")  # auto: a bar on a terminal, silence elsewhere | on | off
 
     def check(self) -> None:
         """Raises ValueError for the first value out of range."""
-        for name in ("iterations", "batch_size", "log_every"):
+        for name in ("iterations", "batch_size", "accumulate", "log_every"):
             limits.count(f"run.{name}", getattr(self, name), 1)
         for name in ("threads", "eval_every", "checkpoint_iterations"):
             limits.optional(limits.count, f"run.{name}", getattr(self, name), 1)
+        limits.optional(limits.above, "run.epochs", self.epochs, 0)
+        whole = self.batch_size % self.accumulate == 0
+        limits.require(whole, "run.accumulate", self.accumulate, f"a divisor of run.batch_size={self.batch_size}")
+        limits.one_of("run.select", self.select, ("last", "best"))
+        limits.one_of("run.keep", self.keep, ("weights", "all"))
+        limits.above("run.loading_timeout", self.loading_timeout, 0)
         limits.one_of("run.precision", self.precision, ("fp32", "bf16"))
         base, _, number = self.device.partition(":")
         known = base in ("auto", "cpu", "cuda", "mps") and (not number or (base == "cuda" and number.isdigit()))
@@ -56,6 +69,12 @@ class RunConfig:
         limits.above("run.checkpoint_minutes", self.checkpoint_minutes, 0)
         limits.count("run.memory_bound", self.memory_bound, 1)
         limits.one_of("run.progress", self.progress, ("auto", "on", "off"))
+
+    def for_images(self, count: int) -> RunConfig:
+        """The same with ``iterations`` that make ``epochs`` passes over ``count`` training images, rounded up."""
+        if self.epochs is None:
+            return self
+        return replace(self, iterations=max(1, math.ceil(self.epochs * count / self.batch_size - 1e-9)))
 
 
 @dataclass

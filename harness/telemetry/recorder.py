@@ -17,6 +17,7 @@ import torch
 
 from harness.core.criterion import Selection
 from harness.core.structures import CandidateLosses
+from harness.runs.integrity import seal_zip
 from harness.runs.records import atomic_write
 from harness.telemetry.bins import COUNTS, EDGES
 from harness.telemetry.counters import Histogram, StageCounter
@@ -89,9 +90,10 @@ class SamplingTelemetry:
         }
 
     def save(self, path: Path) -> None:
-        """Writes ``sampling.npz``."""
-        with atomic_write(path, "wb") as file:
+        """Writes ``sampling.npz``, with its checksum as the archive's comment."""
+        with atomic_write(path, "w+b") as file:
             np.savez_compressed(file, allow_pickle=False, **self.arrays())
+            seal_zip(file)
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Per ``<stage>/<population>`` over the whole run: what is sampled an image, and how easy the negatives are.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,11 +19,13 @@ from torch.optim.swa_utils import AveragedModel
 from harness.data.loading import Batch, to_device
 from harness.runs.schema import RunConfig
 from harness.training import checkpoint
-from harness.training.checkpoint import CheckpointError
 from harness.training.devices import autocast
-from harness.training.interrupt import Interrupted, InterruptGuard
+from harness.training.interrupt import Interrupted, StopRequested, StopSignals
 from harness.training.progress import TrainingBar
+from harness.training.selection import BestWeights
 from harness.training.streams import Streams
+
+log = logging.getLogger("harness")
 
 
 class NonFiniteLossError(RuntimeError):
@@ -93,13 +97,28 @@ class TrainState:
     saved_parts: dict[str, Stateful] = field(default_factory=dict)  # by name: telemetry, ...
     window: LossWindow = field(default_factory=LossWindow)
     iteration: int = 0
+    evaluated_at: int = 0  # the last iteration that was evaluated on the way
+    best: BestWeights | None = None  # where run.select is best
     seconds: float = 0.0
     sessions: int = 1
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that is evaluated and kept: the moving average of the weights where there is one."""
+        model: nn.Module = self.model if self.ema is None else self.ema.module
+        return model
+
+    def require_finite(self) -> None:
+        """Raises NonFiniteLossError or NonFiniteWeightsError where a loss or the weights are not finite."""
+        self.window.check()
+        states = {"model": self.model.state_dict()} | ({} if self.ema is None else {"ema": self.ema.state_dict()})
+        checkpoint.require_finite(states, f"at iteration {self.iteration}")
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors and plain containers."""
         return {
             "iteration": self.iteration,
+            "evaluated_at": self.evaluated_at,
             "seconds": self.seconds,
             "sessions": self.sessions,
             "threads": torch.get_num_threads(),
@@ -109,6 +128,7 @@ class TrainState:
             "schedule": {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"},
             "streams": self.streams.state_dict(),
             "window": self.window.state_dict(),
+            "best": None if self.best is None else self.best.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "parts": {name: part.state_dict() for name, part in self.saved_parts.items()},
         }
@@ -116,26 +136,27 @@ class TrainState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where :meth:`state_dict` was taken.
 
-        Raises:
-            CheckpointError: it was taken with another number of CPU threads, which gives other bits.
+        On a CPU another number of threads would add in another order and give other bits. Where ``run.threads`` is
+        null, the number of the first session is therefore kept, on whatever number of cores the run continues.
         """
         threads = torch.get_num_threads()
         if self.device.type == "cpu" and state["threads"] != threads:
-            raise CheckpointError(
-                f"the checkpoint was trained with run.threads={state['threads']}, this process uses {threads}: "
-                f"sums in another order give other bits; continue with run.threads={state['threads']}"
-            )
+            log.warning("continues with %d threads, as it began; this process would use %d", state["threads"], threads)
+            torch.set_num_threads(state["threads"])
         self.model.load_state_dict(state["model"])
         self.model.load_criteria_state_dict(state["criteria"])  # type: ignore[operator]
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict({**self.schedule.state_dict(), **state["schedule"]})
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
+        if self.best is not None:
+            self.best.load_state_dict(state["best"])
         for name, part in self.saved_parts.items():
             part.load_state_dict(state["parts"][name])
         self.streams.load_state_dict(state["streams"])
         self.window.load_state_dict(state["window"], self.device)
         self.iteration = state["iteration"]
+        self.evaluated_at = state["evaluated_at"]
         self.seconds = state["seconds"]
         self.sessions = state["sessions"] + 1
 
@@ -150,7 +171,13 @@ class Hooks:
 
 
 def train(
-    training: TrainState, batches: Iterable[Batch], path: Path, hooks: Hooks, *, until: int | None = None
+    training: TrainState,
+    batches: Iterable[Batch],
+    path: Path,
+    hooks: Hooks,
+    *,
+    until: int | None = None,
+    stop: StopSignals | None = None,
 ) -> None:
     """Trains to ``run.iterations`` or to the iteration ``until``, if that comes first, saving to ``path``.
 
@@ -160,69 +187,119 @@ def train(
         path: of the checkpoint.
         hooks: called between steps.
         until: where to pause, with the state saved; ``None``: nowhere.
+        stop: what may ask to stop; ``None``: nothing.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
         NonFiniteLossError: the message holds the iteration and the parts; nothing of the bad state is saved.
+        NonFiniteWeightsError: the same for the weights.
     """
     config = training.config
-    window = training.window
-    saved_at = time.monotonic()
+    stop = stop or StopSignals()
+    saved_at, saved_iteration = time.monotonic(), training.iteration
 
     def save() -> None:
-        nonlocal saved_at
-        window.check()
+        nonlocal saved_at, saved_iteration
+        training.require_finite()
         checkpoint.save(path, training.state_dict())
-        saved_at = time.monotonic()
+        saved_at, saved_iteration = time.monotonic(), training.iteration
         hooks.on_save(training.iteration)
 
     bar = TrainingBar(config.iterations, training.iteration, config.progress)
     source: Iterator[Batch] = iter(batches)
-    stop = config.iterations if until is None else min(until, config.iterations)
-    with InterruptGuard() as guard, bar:
-        while training.iteration < stop:
+    end = config.iterations if until is None else min(until, config.iterations)
+    with stop.deferred(), bar:
+        while True:
+            with suppress(StopRequested):  # an evaluation changes no state; it is made again on continuing
+                _evaluate_if_due(training, hooks, stop)
+            if name := stop.requested():
+                save()
+                raise Interrupted(f"stopped by {name} at iteration {training.iteration}")
+            if training.iteration >= end:
+                break
+            if training.iteration > saved_iteration and _save_is_due(training, saved_at):
+                save()
             started = time.monotonic()
-            losses = step(training, next(source))
-            training.iteration += 1
-            window.add(training.iteration, losses)
-            if training.device.type == "cpu":
-                window.check()  # costs nothing there; elsewhere it would wait for the device in every step
-            logging = training.iteration % config.log_every == 0 or training.iteration == config.iterations
-            means = window.close() if logging else {}
-            training.seconds += time.monotonic() - started
-
+            try:
+                with stop.at_once():  # loading processes may be stuck
+                    batch = next(source)
+            except StopRequested:
+                continue
+            means = _logged_step(training, batch, started)
             bar.step()
-            if logging:
+            if means:
                 rate = float(training.optimizer.param_groups[0]["lr"])
                 hooks.on_log(training.iteration, {**means, "lr": rate})
                 bar.show(means)
-            if guard.asked:
-                save()
-                raise Interrupted(f"stopped by {guard.asked} at iteration {training.iteration}")
-            on_the_way = training.iteration < config.iterations  # the end is evaluated by the run itself
-            if config.eval_every and training.iteration % config.eval_every == 0 and on_the_way:
-                hooks.on_eval(training.iteration)
-            due = time.monotonic() - saved_at > 60 * config.checkpoint_minutes
-            if due or (config.checkpoint_iterations and training.iteration % config.checkpoint_iterations == 0):
-                save()
         save()
 
 
+def _logged_step(training: TrainState, batch: Batch, started: float) -> dict[str, float]:
+    """One step, of which ``started`` is the time; returns the losses since the last logged step if this one is."""
+    config, window = training.config, training.window
+    losses = step(training, batch)
+    training.iteration += 1
+    window.add(training.iteration, losses)
+    if training.device.type == "cpu":
+        window.check()  # costs nothing there; elsewhere it would wait for the device in every step
+    logging = training.iteration % config.log_every == 0 or training.iteration == config.iterations
+    means = window.close() if logging else {}
+    training.seconds += time.monotonic() - started
+    return means
+
+
+def _evaluate_if_due(training: TrainState, hooks: Hooks, stop: StopSignals) -> None:
+    """Evaluates every ``run.eval_every`` iterations, but for the end, which is evaluated by the run itself."""
+    every, now = training.config.eval_every, training.iteration
+    if every and 0 < now < training.config.iterations and now % every == 0 and training.evaluated_at < now:
+        training.require_finite()
+        with stop.at_once():
+            hooks.on_eval(now)
+        training.evaluated_at = now
+
+
+def _save_is_due(training: TrainState, saved_at: float) -> bool:
+    config = training.config
+    at_this = config.checkpoint_iterations and training.iteration % config.checkpoint_iterations == 0
+    return bool(at_this) or time.monotonic() - saved_at > 60 * config.checkpoint_minutes
+
+
+def require_finite_boxes(batch: Batch) -> None:
+    """Raises ValueError where a box of a batch on the CPU is not finite; the message names the image."""
+    for target in batch[1]:
+        if not target["boxes"].isfinite().all():
+            raise ValueError(f"a box of image {int(target['image_id'])} is not finite: {target['boxes'].tolist()}")
+
+
 def step(training: TrainState, batch: Batch) -> dict[str, Tensor]:
-    """One optimiser step; returns the detached parts of the loss."""
+    """One optimizer step; returns the detached parts of the loss.
+
+    With ``run.accumulate`` the batch is cut into that many equal parts, whose gradients are averaged. Losses are
+    normalized, batch statistics taken and batch-wide samplers applied within a part, as in a batch of that size.
+    """
     model, config, device = training.model, training.config, training.device
-    images, targets = to_device(batch, device)
+    require_finite_boxes(batch)
     model.train()
     model.set_progress(training.iteration / config.iterations)  # type: ignore[operator]
-    with autocast(device, config.precision):
-        losses: dict[str, Tensor] = model(images, targets)
-    total = torch.stack([loss.float() for loss in losses.values()]).sum()
     training.optimizer.zero_grad(set_to_none=True)
-    total.backward()
+    sums: dict[str, Tensor] = {}
+    for part in _parts(batch, config.accumulate):
+        images, targets = to_device(part, device)
+        with autocast(device, config.precision):
+            losses: dict[str, Tensor] = model(images, targets)
+        total = torch.stack([loss.float() for loss in losses.values()]).sum()
+        (total / config.accumulate).backward()
+        sums = {name: loss.detach() + sums.get(name, 0) for name, loss in losses.items()}
     if config.clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm, foreach=True)
     training.optimizer.step()
     training.schedule.step()
     if training.ema is not None:
         training.ema.update_parameters(model)
-    return {name: loss.detach() for name, loss in losses.items()}
+    return {name: value / config.accumulate for name, value in sums.items()}
+
+
+def _parts(batch: Batch, count: int) -> Iterator[Batch]:
+    size = len(batch[0]) // count
+    for start in range(0, len(batch[0]), size):
+        yield batch[0][start : start + size], batch[1][start : start + size]

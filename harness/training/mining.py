@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from harness.core.boxes import pairwise_iof, pairwise_iou
 from harness.core.structures import MiningPlan, MiningSampler, Need, Sampler
 from harness.data.dataset import Annotations, DetectionDataset
+from harness.runs.integrity import DamagedFileError
 from harness.runs.records import read_json, write_json
 from harness.runs.schema import ConfigError
 from harness.training.checkpoint import CheckpointError
@@ -88,7 +89,7 @@ class Mining:
             CheckpointError: the file of a round that the checkpoint has trained with is missing or damaged.
         """
         passed = [stop for stop in self.stops if stop < iteration]
-        self.found = [self._read(number, stop) for number, stop in enumerate(passed, start=1)]
+        self.found = [read_round(self._file(number), number, stop) for number, stop in enumerate(passed, start=1)]
         return self.stops[len(passed) :]
 
     def add(self, iteration: int, detections: Iterable[Row]) -> None:
@@ -117,17 +118,25 @@ class Mining:
     def _file(self, number: int) -> Path:
         return self.folder / f"round_{number}.json"
 
-    def _read(self, number: int, iteration: int) -> list[Row]:
-        path = self._file(number)
-        again = "remove checkpoint.pt to start afresh"
-        try:
-            record = read_json(path)
-            if (record["round"], record["iteration"]) != (number, iteration):
-                raise CheckpointError(f"{path} is of another training; {again}")
-            rows: list[Row] = record["detections"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise CheckpointError(f"{path}, which the checkpoint was trained with, cannot be read; {again}") from error
-        return rows
+
+def read_round(path: Path, number: int, iteration: int) -> list[Row]:
+    """The false positives in the file of round ``number``, which was mined after ``iteration`` iterations.
+
+    Raises:
+        CheckpointError: it is missing, damaged or of another training; the message names the file.
+    """
+    again = "remove checkpoint.pt to start afresh"
+    try:
+        record = read_json(path)
+        if set(record) != {"round", "iteration", "parameters", "detections"}:
+            raise DamagedFileError(f"{path} is damaged: its keys are {', '.join(record)}")
+        if (record["round"], record["iteration"]) != (number, iteration):
+            raise CheckpointError(f"{path} is of another training; {again}")
+        rows: list[Row] = record["detections"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = error if isinstance(error, DamagedFileError) else f"{path} cannot be read"
+        raise CheckpointError(f"{reason}, and the checkpoint was trained with it; {again}") from error
+    return rows
 
 
 def false_positives(

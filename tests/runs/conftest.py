@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from omegaconf import DictConfig
 
 from harness.app.runner import run
 from harness.runs import schema
+from harness.runs.folder import RunFolder
+from harness.runs.records import read_json
 
 SMALL = (
     "run=smoke",
@@ -25,6 +26,7 @@ SMALL = (
     "detector.min_size=64",
     "run.iterations=6",
     "run.log_every=2",
+    "run.keep=all",
 )
 
 
@@ -75,6 +77,6 @@ def trained(composed: Composed) -> Trained:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """What two identical runs agree on: the result without its cost, and the detections."""
-    result = json.loads((folder / "result.json").read_text())
+    result = read_json(folder / "result.json")
     del result["cost"]
-    return {"result": result, "detections": json.loads((folder / "detections.json").read_text())}
+    return {"result": result, "detections": RunFolder(folder).detections()}

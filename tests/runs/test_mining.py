@@ -31,7 +31,7 @@ from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
 from harness.detectors.zoo.tiny_ssd import tiny_ssd
 from harness.detectors.zoo.yolox import tiny_yolox
 from harness.runs import schema
-from harness.runs.folder import MetricsLog
+from harness.runs.metrics_log import MetricsLog
 from harness.runs.schema import ConfigError
 from harness.samplers.matched_random import MatchedRandomSampler
 from harness.samplers.offline_hard import OfflineHardSampler

@@ -12,9 +12,11 @@ import torch
 
 from harness.app.runner import Stopped, check, run
 from harness.runs import schema
-from harness.runs.folder import MetricsLog, RunFolder
+from harness.runs.folder import RunFolder
 from harness.runs.identity import config_hash
+from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import State
+from harness.training import checkpoint
 from tests.runs.conftest import Composed, Trained, outcome
 
 
@@ -178,25 +180,32 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_parts(composed: Compos
 def test_a_folder_that_is_being_written_is_left_alone(trained: Trained, composed: Composed) -> None:
     folder = trained()
     (folder / "result.json").unlink()
-    with RunFolder(folder), pytest.raises(Stopped, match="is being written by another process"):
+    with RunFolder(folder), pytest.raises(Stopped, match="running elsewhere") as stop:
         run(composed(), choices={"detector": "tiny_rcnn", "sampler": "chosen"}, sources=[])
+    assert stop.value.state is State.RUNNING
 
 
 def test_a_damaged_checkpoint_is_named(trained: Trained, composed: Composed) -> None:
     folder = trained()
     (folder / "result.json").unlink()
     (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(Stopped, match=r"checkpoint\.pt cannot be read .*remove it to start afresh"):
+    with pytest.raises(Stopped, match=r"checkpoint\.pt is damaged: .*remove it to start afresh$"):
         run(composed(), choices={"detector": "tiny_rcnn", "sampler": "chosen"}, sources=[])
 
 
-def test_other_threads_do_not_continue_a_run(trained: Trained, composed: Composed) -> None:
-    folder = trained("run.threads=null")
+def test_a_run_keeps_its_threads_on_another_number_of_cores(
+    trained: Trained, composed: Composed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As under ``taskset``: the sums keep their order, so the result keeps its bits."""
+    folder = trained("run.threads=null", "run.eval_every=3")
+    expected = outcome(folder)
     (folder / "result.json").unlink()
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    torch.save({**state, "threads": 64, "iteration": 3}, folder / "checkpoint.pt")
-    with pytest.raises(Stopped, match=r"run.threads=64"):
-        run(composed("run.threads=null"), choices={"detector": "tiny_rcnn", "sampler": "chosen"}, sources=[])
+    state = checkpoint.load(folder / "checkpoint.pt")
+    checkpoint.save(folder / "checkpoint.pt", {**state, "threads": 3})
+    assert trained("run.threads=null", "run.eval_every=3") == folder
+    assert torch.get_num_threads() == 3
+    assert "continues with 3 threads" in caplog.text
+    assert outcome(folder)["result"]["metrics"].keys() == expected["result"]["metrics"].keys()
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", ""])

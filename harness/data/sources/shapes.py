@@ -6,9 +6,12 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import secrets
 import shutil
 import time
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,8 +29,11 @@ from harness.data.outlines import Outlines
 from harness.data.records import DataError
 from harness.data.sources import yields
 from harness.data.splits import Splits
+from harness.runs.integrity import DamagedFileError, check_zip, file_digest, seal_zip
+from harness.runs.records import flush_folder
 
 _log = logging.getLogger(__name__)
+_FORMAT = 3  # of the files in the cache
 _ABANDONED = 86400.0  # seconds after which a half-built cache cannot be anyone's work in progress
 
 
@@ -90,16 +96,20 @@ def shapes(
 
 
 def _split(cache: Path, split: str, count: int, recipe: scenes.SceneRecipe, seed: int) -> DetectionDataset:
-    key = json.dumps([scenes.VERSION, split, count, asdict(recipe), seed], sort_keys=True)
+    key = json.dumps([scenes.VERSION, _FORMAT, split, count, asdict(recipe), seed], sort_keys=True)
     folder = cache / f"shapes-{split}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
     if not folder.is_dir():
         _draw_into(folder, split, count, recipe, seed)
     try:
-        images = ArrayImages(folder / "images.npy")
+        check_zip(folder / "objects.npz")
         with np.load(folder / "objects.npz") as stored:
             offsets, boxes, labels = stored["offsets"], stored["boxes"], stored["labels"]
             outlines, keypoints = Outlines(stored["outlines"], stored["outline_offsets"]), stored["keypoints"]
-    except (OSError, ValueError, KeyError) as error:
+            expected = str(stored["images_checksum"])
+        if file_digest(folder / "images.npy") != expected:
+            raise DamagedFileError("images.npy does not match its checksum")
+        images = ArrayImages(folder / "images.npy")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"cache_dir: {folder} is damaged ({error}); delete it, and it is drawn again") from None
     annotations = _annotations(offsets, boxes, labels, split, recipe.image_size)
     annotations = replace(annotations, outlines=outlines, keypoints=keypoints)
@@ -129,7 +139,7 @@ def _draw_into(folder: Path, split: str, count: int, recipe: scenes.SceneRecipe,
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder.parent)
-        work = folder.parent / f".drawing-{os.getpid()}-{secrets.token_hex(4)}"
+        work = folder.parent / f".drawing-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
         work.mkdir()
     except OSError as error:
         raise DataError(f"cache_dir: {folder.parent} cannot be written ({error}); valid: a folder that can") from None
@@ -137,6 +147,7 @@ def _draw_into(folder: Path, split: str, count: int, recipe: scenes.SceneRecipe,
     try:
         _draw(work, split, count, recipe, seed)
         os.replace(work, folder)
+        flush_folder(folder.parent)
     except OSError as error:
         if not folder.is_dir():  # else another process was faster, with the very same scenes
             raise DataError(f"cache_dir: {folder} cannot be written ({error}); valid: a folder with room") from None
@@ -162,23 +173,48 @@ def _draw(work: Path, split: str, count: int, recipe: scenes.SceneRecipe, seed: 
             outlines += scene.outlines
             keypoints.append(scene.keypoints)
             offsets.append(offsets[-1] + len(scene.labels))
-    np.savez(
-        work / "objects.npz",
-        offsets=np.array(offsets, dtype=np.int64), boxes=np.concatenate(boxes), labels=np.concatenate(labels),
-        outlines=Outlines.of(outlines).data, outline_offsets=Outlines.of(outlines).offsets,
-        keypoints=np.concatenate(keypoints),
-    )  # fmt: skip
+        file.flush()
+        os.fsync(file.fileno())
+    with (work / "objects.npz").open("w+b") as file:
+        np.savez(
+            file,
+            offsets=np.array(offsets, dtype=np.int64), boxes=np.concatenate(boxes), labels=np.concatenate(labels),
+            outlines=Outlines.of(outlines).data, outline_offsets=Outlines.of(outlines).offsets,
+            keypoints=np.concatenate(keypoints), images_checksum=np.array(file_digest(work / "images.npy")),
+        )  # fmt: skip
+        seal_zip(file)
+        file.flush()
+        os.fsync(file.fileno())
+    flush_folder(work)
 
 
 def _sweep(cache: Path) -> None:
     """Remove what killed processes left half drawn."""
     for left in cache.glob(".drawing-*"):
         try:
-            abandoned = time.time() - left.stat().st_mtime > _ABANDONED
+            abandoned = _owner_is_gone(left) or time.time() - left.stat().st_mtime > _ABANDONED
         except FileNotFoundError:  # its owner has just renamed or removed it
             continue
         if abandoned:
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _owner_is_gone(left: Path) -> bool:
+    """Whether the process of this machine that was drawing into the folder has ended."""
+    parts = left.name.split("-")
+    if len(parts) != 4 or parts[1] != _host() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(parts[2]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it lives, and belongs to somebody else
+        return False
+    return False
+
+
+def _host() -> str:
+    return hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
 
 
 def _noisy(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
