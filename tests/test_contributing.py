@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.testing import ContractError, check_sampler
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,15 +28,20 @@ def shown(name: str) -> str:
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("contributor")
     (folder / "my_sampler.py").write_text(shown("my_sampler.py"))
+    (folder / "check_my_sampler.py").write_text(shown("check_my_sampler.py"))
     (folder / "my_conf" / "sampler").mkdir(parents=True)
     (folder / "my_conf" / "sampler" / "easiest.yaml").write_text(shown("easiest.yaml"))
     return folder
 
 
-def harness(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def python(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(workplace), str(ROOT)])}
-    command = [sys.executable, "-m", "harness", "--config-dir", "my_conf", *arguments]
+    command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def harness(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return python(workplace, "-m", "harness", "--config-dir", "my_conf", *arguments)
 
 
 def test_the_new_sampler_is_checked(workplace: Path) -> None:
@@ -57,3 +64,36 @@ def test_the_new_sampler_trains(workplace: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     assert result["choices"]["sampler"] == "easiest"
     assert result["sampling"]["roi/sampled"]["positives_per_image"] >= 0
+
+
+def test_the_new_sampler_keeps_the_contract(workplace: Path) -> None:
+    done = python(workplace, "check_my_sampler.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "promise"),
+    [
+        (("if losses is None:", "if False:"), "without losses, which it needs, it raises a ValueError, not Attribute"),
+        (("used.float())", "used.to(easiness.dtype))"), "weight is float32 whatever the losses are"),
+        (("among(order_code(easiness), trainable)", "order_code(easiness)"), "candidates are never sampled"),
+        (
+            (
+                "index, used = largest(among(order_code(easiness), trainable), min(self.num, easiness.shape[-1]))",
+                "value, index = easiness.masked_fill(~trainable, -1e9).topk(min(self.num, easiness.shape[-1])); "
+                "used = value > -1e9",
+            ),
+            "ties go to the lower index",
+        ),
+        (("index.masked_fill(~used, 0)", "index.masked_fill_(used, 0)"), "no candidate is in two used slots"),
+    ],
+)
+def test_the_contract_says_which_promise_is_broken(change: tuple[str, str], promise: str) -> None:
+    code = shown("my_sampler.py")
+    assert change[0] in code
+    names: dict[str, object] = {}
+    exec(compile(code.replace(*change), "my_sampler.py", "exec"), names)
+    sampler = names["EasiestSampler"](16)  # type: ignore[operator]
+    with pytest.raises(ContractError, match=promise):
+        check_sampler(sampler, compiles=False)

@@ -47,10 +47,14 @@ ASSIGNERS: Mapping[str, frozenset[Need]] = {
 # option of conf/sampler -> what it needs of the head: shapes, because it compares IoUs; losses, because it ranks by
 # them
 SAMPLERS: Mapping[str, frozenset[Need]] = {
-    **dict.fromkeys(("all", "random", "instance_balanced", "offline_hard"), frozenset[Need]()),
-    **dict.fromkeys(("combined", "iou_balanced"), frozenset({SHAPES})),
+    **dict.fromkeys(("all", "random", "instance_balanced", "offline_hard", "isr_p"), frozenset[Need]()),
+    **dict.fromkeys(("combined", "iou_balanced", "soft_sampling"), frozenset({SHAPES})),
     **dict.fromkeys(
-        ("hard_negative", "topk_loss", "ohem", "ohem_paper", "matched_random", "score_hlr"), frozenset({LOSSES})
+        (
+            *("hard_negative", "topk_loss", "ohem", "ohem_paper", "ohem_threshold", "loss_rank_mining"),
+            *("matched_random", "score_hlr", "pisa"),
+        ),
+        frozenset({LOSSES}),
     ),
 }
 

@@ -25,6 +25,7 @@ from harness.core.structures import (
     GroundTruth,
     LossAwareAssigner,
     Need,
+    ReweightingSampler,
     Sampler,
     SamplingResult,
     full_precision,
@@ -253,6 +254,7 @@ class Criterion(nn.Module):
         loss = self._loss
         slots = self._slots(outputs, selection.targets, selection.assignment, selection.sample, selection.candidates)
         classification, regression = self._values(loss, slots)
+        classification = classification * self._class_weights(selection, slots, classification)
         if self.loss_observers:
             known = self._weighted(loss, slots, classification, regression)
             for observer in self.loss_observers:
@@ -263,6 +265,16 @@ class Criterion(nn.Module):
                 wanted = self._pair(self.baseline, slots, *self._values(self.baseline, slots))
             losses = self.balance(losses, wanted)
         return {**losses, **self._terms(loss, slots)}
+
+    @torch.no_grad()
+    def _class_weights(self, selection: Selection, slots: Slots, classification: Tensor) -> Tensor | float:
+        """``(B, S)`` factors of the classification losses where the sampler weighs them, else 1."""
+        if Need.REWEIGHTING not in self.sampler.needs:
+            return 1.0
+        gt_index = selection.sample.take(selection.assignment.gt_index)
+        return cast(ReweightingSampler, self.sampler).class_weights(
+            selection.sample, gt_index, selection.targets.labels, slots.iou, classification.detach()
+        )
 
     def _terms(self, loss: Loss, slots: Slots) -> dict[str, Tensor]:
         """The scalars of the head's branch and of the loss's further terms that count by now."""
@@ -364,6 +376,7 @@ class Criterion(nn.Module):
         return Slots(
             counts=Counts(sample, None, level, candidates.num_levels),
             coder=head.coder,
+            activation=head.activation,
             branch_kind=head.branch,
             logits=full_precision(outputs.logits),
             column=head.target_columns(targets.labels, sample.positive),

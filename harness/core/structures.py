@@ -32,6 +32,8 @@ class Need(StrEnum):
     SHAPES = "boxes with shapes of their own"  # candidates are anchors or proposals: a point has its stride only
     NOISE = "noise"  # one uniform number in [0, 1) per candidate
     QUALITY = "quality"  # a soft target in [0, 1] per positive
+    BATCH = "the whole batch"  # what is chosen of an image depends on the other images of the batch
+    REWEIGHTING = "reweighting"  # the sampler weighs the class losses of its slots once these are known
     MINING = "mining"  # pauses of the training in which the training set is mined, see MiningPlan
     BOX_LOSSES = "box losses"  # the box loss of each positive, for a class loss that looks at both
     CLASS_COUNTS = "class counts"  # ClassCounts of the training set
@@ -267,3 +269,16 @@ class MiningSampler(Sampler, Protocol):
 
     @property
     def mining(self) -> MiningPlan: ...
+
+
+@runtime_checkable
+class ReweightingSampler(Sampler, Protocol):
+    """A sampler that declares ``Need.REWEIGHTING``: it weighs the classification losses of its slots.
+
+    ``class_weights`` is given ``(*, S)`` each: the slots, their objects and labels, the IoU of the predicted box of
+    that label with its object, and the classification losses, weighted and detached. It returns a factor of the losses.
+    """
+
+    def class_weights(
+        self, sample: SamplingResult, gt_index: Tensor, labels: Tensor, iou: Tensor, losses: Tensor
+    ) -> Tensor: ...

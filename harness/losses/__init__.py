@@ -1,5 +1,6 @@
 """The losses of classes and boxes, one published method per file; :class:`~harness.losses.pair.Loss` combines two."""
 
+from harness.losses.carl import CARLTerm
 from harness.losses.classification import (
     ACSLLoss,
     APLoss,
@@ -41,6 +42,7 @@ __all__ = [
     "BinaryCrossEntropyLoss",
     "BoundedIoULoss",
     "BucketedRankSortLoss",
+    "CARLTerm",
     "CIoULoss",
     "ClassBalancedFocalLoss",
     "ClassificationLoss",

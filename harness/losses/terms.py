@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from harness.coders import Coder
 from harness.core import limits
 from harness.core.boxes import aligned_ciou, aligned_iou, centerness
-from harness.core.structures import full_precision
+from harness.core.structures import Activation, full_precision
 from harness.losses.interface import RegressionLoss, Space
 from harness.losses.reduction import BoxWeight, Counts, Normalizer
 
@@ -35,6 +35,7 @@ class Slots:
 
     counts: Counts
     coder: Coder
+    activation: Activation
     branch_kind: Branch
     logits: Tensor  # (B, S, C)
     column: Tensor  # (B, S) int64, the column that is on; C where none is
@@ -62,6 +63,14 @@ class Slots:
     def iou(self) -> Tensor:
         """``(B, S)`` IoU of the predicted box with its object, detached."""
         return aligned_iou(self.boxes.detach(), self.target_boxes)
+
+    @property
+    def own_score(self) -> Tensor:
+        """``(B, S)`` probability of the column that is on, with gradient; not meaningful where none is."""
+        column = self.column.clamp(max=self.logits.shape[-1] - 1).unsqueeze(-1)
+        if self.activation is Activation.SIGMOID:
+            return self.logits.gather(-1, column).squeeze(-1).sigmoid()
+        return self.logits.softmax(-1).gather(-1, column).squeeze(-1)
 
     @property
     def positive_weight(self) -> Tensor:

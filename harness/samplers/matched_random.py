@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from torch import Tensor
 
-from harness.core import limits
 from harness.core.structures import (
     Assignment,
     CandidateLosses,
     Candidates,
     GroundTruth,
-    MiningPlan,
-    MiningSampler,
     Need,
     Sampler,
     SamplingResult,
@@ -21,9 +16,10 @@ from harness.core.structures import (
 from harness.core.topk import among, largest, mask_of_largest, order_code
 from harness.samplers.building_blocks.ranker import Pool
 from harness.samplers.building_blocks.slots import fill_slots, keep_in_order, second_noise
+from harness.samplers.building_blocks.wrapping import WrappingSampler
 
 
-class MatchedRandomSampler:
+class MatchedRandomSampler(WrappingSampler):
     """As many positives and as many negatives of each image as another sampler would take, but drawn at random.
 
     Mining changes two things at once: *which* candidates train, and *how many* of them are positive. Against this
@@ -39,15 +35,8 @@ class MatchedRandomSampler:
     """
 
     def __init__(self, of: Sampler) -> None:
-        limits.require(isinstance(of, Sampler), "of", type(of).__name__, "a sampler")
-        self.of = of
-        self.needs = of.needs | {Need.NOISE}
-        self.add_gt_as_proposals = of.add_gt_as_proposals
-
-    @property
-    def mining(self) -> MiningPlan:
-        """The other sampler's plan, where ``Need.MINING`` is among the needs."""
-        return cast(MiningSampler, self.of).mining
+        super().__init__(of, frozenset({Need.NOISE}))
+        self.needs = self.needs - {Need.REWEIGHTING}  # its weights are 1
 
     def __call__(
         self,

@@ -7,11 +7,14 @@ from torch import Tensor
 
 from harness.core import limits
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.core.topk import among, largest, order_code
-from harness.samplers.building_blocks.hardness import hardness, parse_rank_by
+from harness.core.topk import among, mask_of_largest, order_code
+from harness.samplers.building_blocks.hardness import hardest, hardness, parse_rank_by
 from harness.samplers.building_blocks.quota import Quota
 from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
+from harness.samplers.building_blocks.slots import keep_in_order
 from harness.samplers.building_blocks.suppression import suppress
+
+SCOPES = ("image", "batch")
 
 
 class OHEMSampler:
@@ -26,6 +29,10 @@ class OHEMSampler:
       ``pos_fraction`` and ``neg_pos_ub`` are not looked at), after non-maximum suppression by loss (``nms_thr=0.7``),
       by the sum of both losses (``rank_by="total"``). What is suppressed does not train, even if slots stay open.
 
+    ``scope`` says what competes: the candidates of one image, or those of all images of the batch for ``num`` places
+    times the number of images, so that an image with more hard candidates gets more places. Then each image has as many
+    slots as candidates, and the sampler asks for ``Need.BATCH``.
+
     A NaN loss ranks last, an infinite one first; equal losses go by index. With ``nms_thr`` the sampler does not
     compile without a graph break, and waits for the device once.
 
@@ -39,12 +46,11 @@ class OHEMSampler:
             otherwise among all of the image.
         rank_by: ``cls`` or ``total``, the loss that ranks.
         separate_quotas: a quota for the positives and one for the negatives, or one for both.
+        scope: ``image`` or ``batch``, where the hardest are searched.
 
     Raises:
         ValueError: a value is out of its range.
     """
-
-    needs: frozenset[Need] = frozenset({Need.LOSSES})
 
     def __init__(
         self,
@@ -56,6 +62,7 @@ class OHEMSampler:
         nms_per_label: bool = True,
         rank_by: str = "cls",
         separate_quotas: bool = True,
+        scope: str = "image",
     ) -> None:
         self.quota = Quota(num, pos_fraction, neg_pos_ub)
         self.add_gt_as_proposals = add_gt_as_proposals
@@ -63,6 +70,8 @@ class OHEMSampler:
         self.nms_per_label = nms_per_label
         self.rank_by = parse_rank_by(rank_by)
         self.separate_quotas = separate_quotas
+        self.scope = limits.one_of("scope", scope, SCOPES)
+        self.needs = frozenset({Need.LOSSES, Need.BATCH} if self.scope == "batch" else {Need.LOSSES})
 
     def rank_positives(self, pool: Pool, expected: int) -> Tensor:
         """By loss."""
@@ -85,16 +94,31 @@ class OHEMSampler:
         pool = Pool.of(truth, candidates, assignment, losses=losses)
         if self.nms_thr is not None:
             pool = pool.restricted(self._survivors(pool, self.nms_thr))
+        if self.scope == "batch":
+            return self._of_batch(pool)
         if self.separate_quotas:
             return sample_by_rank(self.quota, pool, positives=self, negatives=self)
-        return self._hardest(pool)
+        return hardest(pool, self.rank_by, self.quota.num)
 
-    def _hardest(self, pool: Pool) -> SamplingResult:
-        """The hardest of both kinds together."""
-        code = among(order_code(hardness(pool, self.rank_by)), pool.positive | pool.negative)
-        index, available = largest(code, min(self.quota.num, code.shape[-1]))
-        index = index.masked_fill(~available, 0)
-        return SamplingResult(index, available & pool.positive.gather(-1, index), available.float())
+    def _of_batch(self, pool: Pool) -> SamplingResult:
+        """The hardest of all images together."""
+        shape, size = pool.positive.shape, pool.positive.shape[-1]
+        if size == 0:
+            return keep_in_order(pool.positive, pool.negative)
+        code = order_code(hardness(pool, self.rank_by)).flatten()
+        positive, negative = pool.positive.flatten(), pool.negative.flatten()
+        images = code.shape[-1] // size
+        places = self.quota.num * images
+        if self.separate_quotas:
+            granted = torch.full((1,), self.quota.num_pos * images, device=code.device)
+            positive = mask_of_largest(among(code, positive), granted, places)
+            granted = self.quota.negatives_beside(positive.count_nonzero().unsqueeze(-1), images)
+            negative = mask_of_largest(among(code, negative), granted, places)
+        else:
+            granted = torch.full((1,), places, device=code.device)
+            taken = mask_of_largest(among(code, positive | negative), granted, places)
+            positive, negative = positive & taken, negative & taken
+        return keep_in_order(positive.view(shape), negative.view(shape))
 
     def _survivors(self, pool: Pool, nms_thr: float) -> Tensor:
         group = torch.zeros_like(pool.assignment.gt_index)

@@ -1,4 +1,4 @@
-"""PISA's ranking of the negatives by their scores."""
+"""Score hierarchical local rank: PISA's ranking and weighting of the negatives by their scores (ISR-N)."""
 
 from __future__ import annotations
 
@@ -92,30 +92,8 @@ class ScoreHLRSampler:
         by_candidate = torch.zeros(code.shape, device=code.device).scatter(-1, index, importance)
         return torch.where(confident, by_candidate, pool.drawn.float())
 
-    def __call__(
-        self,
-        truth: GroundTruth,
-        candidates: Candidates,
-        assignment: Assignment,
-        *,
-        noise: Tensor | None = None,
-        losses: CandidateLosses | None = None,
-    ) -> SamplingResult:
-        """Samples and weighs; ``noise (*, N)``, ``losses`` and ``candidates.predictions`` are required."""
-        pool = Pool.of(truth, candidates, assignment, noise, losses)
-        sample = sample_by_rank(self.quota, pool, positives=self, negatives=self)
-        return SamplingResult(sample.index, sample.positive, self._weight(pool, sample))
-
-    def _confident(self, pool: Pool) -> tuple[Tensor, Tensor]:
-        """Codes of the confident scores, ``(*, N)`` int32, and the ``nms_pre`` best of them, ``(*, N)`` bool."""
-        predictions = pool.candidates.predictions_for("ScoreHLRSampler")
-        score = predictions.scores.amax(-1)
-        finite = predictions.boxes.isfinite().all(-1)
-        code = among(order_code(score), pool.negative & finite & (score > self.score_thr))
-        count = torch.full_like(code[..., :1], self.nms_pre, dtype=torch.int64)
-        return code, mask_of_largest(code, count, self.nms_pre)
-
-    def _weight(self, pool: Pool, sample: SamplingResult) -> Tensor:
+    def weigh_negatives(self, pool: Pool, sample: SamplingResult) -> Tensor:
+        """By their place, so that the sum of their losses stays what it was."""
         num_neg = sample.negative.count_nonzero(-1).unsqueeze(-1)
         num_confident = self._confident(pool)[1].count_nonzero(-1).unsqueeze(-1)
         slot = torch.arange(sample.index.shape[-1], device=sample.index.device)
@@ -129,4 +107,26 @@ class ScoreHLRSampler:
         loss = loss.masked_fill(~sample.negative, 0)
         ratio = loss.sum(-1, keepdim=True) / (loss * weight).sum(-1, keepdim=True)
         ratio = torch.where(ratio.isfinite(), ratio, 1.0)  # all losses 0, or one infinite
-        return torch.where(sample.negative, weight * ratio, sample.weight)
+        return weight * ratio
+
+    def __call__(
+        self,
+        truth: GroundTruth,
+        candidates: Candidates,
+        assignment: Assignment,
+        *,
+        noise: Tensor | None = None,
+        losses: CandidateLosses | None = None,
+    ) -> SamplingResult:
+        """Samples and weighs; ``noise (*, N)``, ``losses`` and ``candidates.predictions`` are required."""
+        pool = Pool.of(truth, candidates, assignment, noise, losses)
+        return sample_by_rank(self.quota, pool, positives=self, negatives=self)
+
+    def _confident(self, pool: Pool) -> tuple[Tensor, Tensor]:
+        """Codes of the confident scores, ``(*, N)`` int32, and the ``nms_pre`` best of them, ``(*, N)`` bool."""
+        predictions = pool.candidates.predictions_for("ScoreHLRSampler")
+        score = predictions.scores.amax(-1)
+        finite = predictions.boxes.isfinite().all(-1)
+        code = among(order_code(score), pool.negative & finite & (score > self.score_thr))
+        count = torch.full_like(code[..., :1], self.nms_pre, dtype=torch.int64)
+        return code, mask_of_largest(code, count, self.nms_pre)

@@ -219,6 +219,22 @@ def score_hlr(image: Image, num: int, pos_fraction: float, score_thr: float = 0.
     return ones(positives, []) | negatives
 
 
+def soft_sampling(image: Image, num: int, pos_fraction: float) -> Weights:
+    chosen = random(image, num, pos_fraction)
+    weight = {i: 0.25 + 0.75 * math.exp(-50 * math.exp(-20 * float(image.iou[i]))) for i in chosen}
+    return {i: (positive, 1.0 if positive else weight[i]) for i, (positive, _) in chosen.items()}
+
+
+def loss_rank_mining(image: Image, num: int, pos_fraction: float) -> Weights:
+    everyone = sorted(image.positives + image.negatives)
+    kept: list[int] = []
+    for i in first(everyone, image.total, len(everyone)):
+        if all(box_iou(image.predicted[i], image.predicted[j]) <= 0.7 for j in kept):
+            kept.append(i)
+    return {i: (i in image.positives, 1.0) for i in kept[:num]}
+
+
+# What only weighs the losses of another sampler's choice chooses as that one does.
 ORACLES: dict[str, Callable[..., Weights]] = {
     "random": random,
     "ohem": ohem,
@@ -231,5 +247,9 @@ ORACLES: dict[str, Callable[..., Weights]] = {
     "all": everything,
     "matched_random": matched_random,
     "score_hlr": score_hlr,
+    "isr_p": random,
+    "pisa": score_hlr,
+    "soft_sampling": soft_sampling,
+    "loss_rank_mining": loss_rank_mining,
     "offline_hard": random,  # before anything was mined; with stored boxes: tests/samplers/test_offline_hard.py
 }

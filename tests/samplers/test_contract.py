@@ -1,59 +1,22 @@
-"""What every sampler of ``conf/sampler`` promises, whatever it is."""
+"""What every sampler of ``conf/sampler`` promises, whatever it is: :func:`harness.testing.check_sampler`, and more."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from torch import Tensor
 
-from harness.core.structures import Need, Predictions, Sampler, SamplingResult
-from tests.samplers.scenes import CONF, NAMES, Scene, from_yaml, make_scene, odd_losses, over_tensors, scenes
+from harness.core.structures import Sampler
+from harness.testing import check_sampler
+from harness.testing.contract import equal, over_tensors, tensors
+from harness.testing.samplers import demand_valid
+from tests.samplers.scenes import CONF, NAMES, Scene, from_yaml, make_scene, scenes
 
-BREAKS = {"ohem_paper", "matched_random"}  # NMS: the number of survivors is data
-WAITS = BREAKS | {"score_hlr"}  # NMS again, inside of an operator
+BREAKS = {"ohem_paper", "matched_random", "loss_rank_mining"}  # NMS: the number of survivors is data
+WAITS = BREAKS | {"score_hlr", "pisa"}  # NMS again, inside of an operator
 BREAKS_GRAPH = "(?i)graph break|unsupported|data.dependent"
-
-
-def assert_valid(sample: SamplingResult, scene: Scene) -> None:
-    """Shapes, kinds and ranges; every candidate once; nobody who is ignored or padded; no slot that is half used."""
-    size = scene.noise.shape[-1]
-    assert sample.index.shape == sample.positive.shape == sample.weight.shape
-    assert sample.index.shape[:-1] == scene.noise.shape[:-1]
-    assert sample.index.shape[-1] <= size
-    assert (sample.index.dtype, sample.positive.dtype, sample.weight.dtype) == (torch.int64, torch.bool, torch.float32)
-    assert not sample.weight.requires_grad
-    if sample.index.numel() == 0:
-        return
-    assert sample.index.min() >= 0
-    assert sample.index.max() < size
-    assert torch.isfinite(sample.weight).all()
-    assert (sample.weight >= 0).all()
-    times = torch.zeros(scene.noise.shape).scatter_add(-1, sample.index, sample.used.float())
-    assert times.max() <= 1, "a candidate was taken twice"
-    of = sample.take(scene.assignment.gt_index)
-    assert (sample.take(scene.candidates.valid) | ~sample.used).all(), "a padded candidate was taken"
-    assert (of[sample.used] != -2).all(), "an ignored candidate was taken"
-    assert torch.equal(sample.positive, sample.used & (of >= 0))
-    if sample.in_order:
-        assert torch.equal(sample.index, torch.arange(size).expand_as(sample.index))
-
-
-def assert_equal(first: SamplingResult, second: SamplingResult) -> None:
-    assert first.in_order == second.in_order
-    for ours, other in zip(tensors(first), tensors(second), strict=True):
-        assert torch.equal(ours, other)
-
-
-def tensors(value: object) -> Iterator[Tensor]:
-    found: list[Tensor] = []
-    over_tensors(value, lambda tensor, _: found.append(tensor) or tensor)
-    return iter(found)
 
 
 @pytest.fixture(params=NAMES)
@@ -66,9 +29,16 @@ def sampler(name: str) -> Sampler:
     return from_yaml(name)
 
 
-def test_is_a_sampler_and_its_file_says_what_it_is(name: str, sampler: Sampler) -> None:
-    assert isinstance(sampler, Sampler)
-    assert set(sampler.needs) <= set(Need)
+def test_keeps_the_contract(name: str, sampler: Sampler) -> None:
+    check_sampler(sampler, compiles=name not in BREAKS)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_mining_in_the_whole_batch_keeps_the_contract(separate: bool) -> None:
+    check_sampler(from_yaml("ohem", scope="batch", separate_quotas=separate))
+
+
+def test_its_file_says_what_it_is(name: str) -> None:
     first = (CONF / f"{name}.yaml").read_text().splitlines()[0]
     assert first.startswith("# ")
     assert first.endswith(".")
@@ -78,105 +48,15 @@ def test_is_a_sampler_and_its_file_says_what_it_is(name: str, sampler: Sampler) 
 @settings(max_examples=30, deadline=None)
 @given(scene=scenes(), num=st.sampled_from((1, 4, 64)), pos_fraction=st.sampled_from((0.0, 0.25, 0.5, 1.0)))
 def test_any_scene_gives_a_valid_sample(name: str, scene: Scene, num: int, pos_fraction: float) -> None:
-    assert_valid(scene.sampled(from_yaml(name, num, pos_fraction)), scene)
+    demand_valid(scene.sampled(from_yaml(name, num, pos_fraction)), scene)
 
 
-def test_inputs_stay_as_they_were_and_the_same_noise_gives_the_same_sample(sampler: Sampler) -> None:
-    scene = make_scene(1)
-    before = [tensor.clone() for tensor in tensors(scene)]
-    state = torch.random.get_rng_state()
-    first = scene.sampled(sampler)
-    assert_equal(first, scene.sampled(sampler))
-    assert torch.equal(torch.random.get_rng_state(), state), "it drew numbers of its own"
-    assert all(torch.equal(a, b) for a, b in zip(before, tensors(scene), strict=True))
-
-
-def test_no_gradient(sampler: Sampler) -> None:
-    scene = over_tensors(make_scene(2), lambda values, _: values.clone().requires_grad_(values.is_floating_point()))
-    assert_valid(scene.sampled(sampler), scene)
-
-
-@pytest.mark.parametrize("coarse", [False, True])
-def test_one_image_equals_itself_in_a_padded_batch(sampler: Sampler, coarse: bool) -> None:
-    batch = make_scene(3, batch=3, size=200, coarse=coarse)
-    size = 130
-    padded = torch.arange(200) >= size
-    valid = batch.candidates.valid.clone()
-    valid[1] &= ~padded
-    gt_index = batch.assignment.gt_index.masked_fill(~valid, -2)
-    batch = replace(
-        batch,
-        candidates=replace(batch.candidates, valid=valid),
-        assignment=replace(batch.assignment, gt_index=gt_index),
-    )
-    inside = batch.sampled(sampler)
-    alone, of_one = batch.image(1, size).sampled(sampler), batch.image(slice(1, 2)).sampled(sampler)
-    for ours, single in zip(tensors(inside), tensors(of_one), strict=True):
-        assert torch.equal(ours[1:2], single)
-    slots = alone.index.shape[-1]
-    for ours, single in zip(tensors(inside), tensors(alone), strict=True):
-        assert torch.equal(ours[1, :slots], single)
-    assert not inside.used[1, slots:].any()
-
-
-def test_nothing_is_demanded_but_what_is_declared(sampler: Sampler) -> None:
-    scene = make_scene(4)
-    noise = scene.noise if Need.NOISE in sampler.needs else None
-    losses = scene.losses if Need.LOSSES in sampler.needs else None
-    candidates = scene.candidates
-    if Need.PREDICTIONS not in sampler.needs:
-        candidates = candidates.predicted(None)
-    assert_equal(sampler(scene.truth, candidates, scene.assignment, noise=noise, losses=losses), scene.sampled(sampler))
-    if noise is not None:
-        with pytest.raises(ValueError, match="pass noise="):
-            sampler(scene.truth, candidates, scene.assignment, losses=losses)
-    if losses is not None:
-        with pytest.raises(ValueError, match="pass losses="):
-            sampler(scene.truth, candidates, scene.assignment, noise=noise)
-    if Need.PREDICTIONS in sampler.needs:
-        with pytest.raises(ValueError, match="needs the predictions"):
-            sampler(scene.truth, candidates.predicted(None), scene.assignment, noise=noise, losses=losses)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_floats(sampler: Sampler, dtype: torch.dtype) -> None:
-    scene = over_tensors(make_scene(5), lambda values, _: values.to(dtype) if values.is_floating_point() else values)
-    assert_valid(scene.sampled(sampler), scene)
-    if dtype is torch.float64:
-        assert_equal(scene.sampled(sampler), make_scene(5).sampled(sampler))
-
-
-def test_predictions_and_losses_that_are_not_finite(sampler: Sampler) -> None:
-    scene = odd_losses(make_scene(6), 6)
-    bad = torch.rand(scene.noise.shape, generator=torch.Generator().manual_seed(0)) < 0.3
-    predictions = scene.candidates.predictions
-    assert predictions is not None
-    broken = Predictions(
-        predictions.scores.masked_fill(bad.unsqueeze(-1), torch.nan),
-        predictions.boxes.masked_fill(bad.roll(1, -1).unsqueeze(-1), torch.inf),
-    )
-    scene = replace(scene, candidates=scene.candidates.predicted(broken))
-    assert_valid(scene.sampled(sampler), scene)
-
-
-def test_more_leading_dimensions(sampler: Sampler) -> None:
-    scene = make_scene(7, batch=6)
-    folded = over_tensors(scene, lambda values, _: values.unflatten(0, (2, 3)))
-    unfolded = over_tensors(folded.sampled(sampler), lambda values, _: values.flatten(0, 1))
-    assert_equal(unfolded, scene.sampled(sampler))
-
-
-def test_compiles_without_a_graph_break(name: str, sampler: Sampler) -> None:
+@pytest.mark.parametrize("name", sorted(BREAKS))
+def test_those_that_say_so_break_the_graph(name: str) -> None:
     torch.compiler.reset()
-    if name in BREAKS:
-        with torch._dynamo.config.patch(verbose=False), pytest.raises(Exception, match=BREAKS_GRAPH):
-            make_scene(8).sampled(torch.compile(sampler.__call__, fullgraph=True, backend="eager"))
-        return
-    compiled = torch.compile(sampler.__call__, fullgraph=True, backend="eager", dynamic=True)
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for size in (40, 77):
-            scene = make_scene(8, size=size, objects=size // 10)
-            assert_equal(scene.sampled(compiled), scene.sampled(sampler))
+    compiled = torch.compile(from_yaml(name).__call__, fullgraph=True, backend="eager")
+    with torch._dynamo.config.patch(verbose=False), pytest.raises(Exception, match=BREAKS_GRAPH):
+        make_scene(8).sampled(compiled)
 
 
 def test_many_candidates_compile_too() -> None:
@@ -186,7 +66,7 @@ def test_many_candidates_compile_too() -> None:
     compiled = torch.compile(sampler.__call__, fullgraph=True, backend="eager", dynamic=True)
     for size in (3000, 3100):
         scene = make_scene(8, size=size)
-        assert_equal(scene.sampled(compiled), scene.sampled(sampler))
+        assert equal(scene.sampled(compiled), scene.sampled(sampler))
 
 
 @pytest.mark.gpu

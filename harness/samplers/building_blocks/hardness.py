@@ -1,4 +1,4 @@
-"""How hard a candidate is: its loss under the current weights."""
+"""How hard a candidate is: its loss under the current weights. And the hardest candidates of an image or a batch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from enum import StrEnum
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.structures import SamplingResult
+from harness.core.topk import among, largest, order_code
 from harness.samplers.building_blocks.ranker import Pool
 
 
@@ -35,3 +37,11 @@ def hardness(pool: Pool, rank_by: RankBy) -> Tensor:
     if pool.losses is None:
         raise ValueError("the sampler ranks by loss: pass losses=, the losses of every candidate")
     return (pool.losses.total if rank_by is RankBy.TOTAL else pool.losses.classification).detach()
+
+
+def hardest(pool: Pool, rank_by: RankBy, num: int) -> SamplingResult:
+    """The ``num`` hardest candidates of each image, positives and negatives together, with weight 1."""
+    code = among(order_code(hardness(pool, rank_by)), pool.positive | pool.negative)
+    index, available = largest(code, min(num, code.shape[-1]))
+    index = index.masked_fill(~available, 0)
+    return SamplingResult(index, available & pool.positive.gather(-1, index), available.float())

@@ -43,9 +43,9 @@ class Quota:
         """The most positives of an image."""
         return int(self.num * self.pos_fraction)
 
-    def negatives_beside(self, positives: Tensor) -> Tensor:
-        """The most negatives, ``(*, 1)`` int64, of images that take ``positives (*, 1)`` positives."""
-        negatives = self.num - positives
+    def negatives_beside(self, positives: Tensor, images: int = 1) -> Tensor:
+        """The most negatives, ``(*, 1)`` int64, beside ``positives (*, 1)``, of an image or of so many together."""
+        negatives = self.num * images - positives
         if self.neg_pos_ub < 0:
             return negatives
         bound = (positives.clamp(min=1).to(torch.float64) * self.neg_pos_ub).long()

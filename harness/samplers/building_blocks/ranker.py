@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -41,15 +41,7 @@ class Pool:
 
     def restricted(self, allowed: Tensor) -> Pool:
         """The part of the pool that is in ``allowed (*, N)``."""
-        return Pool(
-            self.truth,
-            self.candidates,
-            self.assignment,
-            self.positive & allowed,
-            self.negative & allowed,
-            self.noise,
-            self.losses,
-        )
+        return replace(self, positive=self.positive & allowed, negative=self.negative & allowed)
 
     @property
     def drawn(self) -> Tensor:
@@ -86,8 +78,17 @@ class NegativeRanker(Protocol):
     def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor: ...
 
 
+@runtime_checkable
+class WeighingRanker(NegativeRanker, Protocol):
+    """A ranker that also weighs the negatives that were taken; without this method they weigh 1."""
+
+    def weigh_negatives(self, pool: Pool, sample: SamplingResult) -> Tensor:
+        """``(*, S)`` weights of the slots of ``sample``, read where these are negative; above 0."""
+        ...
+
+
 def sample_by_rank(quota: Quota, pool: Pool, positives: PositiveRanker, negatives: NegativeRanker) -> SamplingResult:
-    """The first positives and the first negatives that the quota grants, with weight 1."""
+    """The first positives and the first negatives that the quota grants, with weight 1 or the ranker's."""
     slots = min(quota.num, pool.positive.shape[-1])
     priority = positives.rank_positives(pool, quota.num_pos)
     code = order_code(priority)
@@ -99,4 +100,7 @@ def sample_by_rank(quota: Quota, pool: Pool, positives: PositiveRanker, negative
     code = code if neg_priority is priority else order_code(neg_priority)
     neg_index, neg_available = largest(among(code, pool.negative), slots)
     num_neg = torch.minimum(expected, neg_available.sum(-1, keepdim=True))
-    return fill_slots(pos_index, num_pos, neg_index, num_neg)
+    sample = fill_slots(pos_index, num_pos, neg_index, num_neg)
+    if not isinstance(negatives, WeighingRanker):
+        return sample
+    return replace(sample, weight=torch.where(sample.negative, negatives.weigh_negatives(pool, sample), sample.weight))
