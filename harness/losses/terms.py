@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -48,21 +47,29 @@ class Slots:
     branch: Tensor | None = None  # (B, S) logits
     refined_deltas: Tensor | None = None  # (B, S, 4) a second, refined box
     image_size: Tensor | None = None  # (B, S, 2) height and width of the image, px; where a box loss asks for it
+    # What was computed already. Not functools.cached_property: its lock cannot be compiled.
+    _known: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @cached_property
+    @property
     def boxes(self) -> Tensor:
         """``(B, S, 4)`` predicted boxes, px."""
-        return self.coder.decode(self.deltas, self.references)
+        if "boxes" not in self._known:
+            self._known["boxes"] = self.coder.decode(self.deltas, self.references)
+        return self._known["boxes"]
 
-    @cached_property
+    @property
     def target_deltas(self) -> Tensor:
         """``(B, S, 4)`` what the coder makes of the objects."""
-        return self.coder.encode(self.target_boxes, self.references)
+        if "target_deltas" not in self._known:
+            self._known["target_deltas"] = self.coder.encode(self.target_boxes, self.references)
+        return self._known["target_deltas"]
 
-    @cached_property
+    @property
     def iou(self) -> Tensor:
         """``(B, S)`` IoU of the predicted box with its object, detached."""
-        return aligned_iou(self.boxes.detach(), self.target_boxes)
+        if "iou" not in self._known:
+            self._known["iou"] = aligned_iou(self.boxes.detach(), self.target_boxes)
+        return self._known["iou"]
 
     @property
     def own_score(self) -> Tensor:
@@ -86,7 +93,9 @@ class Slots:
 
     def weighted(self, kind: BoxWeight) -> Slots:
         """The same slots with these box weights."""
-        return replace(self, counts=replace(self.counts, box_weight=self.box_weight(kind)))
+        same = replace(self, counts=replace(self.counts, box_weight=self.box_weight(kind)))
+        same._known.update(self._known)
+        return same
 
     def box_weight(self, kind: BoxWeight) -> Tensor | None:
         """``(B, S)`` how much the box of each positive counts; ``None`` for 1.

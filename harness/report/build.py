@@ -84,9 +84,14 @@ def _report_of(table: RunTable, section: Section, by: Metric) -> ContextReport:
         section=section,
         decomposition=decompose(table, section) if by.higher_is_better else [],
         noise=image_noise(table, section),
-        warnings=[*unequal_settings(table, section), *warnings_of(table, section.context.done)],
+        warnings=[*_marks(section), *unequal_settings(table, section), *warnings_of(table, section.context.done)],
         notes=[*section.notes, *unequal_inside(section)],
     )
+
+
+def _marks(section: Section) -> list[str]:
+    """What the guard saw before the training of each method, as it is marked in the table."""
+    return [f"(!) {row.label}: before its training, {mark}." for row in section.rows for mark in row.marks]
 
 
 def _check_baseline(table: RunTable, conditions: Mapping[str, str], rows: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from harness.report.baselines import baselines_of
 from harness.report.contexts import Context
 from harness.report.frame import RunTable
+from harness.report.guard import guard_marks
 from harness.report.methods import Method, Methods, methods_of
 from harness.report.metric import Metric
 from harness.statistics import Comparison, compare
@@ -31,6 +32,7 @@ class Row:
     sd: float  # between seeds; NaN below two
     costs: Mapping[str, float]  # mean over runs
     comparison: Comparison | None  # None for a baseline and where nothing was compared
+    marks: tuple[str, ...] = ()  # what the guard warned of before the training, one line each
 
     @property
     def label(self) -> str:
@@ -121,6 +123,7 @@ def _row(table: RunTable, method: Method, scores: Scores, comparison: Comparison
         sd=float(values.std(ddof=1)) if len(values) > 1 else float("nan"),
         costs=costs,
         comparison=comparison,
+        marks=guard_marks(table, method.done),
     )
 
 

@@ -76,7 +76,7 @@ def _main_cells(row: Row, section: Section) -> dict[str, Cell]:
     """Every cell by its column."""
     headless = "baseline" if row.label in section.baselines else "not compared"
     cells = {
-        "method": Cell(row.label),
+        "method": Cell(f"{row.label} (!)" if row.marks else row.label),
         "seeds": _count(len(row.scores)),
         section.metric.name: _number(row.mean),
         "sd": _number(row.sd),

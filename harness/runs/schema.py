@@ -201,6 +201,7 @@ class HarnessConfig:
     matching: MatchingConfig = key(Role.SHARED, factory=MatchingConfig)
     smooth_l1_beta: float = key(Role.SHARED, 1 / 9)
     point_scale: float = key(Role.SHARED, 8.0)  # side of the square that stands for a point in an assigner, strides
+    regress_ranges: list[list[float]] | None = key(Role.SHARED, None)  # px of each level; null: FCOS's own
     rpn: StageConfig | None = key(Role.METHOD, None)
     roi2: StageConfig | None = key(Role.METHOD, None)
     roi3: StageConfig | None = key(Role.METHOD, None)
