@@ -98,6 +98,12 @@ def _outcome(
     except runner.Stopped as end:
         job = f" [{' '.join(overrides)}]" if sweeping else ""
         if not (sweeping and config.mode == "check"):
-            log.error("harness: %s%s: %s", end.state, job, " ".join(end.reason.split()))
+            log.error("harness: %s%s: %s", end.state, job, listed(end.reason))
         return Outcome(end.state, end.reason, end.folder, overrides=list(overrides))
     return Outcome(State.DONE, folder=str(finished.folder), map=finished.map, overrides=list(overrides))
+
+
+def listed(reason: str) -> str:
+    """A reason for the terminal: its first line, and further ones (the problems of a data set) indented below it."""
+    lines = [" ".join(line.split()) for line in reason.splitlines() if line.strip()]
+    return "\n  ".join(lines)

@@ -15,10 +15,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from harness.evaluation.tide import ERROR_TYPES
+
 MISSING = "harness.tracking.dashboard needs wandb-workspaces: pip install 'detection-harness[dashboards]'"
 SHOWN_RUNS = 100  # W&B shows ten unless told otherwise
 GROUP = "Group"
-ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 SAMPLING = {
     "positives_per_image": "positives per image",
     "negatives_per_image": "negatives per image",
@@ -135,7 +136,7 @@ def cost() -> list[Any]:
 
 def errors() -> list[Any]:
     """AP lost to each type of error."""
-    return [bars(kind, f"eval/tide/delta_ap/{kind}") for kind in ERRORS]
+    return [bars(kind, f"eval/tide/delta_ap/{kind}") for kind in ERROR_TYPES]
 
 
 def curves() -> list[Any]:

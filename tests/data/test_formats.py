@@ -11,11 +11,13 @@ import pytest
 import torch
 import yaml
 
+from harness.data.loading import train_loader
 from harness.data.records import DataError
 from harness.data.sources.coco import coco
 from harness.data.sources.voc import voc
 from harness.data.sources.yolo import yolo
 from harness.data.splits import Splits
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from tests.data.conftest import WriteVoc, voc_object
 
 NOTES = {
@@ -169,3 +171,35 @@ def test_bccd_in_three_formats(bccd: str, tmp_path: Path) -> None:
     assert_same_objects(expected, yolo(str(export_yolo(source, tmp_path / "y", expected.classes)), cache_bytes=0))
     export = export_coco(source, tmp_path / "r", expected.classes, "roboflow")
     assert_same_objects(expected, coco(str(export), cache_bytes=0))
+
+
+def first_losses(splits: Splits) -> list[float]:
+    """The losses of three steps of a detector from scratch."""
+    torch.manual_seed(0)
+    model = tiny_rcnn(len(splits.classes) + 1, min_size=64, max_size=96, proposals=20)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    found = []
+    for step, (images, targets) in enumerate(train_loader(splits, batch_size=2, seed=1, iterations=3)):
+        torch.manual_seed(step)  # torchvision's own samplers draw from the global generator
+        loss = sum(model.train()([image / 255 for image in images], targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(float(loss.detach()))
+    return found
+
+
+def assert_same_training(source: Path, scratch: Path) -> None:
+    expected = voc(str(source), on_bad="drop")
+    losses = first_losses(expected)
+    assert losses == first_losses(yolo(str(export_yolo(source, scratch / "y", expected.classes))))
+    assert losses == first_losses(coco(str(export_coco(source, scratch / "r", expected.classes, "roboflow"))))
+
+
+def test_they_train_to_the_same_result(small: Path, tmp_path: Path) -> None:
+    assert_same_training(small, tmp_path)
+
+
+@pytest.mark.slow
+def test_bccd_trains_to_the_same_result_in_three_formats(bccd: str, tmp_path: Path) -> None:
+    assert_same_training(Path(bccd), tmp_path)
