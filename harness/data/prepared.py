@@ -53,7 +53,7 @@ class Identity:
         digest.update(json.dumps([*checked, self.settings], sort_keys=True, default=str).encode())
         for file in self.files:
             try:
-                content = file.read_bytes()
+                content = file.read_bytes() if file.is_file() else b""
             except OSError:
                 content = b""  # the check says what is wrong with it
             digest.update(f"{len(content)}:".encode())

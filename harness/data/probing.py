@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -63,6 +64,8 @@ def probe(path: str, check: Check) -> Probe:
     try:
         status = os.stat(path)
         stamp = (status.st_size, status.st_mtime_ns)
+        if not S_ISREG(status.st_mode):  # a pipe would be waited for
+            return Probe(stamp=stamp, fault="not a file")
         if check == "none":
             return Probe(digest=_digest(str(stamp[0]).encode()), stamp=stamp)
         with open(path, "rb") as file:

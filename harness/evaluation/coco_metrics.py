@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -38,7 +39,7 @@ class CocoCurves:
 
 def area_ranges_from_sides(small: float, medium: float) -> dict[str, tuple[float, float]]:
     """Size ranges from two side lengths in pixels: COCO's own are (32, 96); images of 128 px want about (18, 36)."""
-    if not 0 < small < medium:
+    if not 0 < small < medium < math.inf:
         raise ValueError(f"sides must be 0 < small < medium, got {small:g} and {medium:g}")
     return {"small": (0.0, small**2), "medium": (small**2, medium**2), "large": (medium**2, AREA_ALL[1])}
 

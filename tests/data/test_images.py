@@ -1,6 +1,7 @@
 """Every damaged, replaced or turned image is noticed before training, and named if it is damaged later."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,12 @@ def test_annotated_sizes_say_which_orientation_is_meant(write_voc: WriteVoc, siz
     other = "exif" if fits == "stored" else "stored"
     with pytest.raises(DataError, match=rf"it fits .*: data.orientation={fits}"):
         voc(str(root), orientation=other)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("place", ["JPEGImages/a.jpg", "Annotations/a.xml"])
+def test_a_pipe_is_not_waited_for(write_voc: WriteVoc, place: str) -> None:
+    root = write_voc(dict.fromkeys("ab", CAT), {"train": ["a"], "val": ["b"]})
+    (root / place).unlink()
+    os.mkfifo(root / place)
+    with pytest.raises(DataError, match=r"a.jpg: not a file|a.xml: annotation is missing"):
+        voc(str(root))

@@ -23,11 +23,11 @@ def read_json(path: Path, what: str = "annotations") -> Any:
     Raises:
         DataError: it is missing or no JSON.
     """
+    if not path.is_file():
+        there = sorted(str(file.relative_to(path.parent)) for file in path.parent.glob("*.json"))
+        raise DataError(f"{what}: {path} is missing; there: {', '.join(there[:8]) or 'no .json file'}")
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        there = sorted(str(file.relative_to(path.parent)) for file in path.parent.glob("*.json"))
-        raise DataError(f"{what}: {path} is missing; there: {', '.join(there[:8]) or 'no .json file'}") from None
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         said = "its values are nested too deeply" if isinstance(error, RecursionError) else error
         raise DataError(f"{what}: {path} is not readable JSON ({said})") from None

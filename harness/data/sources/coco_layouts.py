@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import mmap
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from harness.data.records import DataError
-from harness.data.sources.coco_file import read_json
 
 # Names of a split, as COCO, Roboflow, CVAT, Label Studio and FiftyOne have them, most usual first.
 NAMES = {
@@ -29,6 +31,7 @@ PATTERNS = (
 )
 SINGLE = ("result.json", "labels.json", "_annotations.coco.json", "annotations.json", "instances.json")
 _PROBED = 5  # images that decide which folder they are in
+_FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def image_folder(root: Path, annotations: Path) -> Path:
     Raises:
         DataError: none has them; the message names the first image.
     """
-    names = list(_names(read_json(annotations)))[:_PROBED]
+    names = list(islice(_names(annotations), _PROBED))
     tried = list(_folders(root, annotations))
     for folder in tried:
         if any(os.path.isfile(os.path.join(folder, name.replace("\\", "/"))) for name in names):
@@ -83,12 +86,14 @@ def _folders(root: Path, annotations: Path) -> Iterator[Path]:
             yield folder
 
 
-def _names(content: Any) -> Iterator[str]:
-    images = content.get("images") if isinstance(content, dict) else None
-    for image in images if isinstance(images, list) else ():
-        name = image.get("file_name") if isinstance(image, dict) else None
-        if isinstance(name, str):
-            yield name
+def _names(annotations: Path) -> Iterator[str]:
+    """File names as they stand in the file, found without parsing it: of COCO's 448 MB, that would take seconds."""
+    try:
+        with annotations.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            for found in _FILE_NAME.finditer(text):
+                yield str(json.loads(found[1]))
+    except ValueError:  # an empty file, or bytes that are no text: the parser says what is wrong
+        return
 
 
 def json_files(root: Path) -> Sequence[str]:

@@ -68,6 +68,8 @@ def parse_voc_xml(path: Path) -> ElementTree.Element:
 
 
 def _parse(path: Path) -> ElementTree.Element:
+    if not path.is_file():  # a pipe of this name would be waited for
+        raise Unusable("annotation is missing")
     try:
         data = path.read_bytes()
         declared = _DECLARATION.match(data)
@@ -75,8 +77,6 @@ def _parse(path: Path) -> ElementTree.Element:
             # The XML parser knows no encodings of several bytes but Unicode's; Python's codecs do.
             return ElementTree.fromstring(data[declared.end() :].decode(declared[1].decode()))
         return ElementTree.fromstring(data)
-    except (FileNotFoundError, NotADirectoryError):
-        raise Unusable("annotation is missing") from None
     except (ElementTree.ParseError, ValueError, LookupError, OSError, RecursionError, MemoryError) as error:
         raise Unusable(f"broken XML ({error})") from None
 

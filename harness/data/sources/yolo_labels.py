@@ -32,10 +32,12 @@ def read_labels(path: Path, name: str, classes: Sequence[str], width: int, heigh
         width: of the image, px.
         height: of the image, px.
     """
-    try:
-        text = text_of(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         return LabelFile((), ())
+    try:
+        if not path.is_file():
+            raise BadValue("not a file")
+        text = text_of(path.read_bytes())
     except (OSError, BadValue) as error:
         return LabelFile((), (AnnotationProblem(name, None, f"labels cannot be read ({error})"),))
     objects: list[ObjectRecord] = []
