@@ -15,15 +15,17 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from harness.app.pieces import build_pieces
 from harness.coders import Coder, LinearCoder, StandardizedDeltaCoder, StrideDistanceCoder, YOLOv3Coder
 from harness.coders.delta import DeltaCoder
 from harness.core.criterion import Criterion, Selection, StageComponents
 from harness.core.heads import Geometry, HeadSpec, Outputs
-from harness.core.structures import Activation, Candidates, GroundTruth
+from harness.core.structures import IGNORED, Activation, Assignment, Candidates, GroundTruth, Need, SamplingResult
 from harness.losses.terms import Branch
 from harness.runs.schema import folder, register
+from harness.samplers.isr_p import ISRPSampler
 from tests.golden.case import Case
 from tests.golden2.tolerances import LOSS, assert_gradient
 
@@ -469,6 +471,127 @@ def check_yolov3(case: Case) -> None:
     check(case, scene)
 
 
+def sampled(case: Case) -> tuple[str, ...]:
+    """ISR-P's and CARL's overrides, and the beta of smooth L1."""
+    train = case.params.get("train_cfg", case.params)
+    return (
+        *(f"sampler.{name}={train['isr'][name]}" for name in ("k", "bias")),
+        *(f"loss.terms.carl.{name}={train['carl'][name]}" for name in ("k", "bias")),
+    )
+
+
+PISA = {**PAIR, "carl": "expected_loss_carl"}
+
+
+def check_pisa_retinanet(case: Case) -> None:
+    raw = leaves(case, "cls_logits", "box_deltas")
+    scene = Scene(
+        "pisa_retinanet",
+        candidates_of(case, case.tensor("anchors")),
+        deltas_coder(case),
+        raw,
+        Outputs(raw["cls_logits"], raw["box_deltas"]),
+        overrides=(
+            *(f"matching.{name}={case.params[name]}" for name in ("pos_iou_thr", "neg_iou_thr", "min_pos_iou")),
+            f"smooth_l1_beta={case.params['bbox_head']['loss_bbox']['beta']}",
+            *sampled(case),
+        ),
+        names=PISA,
+    )
+    check(case, scene)
+
+
+def check_pisa_ssd(case: Case) -> None:
+    raw = leaves(case, "cls_logits", "box_deltas")
+    scene = Scene(
+        "pisa_ssd",
+        candidates_of(case, case.tensor("anchors")),
+        deltas_coder(case),
+        raw,
+        Outputs(raw["cls_logits"], raw["box_deltas"]),
+        detector="tiny_ssd",
+        overrides=(
+            f"sampler.of.neg_pos_ratio={case.params['neg_pos_ratio']}",
+            f"smooth_l1_beta={case.params['smoothl1_beta']}",
+            *sampled(case),
+        ),
+        softmax=True,
+        names=PISA,
+    )
+    check(case, scene)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The reference's own assignment and slot weights, as the assigner and as the sampler that ISR-P wraps."""
+
+    gt_index: Tensor
+    weight: Tensor
+    needs: frozenset[Need] = frozenset()
+    add_gt_as_proposals: bool = False
+
+    def assignment(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
+        return Assignment(self.gt_index, torch.zeros_like(self.weight))
+
+    def __call__(self, truth: GroundTruth, candidates: Candidates, *chosen: Any, **known: Any) -> Any:
+        if not chosen:
+            return self.assignment(truth, candidates)
+        index = torch.arange(self.weight.shape[-1]).expand(self.weight.shape)
+        return SamplingResult(index, self.gt_index >= 0, self.weight, in_order=True)
+
+
+def check_pisa_roi(case: Case) -> None:
+    """Proposals, their objects and their weights are given: what is left of the recipe is ISR-P, CARL and the pair.
+
+    The reference's fault: it numbers objects across images such that two of different images can share a number, and
+    ranks their positives together. ISR-P here ranks image by image. It keeps the sum of the positives' class losses
+    whatever the ranks, so that the values agree there, too; only the gradient of the class scores depends on the ranks.
+    """
+    params, raw = case.params, leaves(case, "cls_score", "bbox_pred")
+    rois, classes = case.tensor("rois"), case.params["num_classes"]
+    image = rois[:, 0].long()
+    sizes = torch.bincount(image, minlength=params["num_images"]).tolist()
+
+    def by_image(values: Tensor, padding: float) -> Tensor:
+        return pad_sequence(list(values.split(sizes)), batch_first=True, padding_value=padding)
+
+    agnostic = params["reg_class_agnostic"]
+    # The reference has no deltas for the background, which is its last column.
+    deltas = raw["bbox_pred"] if agnostic else torch.nn.functional.pad(raw["bbox_pred"], (0, 4))
+    given = Given(by_image(case.tensor("roi_gt_index"), IGNORED), by_image(case.tensor("label_weights_in"), 0.0))
+    loss = params["loss_bbox"]
+    overrides = [f"loss/regression={'l1' if loss['type'] == 'L1Loss' else 'smooth_l1'}", *sampled(case)]
+    overrides += [f"smooth_l1_beta={loss['beta']}"] if "beta" in loss else []
+    pieces = stage("pisa", "tiny_rcnn", tuple(overrides))
+    assert isinstance(pieces.sampler, ISRPSampler)
+    assert pieces.loss is not None
+    head = HeadSpec(
+        stage="roi",
+        num_classes=classes,
+        columns=classes + 1,
+        first_column=0,
+        background=classes,
+        activation=Activation.SOFTMAX,
+        geometry=Geometry.PROPOSALS,
+        coder=deltas_coder(case),
+        class_specific=not agnostic,
+        has_levels=False,
+    )
+    sampler = ISRPSampler(given, pieces.sampler.k, pieces.sampler.bias)
+    criterion = Criterion(head, given, sampler, pieces.loss)
+    boxes = by_image(rois[:, 1:], 0.0)
+    candidates = Candidates(boxes, given.weight > 0)
+    outputs = Outputs(by_image(raw["cls_score"], 0.0), by_image(deltas, 0.0))
+    selection = criterion.select(truth_of(case), candidates, outputs.detach)
+    losses = criterion(outputs.take(selection.sample), selection)
+    torch.stack(list(losses.values())).sum().backward()
+    for term, key in PISA.items():
+        case.assert_close(losses[term], key, **LOSS)
+    assert_gradient(case, raw["bbox_pred"].grad, "expected_grad_bbox_pred")
+    if params["gt_id_collisions"] == 0 and params["all_robust"]:
+        assert_gradient(case, raw["cls_score"].grad, "expected_grad_cls_score")
+
+
 CHECKS: dict[str, Callable[[Case], None]] = {
     "recipe_retinanet": check_retinanet,
     "recipe_fcos_mmdet": check_fcos,
@@ -484,6 +607,9 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "recipe_yolox_own": check_yolox,
     "recipe_yolox_own_l1": check_yolox,
     "recipe_vfnet": check_vfnet,
+    "recipe_pisa_retinanet": check_pisa_retinanet,
+    "recipe_pisa_ssd": check_pisa_ssd,
+    "recipe_pisa_roi": check_pisa_roi,
     "recipe_yolov3_mmdet": check_yolov3,
     "recipe_yolov8_ultralytics_regmax1": check_yolov8,
     "recipe_yolov8_ultralytics": check_yolov8,

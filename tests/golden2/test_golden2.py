@@ -21,9 +21,6 @@ GOLDEN = Path(os.environ.get("HARNESS_GOLDEN2") or HERE)
 # Items whose method is being written: each is removed by the commit that maps its check.
 PENDING: frozenset[str] = frozenset(
     {
-        "recipe_pisa_retinanet",
-        "recipe_pisa_roi",
-        "recipe_pisa_ssd",
         "recipe_yolov7_loss",
         "recipe_yolov7_ota",
     }
