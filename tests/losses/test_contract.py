@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
+from copy import deepcopy
 
 import pytest
 import torch
@@ -363,6 +365,15 @@ def test_regression_compiles_without_a_graph_break(name: str) -> None:
     compiled_value, compiled_gradient = value_and_gradient(compiled, prediction, target, **given)
     torch.testing.assert_close(compiled_value, value)
     torch.testing.assert_close(compiled_gradient, gradient)
+
+
+@pytest.mark.parametrize("group", ["classification", "regression"])
+def test_every_loss_can_be_copied_and_pickled(group: str) -> None:
+    for name in CLASSIFICATION if group == "classification" else REGRESSION:
+        loss = classify(name) if group == "classification" else regress(name)
+        for twin in (deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+            assert type(twin) is type(loss)
+            assert twin.published_weight == loss.published_weight
 
 
 # --- a device that must not be waited for

@@ -39,7 +39,7 @@ class TopKLoss(ClassificationLoss):
         limits.require(sigmoid, "base", type(self.base).__name__, "a loss of sigmoid logits")
         self.fraction = limits.above("fraction", fraction, 0, 1)
         self.needs = self.base.needs
-        self.published_weight = self.base.published_weight
+        self.published_weight = dict(self.base.published_weight)
         self.background_last = self.base.background_last
 
     def prepare(self, columns: int) -> None:

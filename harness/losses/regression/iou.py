@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import ClassVar
 
 from torch import Tensor
@@ -29,7 +28,7 @@ class IoULoss(RegressionLoss):
         super().__init__()
         self.mode = limits.one_of("mode", mode, ("log", "linear", "square"))
         self.eps = limits.above("eps", eps, 0)
-        self.published_weight = MappingProxyType({"dense": 5.0} if mode == "square" else {"roi": 10.0})
+        self.published_weight = {"dense": 5.0} if mode == "square" else {"roi": 10.0}
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S)``."""

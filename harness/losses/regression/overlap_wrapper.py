@@ -31,7 +31,7 @@ class OverlapWrapper(RegressionLoss):
         boxes = self.base.space is Space.BOXES
         limits.require(boxes, "base", type(self.base).__name__, "a loss of decoded boxes (IoULoss, GIoULoss, ...)")
         self.needs = self.base.needs
-        self.published_weight = self.base.published_weight
+        self.published_weight = dict(self.base.published_weight)
 
     def overlap_gain(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``(*, S)``: the other measure of overlap less the IoU."""
