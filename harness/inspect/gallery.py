@@ -74,10 +74,10 @@ def two_images(dataset: DetectionDataset) -> list[DatasetItem]:
 
 
 def trained(detector: str, root: Path) -> Path:
-    """The checkpoint of a short run of ``detector`` with its own components; an earlier one is found again."""
+    """The weights of a short run of ``detector`` with its own components; an earlier one is found again."""
     setting = composed([f"detector={detector}", f"run.root={root}", *TRAINING])
     finished = run(setting.config, choices=setting.choices, sources=setting.sources)
-    return Path(finished.folder) / "checkpoint.pt"
+    return Path(finished.folder) / "model.pt"
 
 
 def shown(group: str, option: str, root: Path) -> Shown:
