@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from harness.core import compatibility
 from harness.core.compatibility import ASSIGNERS, CLASSIFICATION, REGRESSION, SAMPLERS, refusals
 from harness.core.criterion import StageComponents
-from harness.core.structures import Need
+from harness.core.structures import ClassCounts, Need
 from harness.detectors import equip
 from harness.detectors.adapters.rcnn_facts import roi_head, rpn_head
 from harness.detectors.facts import heads_for, refusals_for
@@ -26,6 +26,7 @@ from tests.detectors.rcnn_parity import scenes, step
 
 CONF = Path(compatibility.__file__).parents[2] / "conf"
 IMAGES, TARGETS = scenes(96, 5)["ordinary"]
+COUNTS = ClassCounts(torch.tensor([9, 5, 3, 1]), torch.tensor([20, 5, 4, 1]), num_images=12)
 STAGE = (
     "+quota={num: 16, pos_fraction: 0.25}",
     "+matching={pos_iou_thr: 0.5, neg_iou_thr: 0.5, min_pos_iou: 0.5, match_low_quality: true}",
@@ -97,10 +98,10 @@ def check(model: Any, stage: str, trio: StageComponents, refused: bool) -> None:
         arguments = {"assigner": trio.assigner, "sampler": trio.sampler, "loss": trio.loss}
     if refused:
         with pytest.raises(compatibility.IncompatibleError, match=f"^stage {stage}: .*; choose one of ") as caught:
-            equip(model, **arguments)
+            equip(model, **arguments, class_counts=COUNTS)
         assert "\n" not in str(caught.value)
         return
-    twin = equip(model, **arguments)
+    twin = equip(model, **arguments, class_counts=COUNTS)
     losses, gradients = step(twin, IMAGES, TARGETS)
     assert all(torch.isfinite(value) for value in losses.values())
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
