@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "METHODS.md")
 DOCS = ROOT / "docs" / "methods"
 GROUPS = {
+    "recipe": "Recipes: what a paper trained, as a whole",
     "assigner": "Assigners: who is positive for which object",
     "sampler": "Samplers: which of them train",
     "loss/classification": "Losses of the classes",

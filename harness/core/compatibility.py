@@ -15,6 +15,7 @@ from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
 from harness.losses.pair import Loss
 from harness.losses.reduction import BoxWeight
 from harness.losses.terms import BoxTerm, RefinedBoxTerm
+from harness.samplers.all import AllSampler
 
 ANCHORS, SHAPES, LEVELS, STRIDES = Need.ANCHORS, Need.SHAPES, Need.LEVELS, Need.STRIDES
 PREDICTIONS, LOSSES = Need.PREDICTIONS, Need.LOSSES
@@ -114,7 +115,7 @@ def refusals(heads: Mapping[str, HeadSpec], trios: Mapping[str, StageComponents]
                 lines += _classification(head, loss.classification) or _ranking(head, trio.sampler, loss)
                 lines += _regression(head, loss.regression) + _coding(head, loss.regression)
                 lines += _terms(head, loss)
-                lines += _box_weight(head, assigner, loss)
+                lines += _box_weight(head, assigner, loss) + _every_match(head, assigner, trio.sampler, loss)
     return lines
 
 
@@ -202,6 +203,20 @@ def _box_weight(head: HeadSpec, assigner: Assigner | None, loss: Loss) -> list[s
         return []
     reason = f"loss.box_weight=assigned needs an assigner that rates its positives, {type(assigner).__name__} does not"
     return [_choose(head, reason, RATING_ASSIGNERS)]
+
+
+def _every_match(head: HeadSpec, assigner: Assigner | None, sampler: Sampler | None, loss: Loss) -> list[str]:
+    """A loss for every match, where the assigner tells one per candidate or the sampler leaves candidates out."""
+    if not loss.every_match:
+        return []
+    if assigner is not None and not hasattr(assigner, "matches"):
+        reason = f"loss.every_match needs an assigner that tells all matches, {type(assigner).__name__} does not"
+        return [_choose(head, reason, ("yolo_ratio", "yolov7_ota"))]
+    if sampler is not None and not isinstance(sampler, AllSampler):
+        return [
+            _line(head, f"loss.every_match needs every candidate, {type(sampler).__name__} chooses; set sampler=all")
+        ]
+    return []
 
 
 def _ranking(head: HeadSpec, sampler: Sampler | None, loss: Loss) -> list[str]:

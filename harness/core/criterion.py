@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from harness.core import limits
 from harness.core.heads import HeadSpec, Outputs
+from harness.core.matches import Matches, every_match
 from harness.core.structures import (
     Assigner,
     Assignment,
@@ -85,6 +86,7 @@ class Selection:
     targets: Targets
     losses: CandidateLosses | None = None  # where some piece needed them
     shadows: Mapping[str, SamplingResult] = field(default_factory=dict)
+    matches: Matches | None = None  # where a candidate trains for every object that it matches
 
 
 class Observer(Protocol):
@@ -229,8 +231,9 @@ class Criterion(nn.Module):
             name: self._sample(sampler, self.shadow_generator, truth, candidates, assignment, losses)
             for name, sampler in self.shadows.items()
         }
-        targets = self._targets(truth, candidates, assignment, sample)
-        selection = Selection(truth, candidates, assignment, sample, targets, losses, shadows)
+        targets = self._targets(truth, candidates, sample.take(assignment.gt_index), sample)
+        matches = every_match(assigner, truth, candidates) if self._loss.every_match else None
+        selection = Selection(truth, candidates, assignment, sample, targets, losses, shadows, matches)
         for observer in self.observers:
             observer(self.head.stage, selection)
         return selection
@@ -259,12 +262,28 @@ class Criterion(nn.Module):
             known = self._weighted(loss, slots, classification, regression)
             for observer in self.loss_observers:
                 observer(self.head.stage, selection, known)
-        losses = self._pair(loss, slots, classification, regression)
+        if selection.matches is None:
+            losses = self._pair(loss, slots, classification, regression)
+        else:
+            pairs = self._matched(outputs, selection, selection.matches)
+            losses = self._pair(loss, pairs, *self._values(loss, pairs))
         if self.baseline is not None and self.balance is not None:
             with torch.no_grad():
                 wanted = self._pair(self.baseline, slots, *self._values(self.baseline, slots))
             losses = self.balance(losses, wanted)
         return {**losses, **self._terms(loss, slots)}
+
+    def _matched(self, outputs: Outputs, selection: Selection, matches: Matches) -> Slots:
+        """A slot for each match of a candidate and an object.
+
+        Raises:
+            ValueError: the sampler left candidates out.
+        """
+        if not selection.sample.in_order:
+            raise ValueError(f"stage {self.head.stage}: loss.every_match needs every candidate; choose sampler=all")
+        sample, truth, candidates = matches.sample, selection.truth, selection.candidates
+        targets = self._targets(truth, candidates, matches.gt_index, sample)
+        return self._slots(outputs.take(sample), targets, selection.assignment, sample, candidates)
 
     @torch.no_grad()
     def _class_weights(self, selection: Selection, slots: Slots, classification: Tensor) -> Tensor | float:
@@ -307,7 +326,7 @@ class Criterion(nn.Module):
         training = loss.training
         loss.eval()  # ranking must not advance the state of a loss that keeps one
         try:
-            targets = self._targets(truth, candidates, assignment, everything)
+            targets = self._targets(truth, candidates, assignment.gt_index, everything)
             slots = self._slots(outputs, targets, assignment, everything, candidates)
             return self._weighted(loss, slots, *self._values(loss, slots))
         finally:
@@ -340,9 +359,8 @@ class Criterion(nn.Module):
             noise = uniform_noise(candidates.valid.shape, candidates.valid.device, generator)
         return sampler(truth, candidates, assignment, noise=noise, losses=losses)
 
-    def _targets(
-        self, truth: GroundTruth, candidates: Candidates, assignment: Assignment, sample: SamplingResult
-    ) -> Targets:
+    def _targets(self, truth: GroundTruth, candidates: Candidates, gt_index: Tensor, sample: SamplingResult) -> Targets:
+        """What the slots of ``sample``, whose objects are ``gt_index (B, S)``, should learn."""
         references = sample.take(self.head.references(candidates))
         boxes = references[..., :4]
         # A slot without an object learns no box. It still passes through the coder, whose result (and gradient) must be
@@ -351,7 +369,7 @@ class Criterion(nn.Module):
         positive = sample.positive.unsqueeze(-1)
         if truth.labels.shape[-1] == 0:
             return Targets(torch.zeros_like(sample.index), unit[..., :4], unit[..., :4], unit)
-        gt_index = sample.take(assignment.gt_index).clamp(min=0)
+        gt_index = gt_index.clamp(min=0)
         matched = truth.boxes.gather(-2, gt_index.unsqueeze(-1).expand(*gt_index.shape, 4)).to(boxes.dtype)
         references = torch.where(positive, references, unit)
         return Targets(

@@ -39,6 +39,8 @@ class Loss(nn.Module):
         balance: ``none``; ``published``: a weight that is not given is the one that the loss was published with in
             this kind of stage; or ``equal``: scale the class term and the box term so that their means over the first
             100 iterations are those of the detector's own loss (:class:`~harness.losses.balance.Balance`).
+        every_match: a candidate that matches several objects trains its class and its box for each of them, as in
+            YOLOv5 and YOLOv7; else for the one that the assignment keeps. Its objectness is always that one's.
         batch_factor: multiply every term by the number of images, as YOLOv5 to YOLOv8 do.
 
     Raises:
@@ -58,6 +60,7 @@ class Loss(nn.Module):
         branch: BranchTerm | None = None,
         terms: Mapping[str, Term] | None = None,
         balance: str = "none",
+        every_match: bool = False,
         batch_factor: bool = False,
     ) -> None:
         super().__init__()
@@ -76,6 +79,7 @@ class Loss(nn.Module):
         self.branch = BranchTerm() if branch is None else branch
         self.terms = nn.ModuleDict(dict(terms or {}))
         self.balance = limits.one_of("balance", balance, BALANCES)
+        self.every_match = every_match
         self.batch_factor = batch_factor
 
     @property

@@ -22,7 +22,7 @@ class Normalizer(StrEnum):
     POSITIVES_OR_IMAGES = "positives_or_images"  # positive slots of the batch, at least one per image (PAA)
     QUALITY = "quality"  # the positives' box weights, summed: centerness, IoU, alignment, ... (loss.box_weight)
     WEIGHTS = "weights"  # the sum of the slots' weights
-    LEVEL_POSITIVES = "level_positives"  # positive slots of each level, then the sum over levels (YOLOv5, YOLOv7)
+    LEVEL_POSITIVES = "level_positives"  # positives' weights of each level, then the sum over levels (YOLOv5, YOLOv7)
     LEVEL_SAMPLED = "level_sampled"  # used slots of each level, then the sum over levels (their objectness)
     ONE = "one"  # nothing: the plain sum (YOLOv3)
 
@@ -98,9 +98,9 @@ def reduce(
             # Weights may sum to less than one slot: a bound of 1 would then shrink the loss.
             return _over(values.sum(), sample.weight.sum(), 1e-6)
         case Normalizer.LEVEL_POSITIVES:
-            return _over_levels(values, counts, counts.positive, level_weights)
+            return _over_levels(values, counts, counts.positive * sample.weight, level_weights)
         case Normalizer.LEVEL_SAMPLED:
-            return _over_levels(values, counts, sample.used, level_weights)
+            return _over_levels(values, counts, sample.used * 1.0, level_weights)
         case Normalizer.ONE:
             return values.sum() * process_count()
 
@@ -109,8 +109,8 @@ def _over(total: Tensor, count: Tensor, least: float) -> Tensor:
     return total * process_count() / reduce_sum(count.detach()).clamp(min=least)
 
 
-def _over_levels(values: Tensor, counts: Counts, members: Tensor, weights: tuple[float, ...] | None) -> Tensor:
-    """The mean over the members of each level, summed over the levels."""
+def _over_levels(values: Tensor, counts: Counts, shares: Tensor, weights: tuple[float, ...] | None) -> Tensor:
+    """The sum of each level's values over the sum of its ``shares (B, S)``, summed over the levels."""
     if counts.level is None:
         raise ValueError("a normalizer by levels needs candidates with levels, which proposals do not have")
     if weights is not None and len(weights) < counts.num_levels:
@@ -118,6 +118,6 @@ def _over_levels(values: Tensor, counts: Counts, members: Tensor, weights: tuple
     parts = []
     for level in range(counts.num_levels):
         here = counts.level == level
-        part = _over(torch.where(here, values, 0).sum(), (here & members).sum(), 1)
+        part = _over(torch.where(here, values, 0).sum(), torch.where(here, shares, 0).sum(), 1)
         parts.append(part if weights is None else part * weights[level])
     return torch.stack(parts).sum()

@@ -190,6 +190,7 @@ class BranchTerm(Term):
         objectness: target of a positive of an objectness branch: ``one`` (YOLOX), ``iou``, or ``ciou`` not below 0
             (YOLOv5, YOLOv7).
         level_weights: factor of each level's objectness (YOLOv5: 4, 1, .4), under ``normalizer=level_sampled``.
+        focal_gamma: exponent of a focal weight of the objectness with alpha .25 (YOLOv5's ``fl_gamma``), >= 0; 0: none.
         start: as in :class:`Term`.
 
     Raises:
@@ -204,11 +205,13 @@ class BranchTerm(Term):
         normalizer: str | None = None,
         objectness: str = "one",
         level_weights: Sequence[float] | None = None,
+        focal_gamma: float = 0.0,
         start: float = 0.0,
     ) -> None:
         super().__init__(weight, normalizer, start)
         self.objectness = limits.one_of("objectness", objectness, self.TARGETS)
         self.level_weights = None if level_weights is None else tuple(float(factor) for factor in level_weights)
+        self.focal_gamma = limits.at_least("focal_gamma", focal_gamma, 0)
         by_level = self.level_weights is None or self.normalizer is Normalizer.LEVEL_SAMPLED
         limits.require(by_level, "level_weights", level_weights, "null unless normalizer=level_sampled")
 
@@ -217,12 +220,20 @@ class BranchTerm(Term):
         logits = full_precision(slots.branch)
         sample = slots.counts.sample
         if slots.branch_kind is Branch.OBJECTNESS:
-            return _cross_entropy(logits, self._objectness(slots) * sample.positive) * sample.weight
+            return self._objectness_loss(logits, self._objectness(slots) * sample.positive) * sample.weight
         if slots.branch_kind is Branch.CENTERNESS:
             target = centerness(slots.target_boxes, slots.references[..., :4])
         else:
             target = slots.iou
         return _cross_entropy(logits, target) * slots.positive_weight
+
+    def _objectness_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        loss = _cross_entropy(logits, target)
+        if self.focal_gamma == 0:
+            return loss
+        p = logits.sigmoid()
+        right = target * p + (1 - target) * (1 - p)
+        return loss * (0.25 * target + 0.75 * (1 - target)) * (1 - right).pow(self.focal_gamma)
 
     def _objectness(self, slots: Slots) -> Tensor:
         if self.objectness == "one":

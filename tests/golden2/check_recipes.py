@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from harness.app.pieces import build_pieces
-from harness.coders import Coder, LinearCoder, StandardizedDeltaCoder, StrideDistanceCoder, YOLOv3Coder
+from harness.coders import Coder, LinearCoder, StandardizedDeltaCoder, StrideDistanceCoder, YOLOv3Coder, YOLOv5Coder
 from harness.coders.delta import DeltaCoder
 from harness.core.criterion import Criterion, Selection, StageComponents
 from harness.core.heads import Geometry, HeadSpec, Outputs
@@ -54,7 +54,8 @@ def candidates_of(case: Case, boxes: Tensor) -> Candidates:
     if "num_level_anchors" in case:
         sizes = case.tensor("num_level_anchors")
     else:
-        sizes = case.tensor("level_hw").prod(-1)
+        cells = case.tensor("level_hw").prod(-1)
+        sizes = cells * (len(boxes) // int(cells.sum()))
     strides = torch.tensor([float(stride) for stride in case.params["strides"]])
     return Candidates(
         boxes=boxes.expand(images, -1, -1),
@@ -592,6 +593,81 @@ def check_pisa_roi(case: Case) -> None:
         assert_gradient(case, raw["cls_score"].grad, "expected_grad_cls_score")
 
 
+def check_yolov7(case: Case) -> None:
+    """ComputeLoss and ComputeLossOTA: raw maps ``(image, anchor, y, x, 5 + K)`` for every level.
+
+    Three accidents of the reference are no targets. A cell that is matched several times keeps the objectness target
+    that was written last; here it is that of the object which the assignment keeps: where there are such cells the
+    objectness and its gradient are left out. ComputeLossOTA lists such a cell as several equal rows and leaves it to
+    :func:`torch.topk` which of them an object takes: there the matched cells are compared. And it scales objects by the
+    height of the image in x as well, which chooses other cells unless images are square: there only finite losses are
+    demanded.
+    """
+    params = case.params
+    images, strides, anchors = params["num_images"], params["strides"], case.tensor("anchors_px")
+    raw = leaves(case, *(f"pred_l{level}" for level in range(len(strides))))
+    rows, boxes = [], []
+    for pred, stride, sizes in zip(raw.values(), strides, anchors, strict=True):
+        rows.append(pred.permute(0, 2, 3, 1, 4).reshape(images, -1, pred.shape[-1]))
+        y, x = torch.meshgrid(torch.arange(pred.shape[2]), torch.arange(pred.shape[3]), indexing="ij")
+        center = (torch.stack((x, y), -1).reshape(-1, 1, 2) + 0.5) * stride
+        boxes.append(torch.cat((center - sizes / 2, center + sizes / 2), -1).reshape(-1, 4))
+    pred, hyp = torch.cat(rows, 1), params["hyp"]
+    focal = hyp["fl_gamma"]
+    ota = case.item.endswith("ota")
+    scene = Scene(
+        "yolov7" if ota else "yolov5",
+        candidates_of(case, torch.cat(boxes)),
+        YOLOv5Coder(),
+        raw,
+        Outputs(pred[..., 5:], pred[..., :4], pred[..., 4]),
+        detector="tiny_yolox",
+        overrides=(
+            f"assigner.anchor_t={hyp['anchor_t']}",
+            f"loss.classification_weight={hyp['cls'] / params['num_classes']}",
+            f"loss.regression_weight={hyp['box']}",
+            f"loss.branch.weight={hyp['obj']}",
+            f"loss.branch.level_weights={params['balance']}",
+            f"loss.branch.focal_gamma={focal}",
+            *(("loss/classification=focal", f"loss.classification.gamma={focal}") if focal else ()),
+        ),
+        branch=Branch.OBJECTNESS,
+        classify_positives_only=True,
+        names={
+            "classification": "expected_loss_cls",
+            "regression": "expected_loss_box",
+            "objectness": "expected_loss_obj",
+        },
+    )
+    losses, selection = run(case, scene)
+    assert all(torch.isfinite(value) for value in losses.values())
+    if not params["all_robust"] or "reference_fault" in params:
+        return
+    matched = torch.zeros_like(selection.assignment.positive)
+    begin = 0
+    for level, pred_map in enumerate(raw.values()):
+        image, anchor, y, x = case.tensor(f"expected_l{level}_rows")[:, :4].unbind(-1)
+        matched[image, begin + (y * pred_map.shape[3] + x) * pred_map.shape[1] + anchor] = True
+        begin += pred_map[0, ..., 0].numel()
+    assert torch.equal(selection.assignment.positive, matched), f"{case.item}/{case.name}: other cells are matched"
+    several = params["duplicate_cells"] > 0
+    if ota and several:
+        return
+    for term, key in scene.names.items():
+        if not (several and term == "objectness"):
+            case.assert_close(losses[term] / images, key, **LOSS)
+    for name, leaf in raw.items():
+        assert leaf.grad is not None
+        key = f"expected_grad_{name}"
+        if not several:
+            assert_gradient(case, leaf.grad, key)
+            continue
+        columns = [0, 1, 2, 3, *range(5, leaf.shape[-1])]
+        expected = case.tensor(key)[..., columns]
+        largest = float(expected.abs().max())
+        torch.testing.assert_close(leaf.grad[..., columns], expected, rtol=1e-3, atol=1e-6 * largest)
+
+
 CHECKS: dict[str, Callable[[Case], None]] = {
     "recipe_retinanet": check_retinanet,
     "recipe_fcos_mmdet": check_fcos,
@@ -611,6 +687,8 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "recipe_pisa_ssd": check_pisa_ssd,
     "recipe_pisa_roi": check_pisa_roi,
     "recipe_yolov3_mmdet": check_yolov3,
+    "recipe_yolov7_loss": check_yolov7,
+    "recipe_yolov7_ota": check_yolov7,
     "recipe_yolov8_ultralytics_regmax1": check_yolov8,
     "recipe_yolov8_ultralytics": check_yolov8,
     "recipe_yolov8_ultralytics_8_3": check_yolov8,

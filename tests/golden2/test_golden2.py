@@ -18,14 +18,6 @@ from tests.golden.families import Check, checks
 HERE = Path(__file__).parent
 GOLDEN = Path(os.environ.get("HARNESS_GOLDEN2") or HERE)
 
-# Items whose method is being written: each is removed by the commit that maps its check.
-PENDING: frozenset[str] = frozenset(
-    {
-        "recipe_yolov7_loss",
-        "recipe_yolov7_ota",
-    }
-)
-
 
 @pytest.fixture(scope="session")
 def all_checks() -> dict[str, Check]:
@@ -34,7 +26,7 @@ def all_checks() -> dict[str, Check]:
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [pytest.param(path, name, id=f"{path.stem}/{name}") for path, name in walk(GOLDEN) if path.stem not in PENDING],
+    [pytest.param(path, name, id=f"{path.stem}/{name}") for path, name in walk(GOLDEN)],
 )
 def test_case(path: Path, name: str, all_checks: dict[str, Check]) -> None:
     case = load_case(path, name)
@@ -42,10 +34,9 @@ def test_case(path: Path, name: str, all_checks: dict[str, Check]) -> None:
     all_checks[case.key](case)
 
 
-def test_every_item_has_files_and_every_pending_item_is_really_unmapped(all_checks: dict[str, Check]) -> None:
+def test_every_item_has_files(all_checks: dict[str, Check]) -> None:
     items = {path.stem for path in GOLDEN.glob("*.npz")}
-    assert items == set(all_checks) | PENDING, "files and checks do not name the same items"
-    assert not PENDING & set(all_checks), "mapped items are not pending any more"
+    assert items == set(all_checks), "files and checks do not name the same items"
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in sorted(GOLDEN.glob("*.npz"))])

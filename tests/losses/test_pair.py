@@ -40,7 +40,7 @@ LEVEL = torch.tensor([[0, 1, 0, 0], [0, 1, 0, 0]])
         ("positives_or_images", 9 / 3),
         ("quality", 9 / 1.125),
         ("weights", 9 / 4),
-        ("level_positives", 6 / 2 + 3 / 1),
+        ("level_positives", 6 / 1.5 + 3 / 1),
         ("level_sampled", 6 / 3 + 3 / 2),
         ("one", 9),
     ],
