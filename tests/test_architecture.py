@@ -20,6 +20,7 @@ FLOORS = {
     "core.boxes": 1,
     "core.chunking": 1,
     "core.topk": 1,
+    "core.matches": 1,
     "coders": 1,
     "assigners": 2,
     "samplers": 2,
