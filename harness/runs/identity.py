@@ -26,11 +26,11 @@ def role_of(dotted: str) -> Role:
     role = Role.METHOD  # of a root key that the schema does not have
     schema: type = HarnessConfig
     for depth, part in enumerate(parts):
-        stated = _fields(schema).get(part)
+        stated = fields_of(schema).get(part)
         if stated is None:
             break
         role = stated.metadata[ROLE]
-        inner = _schema_of(schema, part)
+        inner = schema_of(schema, part)
         if inner is None:
             below = parts[depth + 1] if depth + 1 < len(parts) else ""
             return Role(stated.metadata[INSIDE].get(below, role))
@@ -77,13 +77,14 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _fields(schema: type) -> dict[str, Field[Any]]:
+def fields_of(schema: type) -> dict[str, Field[Any]]:
+    """The fields of a part of the schema by name."""
     return {one.name: one for one in fields(schema)}
 
 
 @cache
-def _schema_of(schema: type, name: str) -> type | None:
-    """The dataclass that types a field, through ``| None``; None where the node is free."""
+def schema_of(schema: type, name: str) -> type | None:
+    """The part of the schema that types a field, through ``| None``; None where the node is free."""
     hint = get_type_hints(schema)[name]
     return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
 
@@ -95,7 +96,7 @@ def _everywhere() -> dict[str, Role]:
 
 def _walk(schema: type) -> list[tuple[str, Field[Any]]]:
     found = []
-    for name, one in _fields(schema).items():
-        inner = _schema_of(schema, name)
+    for name, one in fields_of(schema).items():
+        inner = schema_of(schema, name)
         found += [(name, one)] if inner is None else _walk(inner)
     return found

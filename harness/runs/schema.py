@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from harness.core import limits
+from harness.runs.locations import folder as folder
 from harness.runs.roles import Role, key
 
 
@@ -227,16 +227,3 @@ class HarnessConfig:
 def register() -> None:
     """Makes the schema known to Hydra under the name ``schema``."""
     ConfigStore.instance().store(name="schema", node=HarnessConfig)
-
-
-def folder(name: str) -> Path:
-    """``conf`` or ``sweeps``: beside the package in a checkout, inside it in an installed wheel.
-
-    Raises:
-        FileNotFoundError: neither is there.
-    """
-    package = Path(__file__).resolve().parents[1]
-    for candidate in (package / name, package.parent / name):
-        if candidate.is_dir():
-            return candidate
-    raise FileNotFoundError(f"no folder {name!r} beside or inside {package}: the installation is incomplete")

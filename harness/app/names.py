@@ -1,0 +1,116 @@
+"""Says in one line what cannot be composed, with the nearest name that exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+
+Keys = Callable[[], Sequence[str]]  # the dotted keys and the groups that exist; composed only where they are wanted
+
+SHOWN = 12  # names that a line lists
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The end of a refusal: ``; did you mean num?``, or the names that there are, or nothing where there is none."""
+    names = list(dict.fromkeys(valid))
+    if close := get_close_matches(name, names, n=1, cutoff=0.6):
+        return f"; did you mean {close[0]}?"
+    if not names:
+        return ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"; there are {', '.join(names[:SHOWN])}{more}"
+
+
+def unknown_key(key: str, valid: Iterable[str]) -> str:
+    """The refusal of a dotted key of which the last part is not among ``valid``."""
+    *parents, last = key.split(".")
+    return f"{key}: there is no such key" + nearest(last, valid).replace("there are", f"{'.'.join(parents) or 'it'} has")
+
+
+def explained(error: Exception, keys: Keys) -> str:
+    """The message of an error of composition, on one line and without advice that leads nowhere.
+
+    Args:
+        error: of Hydra or OmegaConf.
+        keys: gives the keys that could have been meant.
+    """
+    if isinstance(error, MissingConfigException):
+        return _missing_option(error)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
+    if isinstance(error, ConfigCompositionException):
+        return _not_composed(error, keys)
+    return _joined(str(error))
+
+
+def _missing_option(error: MissingConfigException) -> str:
+    missing = error.missing_cfg_file
+    if isinstance(missing, str) and error.options is not None:
+        group, _, option = missing.rpartition("/")
+        if not group:
+            return f"-cn {option}: there is no such file" + nearest(option, error.options)
+        if not option:
+            return f"{group}=: an option must be given" + nearest(option, error.options)
+        return f"{group}={option}: there is no such option" + nearest(option, error.options)
+    if isinstance(missing, str):
+        return f"{missing}: there is no such configuration file"
+    return _joined(re.split(r"\nConfig search path", str(error))[0])
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    override = str(error.override)
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: an argument is key=value, such as sampler=ohem, or a flag (--help lists them)"
+    reason = str(error).splitlines()[1] if len(str(error).splitlines()) > 1 else "cannot be read"
+    return f"{override}: {reason}; a text with such characters goes in quotes: '{key}=\"{value}\"'"
+
+
+def _not_composed(error: ConfigCompositionException, keys: Keys) -> str:
+    text = str(error)
+    if found := re.match(r"Could not override '([^']+)'", text):
+        return _unknown_override(found[1], text, keys)
+    if found := re.match(r"Ambiguous value for argument '(.+)'", text):
+        key, _, value = found[1].partition("=")
+        if value.strip().endswith(",") or "," not in value:
+            return f"{found[1]}: a comma separates the values of a sweep, without blanks"
+        return f"{found[1]}: several values make a sweep, which -m starts: -m {key}={value.replace(' ', '')}"
+    cause = error.__cause__
+    said = _joined(str(cause).splitlines()[0]) if cause is not None and str(cause) else ""
+    if found := re.match(r"Error merging override (.+)", text):
+        said = re.sub(r"Value '.*' (?:of type '\w+' )?could not be converted to ", "must be of type ", said)
+        return f"{found[1]}: {said.replace('Integer', 'int').replace('Float', 'float').replace('Boolean', 'bool')}"
+    return _joined(f"{text} {said}")
+
+
+def _unknown_override(key: str, text: str, keys: Keys) -> str:
+    if meant := re.search(r"Did you mean to override (?:one of )?([^?\n]+)\?", text):
+        return f"{key}: there is no such group; did you mean {meant[1].replace(', ', ' or ')}?"
+    known = keys()
+    close = get_close_matches(key, known, n=1, cutoff=0.75)
+    if close:
+        return f"{key}: there is no such key; did you mean {close[0]}?"
+    parent = key.rpartition(".")[0]
+    while parent and not any(name.startswith(f"{parent}.") for name in known):
+        parent = parent.rpartition(".")[0]
+    prefix = f"{parent}." if parent else ""
+    beside = {name.removeprefix(prefix).split(".")[0] for name in known if name.startswith(prefix)}
+    return unknown_key(key, sorted(beside))
+
+
+def _joined(text: str) -> str:
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def keys_of(config: Any, prefix: str = "") -> list[str]:
+    """All dotted keys of nested mappings, nodes and leaves."""
+    found = []
+    for name, value in config.items():
+        found.append(f"{prefix}{name}")
+        if hasattr(value, "items"):
+            found += keys_of(value, f"{prefix}{name}.")
+    return found

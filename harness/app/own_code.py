@@ -1,0 +1,68 @@
+"""The source of classes outside the harness, as part of a run's identity: another sampler is another run."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import sysconfig
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from omegaconf import DictConfig
+
+from harness.app.targets import located, targets_in
+
+SHIPPED = ("harness", "torch", "torchvision", "builtins")  # the environment's versions say what these are
+
+
+def code_of(config: DictConfig) -> dict[str, str]:
+    """``_target_`` -> a hash of its source, for every class of the configuration that the user wrote.
+
+    The hash covers the module of the class, the modules of its base classes, and what these modules import from
+    elsewhere than the harness, the standard library and the installed packages.
+
+    Raises:
+        ImportError: a target that does not exist.
+    """
+    targets = dict(targets_in(config, ""))
+    own = {name: key for key, name in targets.items() if name.split(".")[0] not in SHIPPED}
+    modules = {name: getattr(located(name, own[name]), "__module__", None) for name in own}
+    return {name: _hash(modules[name] or name.rpartition(".")[0]) for name in sorted(own)}
+
+
+def _hash(module: str) -> str:
+    digest = hashlib.sha256()
+    for one in sorted(_reached(import_module(module)), key=lambda m: m.__name__):
+        digest.update(one.__name__.encode())
+        digest.update(Path(str(one.__file__)).read_bytes())
+    return digest.hexdigest()[:10]
+
+
+def _reached(first: ModuleType) -> set[ModuleType]:
+    """``first`` and the user's own modules that it imports, directly or through others."""
+    found: set[ModuleType] = set()
+    waiting = [first]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += [other for other in _imported(module) if _is_own(other, first)]
+    return {module for module in found if getattr(module, "__file__", None)}
+
+
+def _imported(module: ModuleType) -> Iterator[ModuleType]:
+    for value in vars(module).values():
+        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        if isinstance(name, str) and name in sys.modules:
+            yield sys.modules[name]
+
+
+def _is_own(module: ModuleType, first: ModuleType) -> bool:
+    top = module.__name__.split(".")[0]
+    file = getattr(module, "__file__", None)
+    if top in SHIPPED or file is None:
+        return False
+    installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+    return top == first.__name__.split(".")[0] or not any(Path(file).is_relative_to(path) for path in installed)
