@@ -1,34 +1,41 @@
-"""``mode=check``: can the combination work? Nothing is trained, no folder is made; a sweep prints the whole matrix."""
+"""``mode=check`` over a sweep: which combinations can work, as tables that fit the terminal, and why others cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
 
 from harness.runs.records import State
 
-Job = Mapping[str, Any]  # an outcome.json
+Job = Mapping[str, Any]  # an outcome of a job
+Settings = Mapping[str, str]  # of one job: key -> value
 
 
-def matrix(jobs: Sequence[Job]) -> str:
-    """The verdicts as a table (two varied keys cross, others make a list), then the reasons, once each.
+def matrix(jobs: Sequence[Job], width: int = 100) -> str:
+    """The verdicts as tables no wider than ``width`` characters, then the reasons, once each.
+
+    One varied key goes across, the one with the fewest values; all others make the rows.
 
     Args:
         jobs: outcomes with ``overrides`` (``key=value`` strings), ``state`` and ``reason``.
+        width: of the terminal.
     """
     settings = [dict(text.split("=", 1) for text in job["overrides"]) for job in jobs]
-    keys = [key for key in settings[0] if len({setting.get(key) for setting in settings}) > 1]
+    keys = [key for key in (settings[0] if settings else ()) if len({one.get(key) for one in settings}) > 1]
     reasons: dict[str, int] = {}
     marks = [_mark(job, reasons) for job in jobs]
-    if len(keys) == 2:
-        table = _crossed(settings, marks, *keys)
-    else:
-        rows = [[*(setting.get(key) for key in keys), mark] for setting, mark in zip(settings, marks, strict=True)]
-        table = tabulate(rows, headers=[*keys, "can work"])
+    possible = sum(job["state"] == State.DONE for job in jobs)
     notes = [f"({number}) {reason}" for reason, number in reasons.items()]
-    return "\n".join([table, "", *notes]).rstrip()
+    count = f"{possible} of {len(jobs)} combinations can work"
+    if len(keys) < 2:
+        rows = [[*(one.get(key) for key in keys), mark] for one, mark in zip(settings, marks, strict=True)]
+        tables = [tabulate(rows, headers=[*keys, "can work"])]
+    else:
+        across = min(keys, key=lambda key: len({one.get(key) for one in settings}))
+        tables = list(_crossed(settings, marks, [key for key in keys if key != across], across, width))
+    return "\n".join([*("\n\n".join(tables)).splitlines(), "", count, *notes]).rstrip()
 
 
 def _mark(job: Job, reasons: dict[str, int]) -> str:
@@ -38,10 +45,26 @@ def _mark(job: Job, reasons: dict[str, int]) -> str:
     return "no " + " ".join(f"({number})" for number in numbers)
 
 
-def _crossed(settings: Sequence[Mapping[str, str]], marks: Sequence[str], down: str, across: str) -> str:
-    cells = {(s[down], s[across]): mark for s, mark in zip(settings, marks, strict=True)}
-    columns = list(dict.fromkeys(setting[across] for setting in settings))
-    rows = [
-        [row, *(cells.get((row, column), "") for column in columns)] for row in dict.fromkeys(s[down] for s in settings)
-    ]
-    return tabulate(rows, headers=[f"{down} / {across}", *columns])
+def _crossed(
+    settings: Sequence[Settings], marks: Sequence[str], down: Sequence[str], across: str, width: int
+) -> Iterator[str]:
+    cells = {(_row(one, down), one[across]): mark for one, mark in zip(settings, marks, strict=True)}
+    columns = list(dict.fromkeys(one[across] for one in settings))
+    rows = list(dict.fromkeys(_row(one, down) for one in settings))
+    head = f"{' '.join(down)} / {across}"
+    shown = len(columns)
+    while columns:
+        table = tabulate(
+            [[row, *(cells.get((row, column), "") for column in columns[:shown])] for row in rows],
+            headers=[head, *columns[:shown]],
+        )
+        if max(map(len, table.splitlines())) > width and shown > 1:
+            shown -= 1
+            continue
+        yield table
+        columns = columns[shown:]
+        shown = len(columns)
+
+
+def _row(setting: Settings, keys: Sequence[str]) -> str:
+    return " ".join(str(setting.get(key, "")) for key in keys)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import sys
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from harness.runs.records import State, read_json, write_json
+from harness.app.composition import choices_of
+from harness.app.naming import job_label, run_name
+from harness.app.settings import GROUPS, settled
+from harness.app.sweep_record import SweepRecord, minutes
+from harness.runs.records import State, write_json
+from harness.runs.schema import ConfigError, HarnessConfig
 from harness.training.interrupt import StopSignals
 
 log = logging.getLogger("harness")
@@ -22,23 +28,78 @@ STOP_FILE = "stopped"  # in a sweep's folder: its jobs save and end, and none be
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one job ended: ``outcome.json`` in the folder of a sweep's job."""
+    """How one job ended: a file of its own in the folder of a sweep's job."""
 
     state: State
     reason: str = ""  # where not done
     folder: str | None = None  # of the run, where it got one
     map: float | None = None
     overrides: list[str] = field(default_factory=list)
+    number: int = 0
+    sweep: str = ""  # the sweep's token: a folder may hold the jobs of an earlier one
 
     @property
     def exit_code(self) -> int:
         """For the shell."""
         return EXIT_CODES[self.state]
 
-    def write(self, job_folder: str) -> None:
+    def write(self, folder: Path) -> None:
         """Leaves the outcome where the end of the sweep finds it; jobs may run in other processes."""
-        Path(job_folder).mkdir(parents=True, exist_ok=True)
-        write_json(Path(job_folder) / "outcome.json", asdict(self))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"outcome-{self.number}.json", asdict(self))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What Hydra says of one job."""
+
+    number: int  # in its sweep, from 0
+    overrides: tuple[str, ...]  # its part of the command line
+    choices: dict[str, str]  # group -> option
+    sources: tuple[str, ...]  # folders of the configuration search path
+    sweep: SweepRecord | None  # None: a single run
+    folder: Path | None = None  # where its outcome goes, in a sweep
+    alone: bool = True  # no other job runs at the same time in this sweep
+
+    @classmethod
+    def of(cls, hydra: Any) -> Job:
+        """The job that is running."""
+        sweeping = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
+        return cls(
+            number=int(OmegaConf.select(hydra, "job.num", default=0) or 0) if sweeping else 0,
+            overrides=tuple(hydra.overrides.task),
+            choices=choices_of(hydra),
+            sources=tuple(source.path for source in hydra.runtime.config_sources if source.schema == "file"),
+            sweep=SweepRecord.read(Path(str(hydra.sweep.dir))) if sweeping else None,
+            folder=Path(hydra.runtime.output_dir) if sweeping else None,
+            alone=str(hydra.launcher._target_).endswith(".BasicLauncher"),
+        )
+
+    @property
+    def label(self) -> str:
+        """``3/27 sampler=ohem seed=1`` in a sweep, else nothing."""
+        if self.sweep is None:
+            return ""
+        total = f"/{self.sweep.jobs}" if self.sweep.jobs else ""
+        return f"{self.number + 1}{total} {job_label(self.overrides, self.sweep.varied)}"
+
+    def check_choices(self) -> None:
+        """Refuses several options of one group, which Hydra would lay over each other.
+
+        Raises:
+            ConfigError: with the sweep that was meant.
+        """
+        for override in self.overrides:
+            key, _, value = override.partition("=")
+            if key in (*GROUPS.values(), *self.choices) and value.startswith("["):
+                raise ConfigError(f"{override}: one option of the group; several make a sweep: -m {key}={value[1:-1]}")
+
+    def outcome(
+        self, state: State, reason: str = "", folder: str | None = None, accuracy: float | None = None
+    ) -> Outcome:
+        """How this job ended."""
+        token = self.sweep.token if self.sweep else ""
+        return Outcome(state, reason, folder, accuracy, list(self.overrides), self.number, token)
 
 
 def read_outcome(sweep: Path, number: int) -> dict[str, Any]:
@@ -47,60 +108,74 @@ def read_outcome(sweep: Path, number: int) -> dict[str, Any]:
     Raises:
         FileNotFoundError: it left nothing.
     """
-    outcome: dict[str, Any] = read_json(sweep / str(number) / "outcome.json")
+    outcome = SweepRecord.read(sweep).outcome(number)
+    if outcome is None:
+        raise FileNotFoundError(f"{sweep}: job {number} left no outcome")
     return outcome
 
 
-def run_job(
-    config: DictConfig,
-    *,
-    choices: Mapping[str, str],
-    overrides: Sequence[str],
-    sources: Sequence[str],
-    sweeping: bool = False,
-    stop_file: Path | None = None,
-) -> Outcome:
-    """Runs or checks one composed configuration; does not raise for what a user can cause.
-
-    Args:
-        config: the composed configuration.
-        choices: group -> option.
-        overrides: the job's part of the command line, for messages.
-        sources: folders of the configuration search path, where shadow samplers are looked up.
-        sweeping: one of many: its line names the overrides; a sweep that only checks says all at its end.
-        stop_file: the job ends, as after a signal, when it exists.
-    """
-    with StopSignals(stop_file) as stop:
+def run_job(config: DictConfig, job: Job) -> Outcome:
+    """Runs or checks one composed configuration; does not raise for what a user can cause."""
+    with StopSignals(Path(job.sweep.folder) / STOP_FILE if job.sweep else None) as stop:
         if stop.requested():
-            return Outcome(State.INTERRUPTED, "not begun: the sweep was stopped", overrides=list(overrides))
+            return job.outcome(State.INTERRUPTED, "not begun: the sweep was stopped")
         try:
-            return _outcome(config, choices, overrides, sources, sweeping, stop)
+            return _run(config, job, stop)
         except KeyboardInterrupt as request:
-            reason = f"stopped by {str(request) or 'SIGINT'} before it trained"
-            return Outcome(State.INTERRUPTED, reason, overrides=list(overrides))
+            return job.outcome(State.INTERRUPTED, f"stopped by {str(request) or 'SIGINT'} before it trained")
 
 
-def _outcome(
-    config: DictConfig,
-    choices: Mapping[str, str],
-    overrides: Sequence[str],
-    sources: Sequence[str],
-    sweeping: bool,
-    stop: StopSignals,
-) -> Outcome:
-    from harness.app import runner
-
+def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:
+    started = time.monotonic()
     try:
-        if config.mode == "check":
-            runner.check(config, sources)
-            return Outcome(State.DONE, overrides=list(overrides))
-        finished = runner.run(config, choices=choices, sources=sources, stop=stop)
+        job.check_choices()
+        settings, _ = settled(config)
+    except ConfigError as error:
+        return _stopped(job, config, State.REFUSED, str(error))
+    _announce(settings, job)
+
+    from harness.app import runner  # a job that is refused above has not paid for importing torch
+
+    if job.sweep is not None and not job.alone and settings.run.progress == "auto":
+        config.run.progress = "off"  # the bars of jobs that run side by side would overdraw each other
+    try:
+        experiment = runner.check(config, job.sources, choices=job.choices, overrides=job.overrides)
+        if settings.mode == "check":
+            if job.sweep is None:
+                print("this combination can work")
+            return job.outcome(State.DONE)
+        finished = runner.run_experiment(experiment, stop)
     except runner.Stopped as end:
-        job = f" [{' '.join(overrides)}]" if sweeping else ""
-        if not (sweeping and config.mode == "check"):
-            log.error("harness: %s%s: %s", end.state, job, listed(end.reason))
-        return Outcome(end.state, end.reason, end.folder, overrides=list(overrides))
-    return Outcome(State.DONE, folder=str(finished.folder), map=finished.map, overrides=list(overrides))
+        return _stopped(job, config, end.state, end.reason, end.folder)
+    if job.sweep is None:
+        log.warning("%s", finished.line)
+    else:
+        took = f" in {minutes(time.monotonic() - started)}{job.sweep.remaining(job.number)}"
+        log.warning("%s: %s%s", job.label, finished.line, took)
+    return job.outcome(State.DONE, folder=str(finished.folder), accuracy=finished.map)
+
+
+def _announce(settings: HarnessConfig, job: Job) -> None:
+    """The first line, before torch is imported: what is going to run."""
+    if settings.mode == "check":
+        if job.sweep is not None and sys.stderr.isatty():
+            rest = job.sweep.remaining(job.number - 1)
+            print(f"\r\x1b[Kchecking {job.label[:60]}{rest}", end="", file=sys.stderr, flush=True)
+        return
+    run = settings.run
+    if job.sweep is None:
+        name = settings.name or run_name(job.choices, job.overrides)
+        length = f"{run.iterations} iterations" if run.epochs is None else f"{run.epochs:g} epochs"
+        log.info("%s: %s of %d images, seed %d", name, length, run.batch_size, settings.seed)
+    elif job.alone and sys.stderr.isatty():
+        log.info("%s", job.label)
+
+
+def _stopped(job: Job, config: DictConfig, state: State, reason: str, folder: str | None = None) -> Outcome:
+    if job.sweep is None or config.get("mode") != "check":  # the end of a sweep that only checks says all
+        label = f" {job.label}:" if job.sweep else ""
+        log.error("harness: %s:%s %s", state, label, listed(reason))
+    return job.outcome(state, reason, folder)
 
 
 def listed(reason: str) -> str:

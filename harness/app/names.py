@@ -9,26 +9,36 @@ from typing import Any
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 
+from harness.runs.locations import folder
+
 Keys = Callable[[], Sequence[str]]  # the dotted keys and the groups that exist; composed only where they are wanted
 
 SHOWN = 12  # names that a line lists
+COMMA = "a comma separates the values of a sweep, without blanks"
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """The end of a refusal: ``; did you mean num?``, or the names that there are, or nothing where there is none."""
+def nearest(name: str, valid: Iterable[str], place: str = "") -> str:
+    """The end of a refusal: ``; did you mean num?``, or the names that there are, or nothing where there is none.
+
+    Args:
+        name: what was written.
+        valid: what could have been meant.
+        place: the node that has these names.
+    """
     names = list(dict.fromkeys(valid))
     if close := get_close_matches(name, names, n=1, cutoff=0.6):
-        return f"; did you mean {close[0]}?"
+        return f"; did you mean {f'{place}.' if place else ''}{close[0]}?"
     if not names:
         return ""
+    place = place and f"{place} has"
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"; there are {', '.join(names[:SHOWN])}{more}"
+    return f"; {place or 'there are'} {', '.join(names[:SHOWN])}{more}"
 
 
 def unknown_key(key: str, valid: Iterable[str]) -> str:
     """The refusal of a dotted key of which the last part is not among ``valid``."""
-    *parents, last = key.split(".")
-    return f"{key}: there is no such key" + nearest(last, valid).replace("there are", f"{'.'.join(parents) or 'it'} has")
+    parent, _, last = key.rpartition(".")
+    return f"{key}: there is no such key" + nearest(last, valid, parent)
 
 
 def explained(error: Exception, keys: Keys) -> str:
@@ -57,7 +67,8 @@ def _missing_option(error: MissingConfigException) -> str:
             return f"{group}=: an option must be given" + nearest(option, error.options)
         return f"{group}={option}: there is no such option" + nearest(option, error.options)
     if isinstance(missing, str):
-        return f"{missing}: there is no such configuration file"
+        files = sorted(path.stem for path in folder("sweeps").glob("*.yaml"))
+        return f"-cn {missing}: there is no such file" + nearest(missing, files)
     return _joined(re.split(r"\nConfig search path", str(error))[0])
 
 
@@ -66,7 +77,10 @@ def _unreadable(error: OverrideParseException) -> str:
     key, equals, value = override.partition("=")
     if not equals:
         return f"{override}: an argument is key=value, such as sampler=ohem, or a flag (--help lists them)"
-    reason = str(error).splitlines()[1] if len(str(error).splitlines()) > 1 else "cannot be read"
+    if value.rstrip().endswith(","):
+        return f"{override}: {COMMA}"
+    told = [line for line in str(error).splitlines() if not line.startswith(("Error parsing", "See "))]
+    reason = told[0] if told else "cannot be read"
     return f"{override}: {reason}; a text with such characters goes in quotes: '{key}=\"{value}\"'"
 
 
@@ -77,7 +91,7 @@ def _not_composed(error: ConfigCompositionException, keys: Keys) -> str:
     if found := re.match(r"Ambiguous value for argument '(.+)'", text):
         key, _, value = found[1].partition("=")
         if value.strip().endswith(",") or "," not in value:
-            return f"{found[1]}: a comma separates the values of a sweep, without blanks"
+            return f"{found[1]}: {COMMA}"
         return f"{found[1]}: several values make a sweep, which -m starts: -m {key}={value.replace(' ', '')}"
     cause = error.__cause__
     said = _joined(str(cause).splitlines()[0]) if cause is not None and str(cause) else ""

@@ -27,6 +27,7 @@ from omegaconf import open_dict
 
 from harness.app.job import STOP_FILE, Outcome
 from harness.app.sweep import SweepStopped
+from harness.app.sweep_record import SweepRecord
 from harness.runs.records import State
 from harness.training.interrupt import SIGNALS, StopSignals
 
@@ -83,8 +84,10 @@ class ParallelLauncher(JoblibLauncher):
         with open_dict(config):
             config.hydra.job.id = f"{config.hydra.job.name}_{number}"
             config.hydra.job.num = number
-        outcome = Outcome(State.FAILED, reason, overrides=[*filter_overrides(overrides)])
-        outcome.write(os.path.join(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)))
+        folder = Path(str(config.hydra.sweep.dir))
+        told = [*filter_overrides(overrides)]
+        outcome = Outcome(State.FAILED, reason, overrides=told, number=number, sweep=SweepRecord.read(folder).token)
+        outcome.write(folder / str(config.hydra.sweep.subdir))
 
 
 class Workers(StopSignals):

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from harness.app.settings import STAGES
 from harness.core.criterion import LossObserver, Observer, StageComponents, WarmUp
 from harness.core.structures import ClassCounts, Sampler
 from harness.data.image_samplers import ImageSampler
@@ -24,7 +24,12 @@ from harness.training.streams import Streams
 
 M = TypeVar("M", bound=nn.Module)
 
-STAGE_NODES = ("rpn", "roi2", "roi3")  # each holds a trio of its own beside the root's
+KINDS = {  # what the flow asks of a component; CONTRIBUTING says what each is
+    "assigner": ("needs", "__call__"),
+    "sampler": ("needs", "add_gt_as_proposals", "__call__"),
+    "loss": ("classification", "regression"),
+}
+NEEDED = "harness.testing says what a class of your own must have"
 
 
 @dataclass(frozen=True)
@@ -81,20 +86,9 @@ def build_pieces(config: DictConfig, sources: Sequence[str]) -> Pieces:
     Raises:
         ConfigError: a constructor refused a value; the line names the key.
     """
-    stages = {name: _components(config[name], name) for name in STAGE_NODES if config.get(name) is not None}
+    stages = {name: _components(config[name], name) for name in STAGES if config.get(name) is not None}
     images: ImageSampler = build(config.image_sampler, "image_sampler")
     return Pieces(_components(config), stages, _shadows(config, sources), images)
-
-
-def build_detector(config: DictConfig, classes: Sequence[str], streams: Streams) -> nn.Module:
-    """The plain detector with fresh weights of ``streams``, for the foreground ``classes``.
-
-    Raises:
-        ConfigError: its builder refused a value.
-    """
-    torch.manual_seed(streams.weights)
-    detector: nn.Module = build(config.detector, "detector", num_classes=len(classes) + 1)
-    return detector
 
 
 def build(node: DictConfig, key: str, **arguments: Any) -> Any:
@@ -103,12 +97,15 @@ def build(node: DictConfig, key: str, **arguments: Any) -> Any:
     Raises:
         ConfigError: a constructor refused a value; the line begins with the full key of that value, or of the node
             where the constructor names none.
+        OSError: a file that is there and cannot be read or written.
     """
     try:
         return instantiate(node, **arguments)
     except InstantiationException as error:
         refused = key + _key_of_failure(error).removeprefix(node._get_full_key(None))
         cause = error.__cause__
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError | NotADirectoryError):
+            raise cause from None  # the disk's or the network's doing, not the configuration's
         if isinstance(cause, ValueError | RuntimeError | OSError):
             raise ConfigError(_with_key(refused, str(cause))) from cause
         said = str(error).splitlines()[0]
@@ -132,8 +129,11 @@ def _with_key(key: str, message: str) -> str:
 
 def _components(node: DictConfig, stage: str = "") -> StageComponents:
     prefix = f"{stage}." if stage else ""
-    assigner, sampler, loss = (build(node[name], f"{prefix}{name}") for name in ("assigner", "sampler", "loss"))
-    return StageComponents(assigner, sampler, loss, _warmup(node.get("warmup")))
+    built = {name: build(node[name], f"{prefix}{name}") for name in KINDS}
+    for name, component in built.items():
+        if absent := [part for part in KINDS[name] if not hasattr(component, part)]:
+            raise ConfigError(f"{prefix}{name}: {type(component).__name__} has no {' and no '.join(absent)}; {NEEDED}")
+    return StageComponents(**built, warmup=_warmup(node.get("warmup")))
 
 
 def _warmup(node: DictConfig | None) -> WarmUp | None:

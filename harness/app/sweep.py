@@ -1,8 +1,8 @@
-"""The end of a sweep: its table, its failures, and an exit code that says whether all went well."""
+"""The start and the end of a sweep: what will run; its table, its failures and an exit code that tells of them."""
 
 from __future__ import annotations
 
-import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,13 +10,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from harness.app.check_table import matrix
 from harness.app.job import EXIT_CODES, INTERRUPTED, STOP_FILE
+from harness.app.naming import job_label
+from harness.app.sweep_record import FILE, SweepRecord, count_jobs
 from harness.runs.folder import settle
-from harness.runs.records import State, read_json
+from harness.runs.records import State
 from harness.runs.schema import TrackerConfig
 from harness.training.interrupt import StopRequested, StopSignals
 
@@ -49,7 +53,7 @@ class SweepSignals(StopSignals):
 
 
 class SweepEnd(Callback):
-    """Prints what every job of a multirun came to. Jobs leave an ``outcome.json`` each: they may run elsewhere."""
+    """Says what a multirun will do, and at its end what every job came to."""
 
     def __init__(self) -> None:
         self._signals: SweepSignals | None = None
@@ -59,15 +63,25 @@ class SweepEnd(Callback):
         return {"_signals": None}
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """From here on a signal stops the whole sweep."""
-        (Path(config.hydra.sweep.dir) / STOP_FILE).unlink(missing_ok=True)
+        """Writes the sweep's record, which its jobs read. From here on a signal stops the whole sweep."""
+        folder = Path(str(config.hydra.sweep.dir))
+        jobs = jobs_of(config)
+        try:
+            SweepRecord.begin(folder, jobs)
+            (folder / STOP_FILE).unlink(missing_ok=True)
+        except OSError as error:
+            print(f"harness: failed: {error.filename or folder}: {error.strerror}", file=sys.stderr)
+            raise SystemExit(1) from None
+        if config.mode != "check" and jobs is not None:  # another sweeper says itself what it does
+            count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
+            print(f"{count}: {_varied(config)}; outcomes in {folder}", file=sys.stderr, flush=True)
         self._signals = SweepSignals(config)
         self._signals.__enter__()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Prints the table; see :func:`end_sweep`."""
         try:
-            end_sweep(Path(config.hydra.sweep.dir), config)
+            end_sweep(Path(str(config.hydra.sweep.dir)), config)
         finally:
             if self._signals is not None:
                 self._signals.__exit__()
@@ -81,32 +95,57 @@ def end_sweep(folder: Path, config: DictConfig) -> None:
         config: of the sweep or of one of its jobs: its mode, the root of its runs and its tracker are read.
 
     Raises:
-        SystemExit: 1 where a job did not end well, 130 where the sweep was stopped.
+        SystemExit: 1 where a job did not end well or the table could not be made, 130 where the sweep was stopped.
     """
     stopped = (folder / STOP_FILE).exists()
-    settle(Path(config.run.root) / "runs")
-    outcomes = [read_json(path) for path in sorted(folder.glob("*/outcome.json"), key=lambda p: int(p.parent.name))]
+    settle(Path(config.run.root).expanduser() / "runs")
+    record = SweepRecord.read(folder)
+    outcomes = record.outcomes()
+    bad = any(EXIT_CODES[State(outcome["state"])] for outcome in outcomes)
     if config.mode == "check":
-        if outcomes:
-            print(matrix(outcomes))
+        _print_matrix(outcomes, folder)
+        bad = False
     else:
-        _print_end(outcomes, folder, config, stopped)
+        bad = not _table_made(outcomes, folder, config, stopped) or bad
+        _print_missing(outcomes, record)
     if stopped:
         print("harness: stopped; the same command continues where it was", file=sys.stderr)
         raise SystemExit(INTERRUPTED)
-    if config.mode != "check" and any(EXIT_CODES[State(outcome["state"])] for outcome in outcomes):
+    if bad:
         raise SystemExit(1)
 
 
-def _print_end(outcomes: Sequence[Mapping[str, Any]], folder: Path, config: DictConfig, stopped: bool) -> None:
+def _table_made(outcomes: Sequence[Mapping[str, Any]], folder: Path, config: DictConfig, stopped: bool) -> bool:
+    """Whether the table could be made; whatever breaks in it is said, and the failures are listed after it."""
     folders = [Path(outcome["folder"]) for outcome in outcomes if outcome["folder"]]
-    if folders:
-        report_and_mirror(folders, folder, config, mirror=not stopped)
+    try:
+        if folders:
+            report_and_mirror(folders, folder, config, mirror=not stopped)
+    except Exception as error:
+        print(f"harness: failed: the sweep's table: {type(error).__name__}: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _print_missing(outcomes: Sequence[Mapping[str, Any]], record: SweepRecord) -> None:
     missing = [outcome for outcome in outcomes if outcome["state"] != State.DONE]
-    done = len(outcomes) - len(missing)
-    print(f"{done} of {len(outcomes)} runs have a result; {os.fspath(folder)} names them", file=sys.stderr)
+    total = max(record.jobs or 0, len(outcomes))
+    print(f"{len(outcomes) - len(missing)} of {total} runs have a result", file=sys.stderr)
     for outcome in missing:
-        print(f"{outcome['state']}: {outcome['folder'] or ''} {outcome['reason']}", file=sys.stderr)
+        label = job_label(outcome["overrides"], record.varied)
+        print(f"{outcome['state']}: {label}: {' '.join(outcome['reason'].split())}", file=sys.stderr)
+
+
+def jobs_of(config: DictConfig) -> list[list[str]] | None:
+    """The overrides of every job; None where another sweeper than Hydra's basic one decides them."""
+    if not str(config.hydra.sweeper._target_).endswith("BasicSweeper"):
+        return None
+    params = dict(config.hydra.sweeper.get("params") or {})
+    overrides = [*(f"{key!s}={value}" for key, value in params.items()), *config.hydra.overrides.task]
+    try:
+        return count_jobs(overrides, GlobalHydra.instance().config_loader())
+    except HydraException:
+        return None  # the sweeper refuses it in a moment, with its reason
 
 
 def report_and_mirror(runs: list[Path], folder: Path, config: DictConfig, mirror: bool = True) -> None:
@@ -128,7 +167,7 @@ def report_and_mirror(runs: list[Path], folder: Path, config: DictConfig, mirror
     print(render_terminal(document_of(report)))
     parts = document_of(report, gather(report, PICTURES))
     page, *_ = write_report(report, parts, folder / "report")
-    print(f"\nOpen {page} in a browser.")
+    print(f"\nOpen {page} in a browser. More seeds: the same command with further seed=...")
     if mirror:
         settings: TrackerConfig = OmegaConf.to_object(config.tracker)  # type: ignore[assignment]
         log_report(settings, folder / "report", f"report-{folder.name}", *shown_parts(parts))
@@ -139,3 +178,30 @@ def report_options(config: DictConfig) -> dict[str, Any]:
     sweeper = OmegaConf.select(config, "hydra.sweeper") or {}
     names = ("baseline", "metric", "margin")
     return {name: sweeper[name] for name in names if sweeper.get(name) is not None} if "first_seeds" in sweeper else {}
+
+
+def _varied(config: DictConfig) -> str:
+    params = config.hydra.sweeper.get("params") or {}
+    varied: dict[str, str] = {str(key): str(value) for key, value in params.items()}
+    for override in config.hydra.overrides.task:
+        key, _, value = str(override).partition("=")
+        if key in varied or "," in value or "(" in value:
+            varied[key] = value
+    return " ".join(f"{key}={value}" for key, value in varied.items()) or "one combination"
+
+
+def _print_matrix(outcomes: list[dict[str, Any]], folder: Path) -> None:
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    print(matrix(outcomes, shutil.get_terminal_size((100, 24)).columns))
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """A check leaves nothing: its outcomes and the folders that it made go, others stay."""
+    for path in [*folder.rglob("outcome-*.json"), folder / "multirun.yaml", folder / FILE, folder / STOP_FILE]:
+        path.unlink(missing_ok=True)
+    below = sorted((path for path in folder.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
+    for path in [*below, folder, folder.parent, folder.parent.parent]:
+        with suppress(OSError):  # something else is in it
+            path.rmdir()

@@ -4,54 +4,44 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
 
-from harness.app.names import nearest, unknown_key
-from harness.runs.identity import fields_of, schema_of
-from harness.runs.schema import HarnessConfig
+from harness.app.names import unknown_key
+from harness.app.settings import STAGES
 
-GROUPS = {  # node -> how its option is chosen
-    "data": "data",
-    "data.augment": "augment@data.augment",
-    "detector": "detector",
-    "assigner": "assigner",
-    "sampler": "sampler",
-    "loss": "loss",
-    "loss.classification": "loss/classification",
-    "loss.regression": "loss/regression",
-    "optimizer": "optimizer",
-    "evaluator": "evaluator",
-}
-PARTS = ("assigner", "sampler", "loss", "loss.classification", "loss.regression")  # of a stage
 SUPPLIED = {  # arguments that the harness passes itself, and where they come from
     "detector.num_classes": "it follows from the classes of the data",
     "optimizer.params": "they are the detector's",
 }
+_BUILDERS = ("harness.detectors", "torchvision.models.detection")  # where options of a detector may be passed on to
 _HYDRA = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 
 
-def wrong_names(config: DictConfig) -> Iterator[str]:
-    """One line per key that the schema or the constructor of its node does not have, or node that is no option.
+def wrong_arguments(config: DictConfig) -> Iterator[str]:
+    """One line per key of a node that its class or function does not take.
 
     Args:
         config: a composed configuration; ``+key=value`` may have added anything to it.
+
+    Raises:
+        ImportError: a class or function that does not exist.
     """
-    yield from _outside_schema(config, HarnessConfig, "")
-    nodes = {**GROUPS}
-    for stage in ("rpn", "roi2", "roi3"):
-        if config.get(stage) is not None:
-            nodes |= {f"{stage}.{part}": f"{GROUPS[part]}@{stage}.{part}" for part in PARTS}
-    for key, group in nodes.items():
-        node = OmegaConf.select(config, key)
-        if isinstance(node, DictConfig):
-            if "_target_" not in node:
-                yield f"{key}: no _target_ names its class; choose an option with {group}=..."
-        elif node is not None:
-            yield f"{key}={node}: this is a group; choose its option with {group}={node}"
-    for key in ("data", "detector", "assigner", "sampler", "loss", "optimizer", "evaluator", "rpn", "roi2", "roi3"):
+    for key in (
+        "data",
+        "detector",
+        "assigner",
+        "sampler",
+        "loss",
+        "optimizer",
+        "evaluator",
+        "warmup",
+        "image_sampler",
+        *STAGES,
+    ):
         yield from _wrong_arguments(OmegaConf.select(config, key), key)
 
 
@@ -61,14 +51,21 @@ def located(name: str, key: str) -> Callable[..., Any]:
     Raises:
         ImportError: there is none; the line names the ``key`` and what was missing.
     """
+    module, _, attribute = name.rpartition(".")
     try:
-        found: Callable[..., Any] = get_object(name)
+        try:
+            found: Any = getattr(import_module(module), attribute)
+        except ModuleNotFoundError as error:  # the owner may be a class
+            outer, _, owner = module.rpartition(".")
+            if not outer or error.name != module:
+                raise
+            found = getattr(getattr(import_module(outer), owner), attribute)
     except Exception as error:  # importing a user's module runs it, and it may raise anything
-        causes = [cause for cause in _chain(error) if not str(cause).startswith("Error l")]
-        cause = causes[-1] if causes else error
-        reason = (str(cause).splitlines() or [type(cause).__name__])[0]
-        advice = "; put its folder on PYTHONPATH" if isinstance(cause, ModuleNotFoundError) else ""
+        reason = (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
+        advice = "; put its folder on PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
         raise ImportError(f"{key}._target_={name} cannot be imported: {reason}{advice}") from error
+    if not callable(found):
+        raise ImportError(f"{key}._target_={name} is no class or function")
     return found
 
 
@@ -84,36 +81,17 @@ def targets_in(node: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from targets_in(item, f"{key}.{index}")
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _outside_schema(node: DictConfig, schema: type, prefix: str) -> Iterator[str]:
-    known = fields_of(schema)
-    for name in node:
-        key = f"{prefix}{name}"
-        if name not in known:
-            yield unknown_key(key, known)
-        elif (inner := schema_of(schema, str(name))) is not None and isinstance(node._get_node(name), DictConfig):
-            if node.get(name) is not None:
-                yield from _outside_schema(node[name], inner, f"{key}.")
-
-
 def _wrong_arguments(node: Any, key: str) -> Iterator[str]:
     if not isinstance(node, DictConfig):
         return
     if isinstance(node.get("_target_"), str):
         valid = _accepted(located(node["_target_"], key))
-        for name in node if valid is not None else ():
-            full = f"{key}.{name}"
-            if name not in _HYDRA and full not in SUPPLIED and name not in valid:
-                yield f"{full}: there is no such key" + nearest(
-                    str(name), [one for one in valid if f"{key}.{one}" not in SUPPLIED]
-                ).replace("there are", f"{key} has")
+        if valid is not None:
+            own = [one for one in valid if f"{key}.{one}" not in SUPPLIED]
+            written: list[str] = [str(one) for one in node]
+            yield from (unknown_key(f"{key}.{one}", own) for one in written if one not in (*_HYDRA, *valid))
     for name in node:
-        full = f"{key}.{name}"
+        full = f"{key}.{name!s}"
         if full in SUPPLIED:
             yield f"{full}: the harness sets it, {SUPPLIED[full]}"
         if not OmegaConf.is_missing(node, name):
@@ -126,6 +104,33 @@ def _accepted(target: Callable[..., Any]) -> list[str] | None:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):
         return None
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
-        return None
-    return [one.name for one in parameters]
+    named = [one.name for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    if len(named) == len(parameters):
+        return named
+    passed = _passed_on(inspect.unwrap(target), set()) if target.__module__.startswith("harness.") else []
+    return [*dict.fromkeys([*named, *passed])] if passed else None
+
+
+def _takes_options(one: object) -> bool:
+    return inspect.isfunction(one) or (isinstance(one, type) and issubclass(one, nn.Module))
+
+
+def _passed_on(target: Callable[..., Any], seen: set[Any]) -> list[str]:
+    """The parameters of the detectors' builders and classes that a builder names in its code: where ``**options`` go.
+
+    torchvision's detectors take any keyword and drop what they do not know, so that trying would not tell.
+    """
+    found: list[str] = []
+    used = getattr(getattr(target, "__code__", None), "co_names", ())
+    scope = getattr(target, "__globals__", {})
+    modules = [scope[name] for name in used if inspect.ismodule(scope.get(name))]
+    for name in used:
+        candidates: list[Any] = [scope.get(name), *(getattr(module, name, None) for module in modules)]
+        for one in candidates:
+            if not _takes_options(one) or one in seen or not getattr(one, "__module__", "").startswith(_BUILDERS):
+                continue
+            seen.add(one)
+            parameters = inspect.signature(one).parameters.values()
+            found += [each.name for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD]
+            found += _passed_on(inspect.unwrap(one), seen)
+    return found

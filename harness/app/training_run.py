@@ -1,26 +1,24 @@
-"""The events of one run that trains: seed, build or continue, train, evaluate, write. Floor 6."""
+"""The events of one run that trains: seed, build or continue, train, evaluate, write."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from omegaconf import DictConfig
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Subset
 
-from harness.app.pieces import Pieces, build, build_detector
+from harness.app.experiment import Experiment
 from harness.data.class_counts import class_counts
 from harness.data.dataset import DetectionDataset
 from harness.data.export import to_coco
 from harness.data.loading import Batch, train_loader, val_loader
-from harness.data.splits import Splits
 from harness.detectors.adapters.mixing import plain_module
 from harness.detectors.equip import equip
 from harness.runs.environment import describe
@@ -28,7 +26,6 @@ from harness.runs.folder import RunFolder
 from harness.runs.integrity import file_digest
 from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import Cost, Result, State, read_json, write_json
-from harness.runs.schema import HarnessConfig
 from harness.telemetry.recorder import SamplingTelemetry
 from harness.tracking import Tracker
 from harness.training import checkpoint
@@ -39,7 +36,7 @@ from harness.training.guard import measure
 from harness.training.image_order import ImageOrder
 from harness.training.interrupt import Interrupted, StopSignals
 from harness.training.loop import Hooks, TrainState, train
-from harness.training.mining import Mining, mining_plan
+from harness.training.mining import Mining
 from harness.training.schedule import lr_scheduler
 from harness.training.selection import BestWeights
 from harness.training.streams import Streams
@@ -51,40 +48,27 @@ class TrainingRun:
     """The events of one run that trains; :meth:`execute` is their order."""
 
     def __init__(
-        self,
-        folder: RunFolder,
-        config: DictConfig,
-        settings: HarnessConfig,
-        choices: Mapping[str, str],
-        pieces: Pieces,
-        splits: Splits,
-        tracker: Tracker,
-        lease: DeviceLease,
-        stop: StopSignals,
+        self, folder: RunFolder, experiment: Experiment, tracker: Tracker, lease: DeviceLease, stop: StopSignals
     ) -> None:
-        self.stop = stop
         self.folder = folder
-        self.config = config
-        self.settings = settings.run.for_images(len(splits.train))
-        self.schedule = settings.schedule
-        self.seed = settings.seed
-        self.choices = choices
-        self.pieces = pieces
-        self.splits = splits
+        self.experiment = experiment
+        self.splits = experiment.splits
+        self.settings = experiment.settings.run.for_images(len(self.splits.train))
         self.tracker = tracker
+        self.stop = stop
         self.threads = set_threads(self.settings.threads)
         self.device = choose(self.settings.device, lease)
-        self.telemetry = SamplingTelemetry() if settings.analysis.telemetry else None
-        self.guard_images = settings.analysis.guard_images
+        analysis = experiment.settings.analysis
+        self.telemetry = SamplingTelemetry() if analysis.telemetry else None
+        self.guard_images = analysis.guard_images
         self.mining = Mining(
-            mining_plan(pieces.samplers),
-            splits.train,
+            experiment.mining,
+            self.splits.train,
             folder.file("mined"),
             iterations=self.settings.iterations,
             batch_size=self.settings.batch_size,
         )
-        self.evaluator = build(config.evaluator, "evaluator")
-        self.annotations = to_coco(splits.val)
+        self.annotations = to_coco(self.splits.val)
         self.eval_seconds = 0.0
 
     def execute(self) -> Result:
@@ -141,8 +125,8 @@ class TrainingRun:
         """Measures what the combination does to the first training images, and warns where it is broken."""
         plain = plain_module(model)
         measured = measure(
-            replace(self.pieces.copy(), shadows={}).equip(
-                plain, Streams(self.seed, self.device), class_counts=class_counts(self.splits.train)
+            replace(self.experiment.pieces.copy(), shadows={}).equip(
+                plain, Streams(self.experiment.settings.seed, self.device), class_counts=class_counts(self.splits.train)
             ),
             equip(plain),
             val_loader(self.splits.train, batch_size=self.settings.batch_size, num_workers=0),
@@ -205,12 +189,12 @@ class TrainingRun:
         training.seconds += time.monotonic() - started
 
     def _build(self) -> TrainState:
-        streams = Streams(self.seed, self.device)
-        plain = build_detector(self.config, self.splits.classes, streams).to(self.device)
+        streams = Streams(self.experiment.settings.seed, self.device)
+        plain = self.experiment.detector(streams, self.splits.classes).to(self.device)
         if self.settings.channels_last:
             plain = plain.to(memory_format=torch.channels_last)
         order = ImageOrder(
-            self.pieces.image_sampler,
+            self.experiment.pieces.image_sampler,
             self.splits.train,
             streams.data,
             batch_size=self.settings.batch_size,
@@ -218,7 +202,7 @@ class TrainingRun:
             device=self.device,
         )
         telemetry = [] if self.telemetry is None else [self.telemetry.add_losses]
-        model = self.pieces.equip(
+        model = self.experiment.pieces.equip(
             plain,
             streams,
             observers=[] if self.telemetry is None else [self.telemetry],
@@ -226,7 +210,7 @@ class TrainingRun:
             class_counts=class_counts(self.splits.train),
         )
         order.watch(model)
-        optimizer = build(self.config.optimizer, "optimizer")([p for p in model.parameters() if p.requires_grad])
+        optimizer = self.experiment.optimizer(p for p in model.parameters() if p.requires_grad)
         ema = None
         if self.settings.ema_decay is not None:
             ema = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema_decay), use_buffers=True)
@@ -234,7 +218,7 @@ class TrainingRun:
         return TrainState(
             model=model,
             optimizer=optimizer,
-            schedule=lr_scheduler(optimizer, self.settings.iterations, self.schedule),
+            schedule=lr_scheduler(optimizer, self.settings.iterations, self.experiment.settings.schedule),
             streams=streams,
             device=self.device,
             config=self.settings,
@@ -262,7 +246,9 @@ class TrainingRun:
         """Evaluates one batch of validation images, so that a fault of the evaluation does not cost a training."""
         images = min(len(self.splits.val), self.settings.batch_size)
         batches = val_loader(Subset(self.splits.val, range(images)), batch_size=images)
-        self.evaluator(self.annotations, detect(training.model, batches, self.device, self.settings.precision))
+        self.experiment.evaluator(
+            self.annotations, detect(training.model, batches, self.device, self.settings.precision)
+        )
 
     def _evaluate_selected(self, training: TrainState) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Evaluates the last weights, then, where ``run.select`` is best and others were better, those again."""
@@ -276,7 +262,7 @@ class TrainingRun:
         started = time.monotonic()
         batches = self._images(self.splits.val)
         detections = detect(training.evaluated_model, batches, self.device, self.settings.precision)
-        metrics = self.evaluator(self.annotations, detections).to_dict()
+        metrics = self.experiment.evaluator(self.annotations, detections).to_dict()
         self.eval_seconds += time.monotonic() - started
         return metrics, detections
 
@@ -284,13 +270,13 @@ class TrainingRun:
         images = training.iteration * self.settings.batch_size
         return Result(
             run=self.folder.path.name,
-            hash=self.folder.path.name.rpartition("-")[2],
-            seed=self.seed,
-            choices=dict(self.choices),
+            hash=self.experiment.hash_on(self.splits.fingerprint),
+            seed=self.experiment.settings.seed,
+            choices=dict(self.experiment.choices),
             metrics=metrics,
             sampling={} if self.telemetry is None else self.telemetry.summary(),
             data={
-                "name": self.choices.get("data", ""),
+                "name": self.experiment.choices.get("data", ""),
                 "fingerprint": self.splits.fingerprint,
                 "classes": list(self.splits.classes),
                 "train_images": len(self.splits.train),

@@ -51,6 +51,7 @@ class HungarianAssigner:
     """
 
     needs: frozenset[Need] = frozenset({Need.PREDICTIONS})
+    one_to_one = True  # an object has one candidate: compatibility refuses candidates that are the objects themselves
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ def refusals(heads: Mapping[str, HeadSpec], trios: Mapping[str, StageComponents]
             lines += _sampler(head, trio.sampler)
         for assigner, loss in _phases(trio):
             if assigner is not None:
-                lines += _assigner(head, assigner)
+                lines += _assigner(head, assigner) or _truth_itself(head, assigner, trio.sampler)
             if loss is not None:
                 # A loss that the head cannot train needs no other sampler.
                 lines += _classification(head, loss.classification) or _ranking(head, trio.sampler, loss)
@@ -151,6 +151,17 @@ def _lacking(head: HeadSpec, name: str, needs: frozenset[Need], table: Mapping[s
         return []
     valid = [option for option, others in table.items() if not _missing(head, others)]
     return [_choose(head, f"{name} needs {' and '.join(missing)}, which {head.geometry} do not have", valid)]
+
+
+def _truth_itself(head: HeadSpec, assigner: Assigner, sampler: Sampler | None) -> list[str]:
+    """One-to-one matching among proposals that the ground truth has joined matches each object with itself alone."""
+    one_to_one = getattr(assigner, "one_to_one", False)
+    joined = sampler is None or sampler.add_gt_as_proposals
+    if head.geometry is not Geometry.PROPOSALS or not one_to_one or not joined:
+        return []
+    name = type(assigner).__name__
+    reason = f"{name} matches one candidate per object, which is the ground-truth box that joined the proposals"
+    return [_line(head, f"{reason}; set sampler.add_gt_as_proposals=false")]
 
 
 def _classification(head: HeadSpec, loss: ClassificationLoss) -> list[str]:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.app.pieces import build, build_detector
-from harness.app.runner import check
+from harness.app.pieces import build
 from harness.core.boxes import pairwise_iou
 from harness.core.criterion import Selection
 from harness.core.structures import IGNORED, NEGATIVE
@@ -94,11 +93,11 @@ def selections(
         harness.app.runner.Stopped: the combination is refused.
         harness.training.checkpoint.CheckpointError: the checkpoint cannot be read.
     """
-    _, pieces = check(setting.config, setting.sources)
+    experiment = setting.experiment
     streams = Streams(setting.config.seed, torch.device("cpu"))
     recorder = _Recorder()
-    model = pieces.equip(
-        build_detector(setting.config, splits.classes, streams),
+    model = experiment.pieces.equip(
+        experiment.detector(streams, splits.classes),
         streams,
         observers=[recorder],
         class_counts=class_counts(splits.train),

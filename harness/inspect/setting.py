@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.app.experiment import Experiment
 from harness.app.pieces import build
-from harness.app.runner import folder_of
+from harness.app.runner import check, folder_of
 from harness.data.splits import Splits
 from harness.runs import schema
 from harness.runs.schema import ConfigError, HarnessConfig
@@ -27,13 +29,22 @@ class Setting:
     choices: dict[str, str]  # group -> option
     sources: list[str]  # folders of the configuration search path
     folder: Path | None = None  # of the run, where one was named
+    overrides: tuple[str, ...] = ()
 
     def run_folder(self, splits: Splits) -> Path:
         """Where this configuration's run is, or would be."""
         if self.folder is not None:
             return self.folder
-        plain: dict[str, Any] = OmegaConf.to_container(self.config, resolve=True)  # type: ignore[assignment]
-        return folder_of(plain, self.choices, splits.fingerprint)
+        return folder_of(self.experiment, splits.fingerprint)
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The checked experiment.
+
+        Raises:
+            harness.app.runner.Stopped: the combination is refused.
+        """
+        return check(self.config, self.sources, choices=self.choices, overrides=self.overrides)
 
 
 def composed(overrides: Sequence[str], config_dir: str | None = None) -> Setting:
@@ -54,7 +65,7 @@ def composed(overrides: Sequence[str], config_dir: str | None = None) -> Setting
         hydra = compose("config", [*overrides, *path], return_hydra_config=True).hydra
         config = compose("config", [*overrides, *path])
     choices = {k: v for k, v in hydra.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
-    return Setting(config, choices, [root, *own])
+    return Setting(config, choices, [root, *own], overrides=tuple(overrides))
 
 
 def of_folder(folder: Path, trusted: Sequence[str] = ()) -> Setting:

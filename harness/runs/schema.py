@@ -44,6 +44,7 @@ class RunConfig:
     keep: str = key(Role.BOOKKEEPING, "weights")  # of a finished run: weights (model.pt) | all (checkpoint.pt as well)
     rehearse: bool = key(Role.BOOKKEEPING, True)  # evaluate one batch before training: faults there show early
     memory_bound: int = key(Role.SPEED, 2**30, everywhere=True)  # bytes of an assigner's pairwise work at once
+    again: bool = key(Role.BOOKKEEPING, False)  # train anew what is done, in a folder beside it
     progress: str = key(Role.BOOKKEEPING, "auto")  # auto: a bar on a terminal, silence elsewhere | on | off
 
     def check(self) -> None:
@@ -104,19 +105,22 @@ class TrackerConfig:
     """``tracker``: the Weights & Biases mirror of the run folder."""
 
     kind: str = key(Role.BOOKKEEPING, "wandb")  # wandb | none
-    mode: str = key(Role.BOOKKEEPING, "offline")  # offline | online
-    project: str = key(Role.BOOKKEEPING, "harness")
-    entity: str | None = key(Role.BOOKKEEPING, None)
-    group: str | None = key(Role.BOOKKEEPING, None)
-    tags: list[str] = key(Role.BOOKKEEPING, factory=list)
-    init_timeout: float = key(Role.BOOKKEEPING, 10.0)  # seconds until an unreachable host means offline
+    mode: str | None = key(Role.BOOKKEEPING, None)  # offline | online; null: $WANDB_MODE, else offline
+    project: str | None = key(Role.BOOKKEEPING, None)  # null: $WANDB_PROJECT, else harness
+    entity: str | None = key(Role.BOOKKEEPING, None)  # null: $WANDB_ENTITY, else the key's own
+    group: str | None = key(Role.BOOKKEEPING, None)  # null: $WANDB_RUN_GROUP, else what differs in the seed alone
+    tags: list[str] = key(Role.BOOKKEEPING, factory=list)  # none: $WANDB_TAGS; detector, sampler and data join them
+    job_type: str | None = key(Role.BOOKKEEPING, None)  # null: $WANDB_JOB_TYPE, else train
+    run_name: str | None = key(Role.BOOKKEEPING, None)  # null: $WANDB_NAME, else the run folder's
+    dir: str | None = key(Role.BOOKKEEPING, None)  # of W&B's files; null: $WANDB_DIR, else the run folder
+    init_timeout: float | None = key(Role.BOOKKEEPING, None)  # seconds until a host is unreachable; null: 10
     images: int = key(Role.BOOKKEEPING, 16)  # validation images uploaded with their boxes
 
     def check(self) -> None:
         """Raises ValueError for the first value out of range."""
         limits.one_of("tracker.kind", self.kind, ("wandb", "none"))
-        limits.one_of("tracker.mode", self.mode, ("offline", "online"))
-        limits.above("tracker.init_timeout", self.init_timeout, 0)
+        limits.optional(limits.one_of, "tracker.mode", self.mode, ("offline", "online", "disabled"))
+        limits.optional(limits.above, "tracker.init_timeout", self.init_timeout, 0)
         limits.count("tracker.images", self.images, 0)
 
 
@@ -208,6 +212,7 @@ class HarnessConfig:
     warmup: WarmUpConfig | None = key(Role.METHOD, None)  # other pieces for the first part of the training
     recipe_fits: list[str] | None = key(Role.METHOD, None)  # options of conf/detector; null: any. Set by the recipe
     seed: int = key(Role.SEED, 0)
+    code: dict[str, str] = key(Role.METHOD, factory=dict)  # hashes of classes outside the harness, set by the run
     name: str | None = key(Role.BOOKKEEPING, None)  # of the run folder; null: made of the choices
     mode: str = key(Role.BOOKKEEPING, "train")  # train | check
 

@@ -4,8 +4,8 @@ A mirror never changes or stops a run: without a network, a key or the will to u
 folder, and ``wandb sync`` uploads that later.
 """
 
-from harness.tracking.opening import log_report, open_tracker
+from harness.tracking.opening import complete_mirror, log_report, open_tracker
 from harness.tracking.tracker import NoTracker, Tracker
 from harness.tracking.wandb_tracker import WandbTracker
 
-__all__ = ["NoTracker", "Tracker", "WandbTracker", "log_report", "open_tracker"]
+__all__ = ["NoTracker", "Tracker", "WandbTracker", "complete_mirror", "log_report", "open_tracker"]

@@ -158,7 +158,7 @@ def pictures() -> list[Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m harness.dashboard", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--entity", required=True, help="W&B user or team")
+    parser.add_argument("--entity", help="W&B user or team; needed to save")
     parser.add_argument("--project", default="harness", help="W&B project")
     parser.add_argument("--name", default="Which samples to train on", help="of the saved view")
     parser.add_argument(
@@ -166,8 +166,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the specification as JSON; nothing is sent")
     arguments = parser.parse_args(argv)
+    if arguments.entity is None and not arguments.dry_run:
+        parser.error("--entity is needed to save the dashboard; --dry-run prints it without")
     try:
-        workspace = specification(arguments.entity, arguments.project, arguments.name, arguments.stages)
+        workspace = specification(arguments.entity or "entity", arguments.project, arguments.name, arguments.stages)
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "wandb_workspaces":
             raise

@@ -5,14 +5,22 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
+from harness.data.dataset import DetectionDataset
+from harness.data.export import to_coco
 from harness.runs.identity import config_hash
+from harness.runs.metrics_log import MetricsLog
+from harness.runs.records import Cost, Result, read_json
 from harness.runs.schema import TrackerConfig
+from harness.tracking.environment import LONGEST, TIMEOUT, cleaned_tags, run_id, settled
 from harness.tracking.report_values import Pictured, Plotted, report_values
 from harness.tracking.tracker import NoTracker, Tracker
 from harness.tracking.wandb_tracker import WandbTracker
@@ -32,7 +40,7 @@ COMBINATION = (
     "loss/classification",
     "loss/regression",
 )
-MAX_GROUP = 128  # W&B's bound
+COMPLETE = ".mirrored"  # in a run's folder: its mirror was closed with its result
 
 FAILED, STOPPED = 1, 255  # exit codes that W&B shows as failed and killed
 
@@ -46,18 +54,20 @@ def open_tracker(
     A run that is continued keeps its W&B identity, the name of its folder. Offline, each session leaves a folder of its
     own, and ``wandb sync`` puts those of one run together.
     """
+    settings = settled(settings)
     if settings.kind == "none":
         yield NoTracker()
         return
     group = settings.group or group_of(config, choices)
+    chosen = [f"{group}:{option}" for group, option in choices.items() if group in ("detector", "sampler", "data")]
     run = _open(
         settings,
         folder,
-        id=folder.name,
-        name=folder.name,
+        id=run_id(folder.name),
+        name=(settings.run_name or folder.name)[:LONGEST],
         group=group,
-        job_type="train",
-        tags=[*settings.tags, *(f"{k}:{v}"[:64] for k, v in choices.items() if k in ("detector", "sampler", "data"))],
+        job_type=settings.job_type,
+        tags=cleaned_tags([*settings.tags, *chosen]),
         config={**config, "choices": dict(choices)},
     )
     if run is None:
@@ -71,14 +81,37 @@ def open_tracker(
         exit_code = STOPPED if isinstance(stop, KeyboardInterrupt | Interrupted) else FAILED
         raise
     finally:
-        _close(run, exit_code)
+        if _close(run, exit_code) and exit_code == 0:
+            (folder / COMPLETE).touch()
+
+
+def complete_mirror(settings: TrackerConfig, folder: Path, dataset: DetectionDataset) -> None:
+    """Mirrors a finished run from its files, where its own mirror was not closed: killed in its last part, or none.
+
+    Args:
+        settings: as of the run.
+        folder: of the run.
+        dataset: the validation images.
+    """
+    if settled(settings).kind == "none" or (folder / COMPLETE).exists():
+        return
+    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    assert isinstance(config, dict)
+    choices = config.pop("choices", {})
+    stored = read_json(folder / "result.json")
+    result = Result(**{**stored, "cost": Cost(**stored["cost"])})
+    log.warning("the W&B mirror of %s is completed", folder.name)
+    with open_tracker(settings, folder, config, choices) as tracker:  # type: ignore[arg-type]
+        for row in MetricsLog.rows(folder / "metrics.jsonl"):
+            tracker.log(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
+        tracker.finish(result, dataset, to_coco(dataset), read_json(folder / "detections.json"))
 
 
 def group_of(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     """The name of what a run shares with its other seeds."""
     told = "-".join(choices[name] for name in COMBINATION if name in choices)
     alike = config_hash({**config, "seed": None}, data_fingerprint="")[:6]
-    return f"{told[: MAX_GROUP - len(alike) - 1]}-{alike}"
+    return f"{told[: LONGEST - len(alike) - 1]}-{alike}"
 
 
 def log_report(
@@ -97,12 +130,13 @@ def log_report(
         figures: plotly figures, which W&B shows as the page does.
         galleries: pictures with boxes.
     """
+    settings = settled(settings)
     if settings.kind == "none":
         return
     import wandb
 
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    run = _open(settings, folder, name=name, group=settings.group, job_type="report", tags=list(settings.tags))
+    run = _open(settings, folder, name=name, group=settings.group, job_type="report", tags=settings.tags)
     if run is None:
         return
     exit_code = FAILED
@@ -138,10 +172,11 @@ def _open(settings: TrackerConfig, folder: Path, **options: Any) -> Any:
     """``wandb.init`` as asked, offline where online does not work; None, with one line, where nothing works."""
     import wandb
 
-    quiet = wandb.Settings(silent=True, console="off", init_timeout=settings.init_timeout, disable_git=True)
-    options = {"project": settings.project, "entity": settings.entity, "dir": os.fspath(folder), **options}
+    quiet = wandb.Settings(silent=True, console="off", init_timeout=settings.init_timeout or TIMEOUT, disable_git=True)
+    place = settings.dir or os.fspath(folder)
+    options = {"project": settings.project, "entity": settings.entity, "dir": place, **options}
     if settings.mode == "online":
-        before = _session_folders(folder)
+        before = _session_folders(Path(place))
         try:
             if not wandb.login(prompt=False):  # init would wait for a keyboard
                 raise wandb.errors.UsageError("no API key; `wandb login` stores one")
@@ -152,7 +187,7 @@ def _open(settings: TrackerConfig, folder: Path, **options: Any) -> Any:
             )
             # What is left of the attempt holds the run's id, and an empty session folder.
             wandb.teardown()
-            for left in _session_folders(folder) - before:
+            for left in _session_folders(Path(place)) - before:
                 shutil.rmtree(left, ignore_errors=True)
     try:
         return wandb.init(mode="offline", settings=quiet, **options)
@@ -161,11 +196,14 @@ def _open(settings: TrackerConfig, folder: Path, **options: Any) -> Any:
         return None
 
 
-def _close(run: Any, exit_code: int) -> None:
+def _close(run: Any, exit_code: int) -> bool:
+    """Whether it worked."""
     try:
         run.finish(exit_code=exit_code)
     except Exception as error:
         log.warning("the W&B mirror was not closed (%s); the run's folder misses nothing", _first_line(error))
+        return False
+    return True
 
 
 def _session_folders(folder: Path) -> set[Path]:
@@ -173,4 +211,8 @@ def _session_folders(folder: Path) -> set[Path]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The line that says something: a validation error's first one only counts the errors."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if re.match(r"\d+ validation errors? for", lines[0]):
+        return ": ".join(lines[1:3]) or lines[0]
+    return lines[0]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from torch.nn import functional
 
 from harness.data.dataset import DetectionDataset
 from harness.runs.records import Result
@@ -17,6 +18,7 @@ from harness.telemetry.recorder import Window
 log = logging.getLogger("harness")
 
 SHOWN_SCORE = 0.3  # boxes drawn on images; all detections are in the table
+GRAY = 114  # of the border around smaller images
 TABLE_ROWS = 10_000  # of detections: what a W&B table shows at once
 
 
@@ -167,8 +169,11 @@ def pictures(
     import wandb
 
     names = class_names(annotations)
-    for index in range(min(count, len(dataset))):
-        image, target = dataset[index]
+    shown = [dataset[index] for index in range(min(count, len(dataset)))]
+    height, width = (max((image.shape[side] for image, _ in shown), default=0) for side in (1, 2))
+    for image, target in shown:
+        # W&B shows a list of images well only where all have one size: smaller ones get a gray border.
+        image = functional.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]), value=GRAY)
         image_id = int(target["image_id"])
         layers = {
             "ground_truth": [a for a in annotations["annotations"] if a["image_id"] == image_id],

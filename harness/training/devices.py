@@ -46,27 +46,34 @@ class DeviceLease:
             self._file = None
 
 
+def check_device(device: str) -> None:
+    """Refuses a device that is not here.
+
+    Raises:
+        ConfigError: the line names what is here.
+    """
+    kind, _, index = device.partition(":")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(f"run.device={device}: no CUDA device is visible here; use run.device=auto or cpu")
+        if index and int(index) >= torch.cuda.device_count():
+            raise ConfigError(f"run.device={device}: only {torch.cuda.device_count()} CUDA device(s) are visible")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("run.device=mps: no MPS device is visible here; use run.device=auto or cpu")
+
+
 def choose(device: str, lease: DeviceLease) -> torch.device:
     """The device that ``run.device`` names; ``auto`` takes CUDA, then MPS, then the CPU.
 
     Raises:
         ConfigError: the named device is not there.
     """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", lease.take())
+    check_device(device)
+    if device == "auto" and not torch.cuda.is_available():
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    chosen = torch.device(device)
-    if chosen.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError("run.device=cuda: no CUDA device is visible here; use run.device=auto or cpu")
-        if chosen.index is None:
-            return torch.device("cuda", lease.take())
-        if chosen.index >= torch.cuda.device_count():
-            raise ConfigError(f"run.device={device}: only {torch.cuda.device_count()} CUDA device(s) are visible")
-    if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("run.device=mps: no MPS device is visible here; use run.device=auto or cpu")
-    return chosen
+    if device in ("auto", "cuda"):
+        return torch.device("cuda", lease.take())
+    return torch.device(device)
 
 
 def set_threads(threads: int | None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -26,10 +25,10 @@ def harness(cwd: Path, *arguments: str, timeout: float = 300) -> subprocess.Comp
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["sampler=ohme"], "Could not find 'sampler/ohme'"),
-        (["samplr=ohem"], "Could not override 'samplr'"),
-        (["sampler.numm=3"], "Could not override 'sampler.numm'"),
-        (["run.iterations=many"], "Value 'many' of type 'str' could not be converted to Integer"),
+        (["sampler=ohme"], "sampler=ohme: there is no such option; did you mean ohem?"),
+        (["samplr=ohem"], "samplr: there is no such key; did you mean sampler?"),
+        (["sampler.numm=3"], "sampler.numm: there is no such key; did you mean sampler.num?"),
+        (["run.iterations=many"], "run.iterations=many: must be of type int"),
         (["seed=-1", "mode=check"], "seed=-1 must be between 0 and 4294967295"),
         (["data=voc", "mode=train"], "data.root must be given"),
     ],
@@ -48,7 +47,7 @@ def test_a_composition_error_answers_without_torch(tmp_path: Path) -> None:
     for arguments in (["--help"], ["sampler=ohme"]):
         command = [sys.executable, "-X", "importtime", "-m", "harness", *arguments]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-        assert "hydra" in done.stderr
+        assert ("hydra" in done.stderr) == (arguments != ["--help"])  # the help is written without Hydra
         assert not [line for line in done.stderr.splitlines() if line.endswith((" torch", " pandas", " wandb"))]
 
 
@@ -81,16 +80,16 @@ def voc_run(tmp_path: Path, root: Path, *more: str) -> subprocess.CompletedProce
 
 def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert done.returncode != 0
-    (line,) = [line for line in done.stderr.strip().splitlines() if not line.startswith("drawing ")]
+    said = done.stderr.strip().splitlines()
+    (line,) = [line for line in said if not line.startswith("drawing ") and " iterations of " not in line]
     for word in words:
         assert word in line
     assert "Traceback" not in done.stderr
 
 
 def test_a_missing_data_folder(tmp_path: Path) -> None:
-    one_line(voc_run(tmp_path, tmp_path / "nowhere"), "failed", "nowhere")
-    (run,) = (tmp_path / "results" / "runs").iterdir()
-    assert json.loads((run / "status.json").read_text())["state"] == "failed"
+    one_line(voc_run(tmp_path, tmp_path / "nowhere"), "refused", "nowhere")
+    assert not (tmp_path / "results" / "runs").exists()
 
 
 def test_broken_xml(tmp_path: Path) -> None:
@@ -172,9 +171,9 @@ def test_a_sweep_goes_on_after_a_failure_and_finishes_only_what_is_missing(tmp_p
 def test_the_matrix_of_what_can_work(tmp_path: Path) -> None:
     done = harness(tmp_path, "-m", "mode=check", "detector=tiny_rcnn,tiny_retinanet", "assigner=max_iou,fcos,atss")
     assert done.returncode == 0, done.stderr
-    assert "detector / assigner" in done.stdout
+    assert "assigner / detector" in done.stdout
     assert "(1)" in done.stdout
-    assert not (tmp_path / "results" / "runs").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_interrupt_stops_a_whole_sweep(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ NULLABLE = {
     "topk2": 0,
     "nms_thr": 2,
     "class_weight": [-1],
+    "column_weight": [-1],
+    "box_normalizer": "nonsense",
+    "box_weight": "nonsense",
 }
 # What takes any value: a column's number.
 FREE = {"ignore_index"}

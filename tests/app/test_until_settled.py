@@ -97,8 +97,9 @@ def write_outcome(ledger: Ledger, job: Job, value: float | str | None) -> None:
     run = ledger.folder / f"run-{job[0]}-{job[1]}"
     run.mkdir(parents=True, exist_ok=True)
     failed = isinstance(value, str)
-    outcome = Outcome(State.FAILED if failed else State.DONE, str(value) if failed else "", str(run))
-    outcome.write(str(ledger.folder / str(ledger.launched)))
+    state, number = State.FAILED if failed else State.DONE, ledger.launched
+    outcome = Outcome(state, str(value) if failed else "", str(run), number=number)
+    outcome.write(ledger.folder / str(number))
     result = {"metrics": {"map": value}, "cost": {"train_seconds": 3000, "eval_seconds": 600}}
     (run / "result.json").write_text(json.dumps(result))
 
@@ -248,7 +249,7 @@ def test_one_round_from_the_command_line_to_the_table(tmp_path: Path) -> None:
     assert "ohem: open; random: baseline" in done.stderr
     assert "stopped at 1 seed with 1 comparison open; 2 runs" in done.stderr
     assert "ohem" in done.stdout
-    assert sorted(path.name.split("-")[1] for path in (tmp_path / "results" / "runs").glob("*-s7-*")) == [
+    assert sorted(path.name.split("-")[2] for path in (tmp_path / "results" / "runs").glob("*-s7-*")) == [
         "ohem",
         "random",
     ]

@@ -1,0 +1,54 @@
+"""Configurations composed outside of a run: for messages, and for commands that look at an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.app.names import keys_of
+from harness.runs import schema
+
+
+def composed(overrides: Sequence[str], own: Path | None = None) -> tuple[DictConfig, dict[str, str]]:
+    """The configuration of ``python -m harness <overrides>``, and its choices, group -> option.
+
+    Args:
+        overrides: as of a run.
+        own: a folder of the user's own options, as ``--config-dir`` of a run.
+
+    Raises:
+        hydra.errors.HydraException: an override that cannot be composed.
+    """
+    schema.register()
+    path = [] if own is None else [f"hydra.searchpath=[file://{own.resolve()}]"]
+    with initialize_config_dir(str(schema.folder("conf")), version_base="1.3", job_name="harness"):
+        hydra = compose("config", [*overrides, *path], return_hydra_config=True).hydra
+        config = compose("config", [*overrides, *path])
+    return config, choices_of(hydra)
+
+
+def choices_of(hydra: Any) -> dict[str, str]:
+    """Group -> option, as Hydra composed them."""
+    return {k: v for k, v in hydra.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
+
+
+def keys_without(arguments: Sequence[str]) -> list[str]:
+    """The keys and groups of a configuration that the group choices among ``arguments`` compose; for suggestions."""
+    conf = schema.folder("conf")
+    groups = {path.relative_to(conf).as_posix() for path in conf.rglob("*") if path.is_dir()}
+    chosen = [one for one in arguments if one.partition("=")[0].partition("@")[0] in groups and "," not in one]
+    GlobalHydra.instance().clear()
+    for overrides in (chosen, []):
+        try:
+            config, choices = composed(overrides)
+        except (HydraException, OmegaConfBaseException):
+            continue
+        return [*keys_of(config), *choices]
+    return []

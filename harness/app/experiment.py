@@ -1,0 +1,182 @@
+"""One experiment: its configuration, components and data, composed once and handed down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from harness.app.own_code import code_of
+from harness.app.pieces import Pieces, build, build_pieces
+from harness.app.settings import settled
+from harness.app.targets import located, wrong_arguments
+from harness.core.compatibility import IncompatibleError, refusals
+from harness.core.structures import MiningPlan
+from harness.data.sources import extra_targets_of
+from harness.data.splits import Splits
+from harness.detectors.equip import planned
+from harness.detectors.facts import SKETCHED_CLASSES, extra_targets, num_keypoints, sketch
+from harness.detectors.options import check_sizes, check_weights
+from harness.runs.identity import config_hash
+from harness.runs.schema import ConfigError, HarnessConfig
+from harness.tracking.environment import settled as tracker_settled
+from harness.training.devices import check_device
+from harness.training.mining import mining_plan
+from harness.training.streams import Streams
+
+
+class RefusedError(ValueError):
+    """An experiment that cannot be: one line per reason."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a run is made from. :meth:`compose` has checked it; nothing below reads the configuration again.
+
+    Args:
+        settings: the typed part of the configuration.
+        plain: the resolved configuration as plain containers: what ``config.yaml`` holds and the identity is made of.
+        choices: group -> option.
+        overrides: the run's part of the command line, for its name.
+        pieces: the assigner, sampler and loss of every stage.
+        mining: when the training set is mined; None where no sampler asks for it.
+        evaluator: measures detections.
+        nodes: the configuration, for what is built when the run starts: data, detector, optimizer.
+    """
+
+    settings: HarnessConfig
+    plain: Mapping[str, Any]
+    choices: Mapping[str, str]
+    overrides: Sequence[str]
+    pieces: Pieces
+    mining: MiningPlan | None
+    evaluator: Any
+    nodes: DictConfig
+
+    @classmethod
+    def compose(
+        cls, config: DictConfig, *, choices: Mapping[str, str], sources: Sequence[str], overrides: Sequence[str] = ()
+    ) -> Experiment:
+        """Checks everything that can be refused before data, weights or the device are touched.
+
+        Args:
+            config: a composed configuration (:class:`harness.runs.schema.HarnessConfig`).
+            choices: group -> option.
+            sources: folders of the configuration search path, where shadow samplers are looked up.
+            overrides: the run's part of the command line, for its name.
+
+        Raises:
+            RefusedError: something that the user wrote cannot be; one line per reason.
+        """
+        try:
+            settings, nodes = settled(config)
+            _check_recipe(nodes)
+            if lines := list(wrong_arguments(nodes)):
+                raise ConfigError("\n".join(lines))
+            pieces = build_pieces(nodes, sources)
+            mining = mining_plan(pieces.samplers)
+            evaluator = build(nodes.evaluator, "evaluator")
+            if nodes.data.get("augment") is not None:
+                build(nodes.data.augment, "data.augment")
+            _check_optimizer(nodes)
+            _check_detector(nodes, pieces)
+            check_device(settings.run.device)
+            tracker_settled(settings.tracker)
+            settings.code = code_of(nodes)
+        except (ConfigError, IncompatibleError, ImportError) as error:
+            raise RefusedError(str(error)) from error
+        plain = {**OmegaConf.to_container(nodes, resolve=True), "code": settings.code}  # type: ignore[dict-item]
+        return cls(settings, plain, choices, overrides, pieces, mining, evaluator, nodes)
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The data, read when they are first asked for.
+
+        Raises:
+            ConfigError: the source refused a value.
+            harness.data.records.DataError: the annotations or the images cannot be used.
+            OSError: a file that is not there or cannot be read.
+        """
+        splits: Splits = build(self.nodes.data, "data")
+        options = self._detector_options()
+        model = sketch(options.pop("_target_"), len(splits.classes) + 1, **options)
+        return splits.yielding(extra_targets(model), num_keypoints(model))
+
+    def _detector_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = OmegaConf.to_container(self.nodes.detector, resolve=True)  # type: ignore[assignment]
+        return options
+
+    def hash_on(self, fingerprint: str) -> str:
+        """Names what can change the result: configuration, own code and the data of that fingerprint."""
+        return config_hash(self.plain, fingerprint)
+
+    def detector(self, streams: Streams, classes: Sequence[str]) -> nn.Module:
+        """The plain detector with fresh weights of ``streams``, for the foreground ``classes``.
+
+        Raises:
+            ConfigError: its builder refused a value.
+        """
+        torch.manual_seed(streams.weights)
+        detector: nn.Module = build(self.nodes.detector, "detector", num_classes=len(classes) + 1)
+        return detector
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of ``parameters``."""
+        optimizer: torch.optim.Optimizer = build(self.nodes.optimizer, "optimizer")(parameters)
+        return optimizer
+
+
+def _check_recipe(nodes: DictConfig) -> None:
+    """A recipe names the detectors that it is made for, by their builders, which are called like their options."""
+    fits, builder = nodes.get("recipe_fits"), nodes.detector["_target_"].rpartition(".")[2]
+    if fits is not None and builder not in fits:
+        raise ConfigError(
+            f"the recipe is made for other detectors than {builder}; choose one of detector={', '.join(fits)}, "
+            f"or recipe_fits=null to try it nevertheless"
+        )
+
+
+def _check_optimizer(nodes: DictConfig) -> None:
+    """torch refuses an optimizer's values when it gets parameters, which the run has late."""
+    make = build(nodes.optimizer, "optimizer")
+    if not isinstance(make, partial):
+        raise ConfigError("optimizer: _partial_: true is missing; the harness passes the parameters")
+    try:
+        make([nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"optimizer: {error}") from error
+
+
+def _check_detector(nodes: DictConfig, pieces: Pieces) -> None:
+    """Builds the detector without memory or weights, and asks whether the pieces and the data fit it."""
+    options: dict[str, Any] = OmegaConf.to_container(nodes.detector, resolve=True)  # type: ignore[assignment]
+    target = options.pop("_target_")
+    try:
+        check_weights(target.rpartition(".")[2], options)
+        model = sketch(target, SKETCHED_CLASSES, **options)
+        check_sizes(model)
+    except ImportError:
+        raise
+    except Exception as error:  # a builder checks few of its values; a wrong one fails wherever it is first used
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, ValueError):
+            raise ConfigError(f"detector.{reason.removeprefix('detector.')}") from error
+        raise ConfigError(
+            f"detector: {target} cannot be built with these values ({type(error).__name__}: {reason})"
+        ) from error
+    try:
+        lines = refusals(*planned(model, pieces.root, pieces.stages))
+    except ValueError as error:
+        lines = [str(error)]
+    absent = extra_targets(model) - extra_targets_of(located(nodes.data["_target_"], "data"))
+    lines += [
+        f"detector: {type(model).__name__} trains on {name}, and the data have none; choose a detector of boxes alone"
+        for name in sorted(absent)
+    ]
+    if lines:
+        raise IncompatibleError("\n".join(lines))

@@ -1,0 +1,79 @@
+"""What the mirror is told: by the command line first, then by W&B's environment variables, then by default."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from harness.runs.schema import ConfigError, TrackerConfig
+
+MODES = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+RESERVED = "/\\#?%:"  # not in a project's name
+LONGEST = 128  # characters of a project, a group, a run's name
+LONGEST_TAG = 64
+TIMEOUT = 10.0  # seconds until a host counts as unreachable
+
+
+def settled(settings: TrackerConfig, environ: Mapping[str, str] = os.environ) -> TrackerConfig:
+    """The settings with what they leave open filled in, in a form that W&B takes.
+
+    Read are ``WANDB_MODE``, ``WANDB_DISABLED``, ``WANDB_PROJECT``, ``WANDB_TAGS`` (separated by commas),
+    ``WANDB_RUN_GROUP``, ``WANDB_JOB_TYPE``, ``WANDB_NAME``, ``WANDB_DIR`` and ``WANDB_INIT_TIMEOUT``.
+
+    Raises:
+        ConfigError: a value that W&B would refuse; the line names the key or the variable.
+    """
+    told = {name.removeprefix("WANDB_").lower(): value for name, value in environ.items() if name.startswith("WANDB_")}
+    mode = settings.mode or _mode(told)
+    timeout = settings.init_timeout
+    if timeout is None:
+        timeout = _seconds(told.get("init_timeout", str(TIMEOUT)))
+    project = settings.project if settings.project is not None else told.get("project", "harness")
+    source = "tracker.project" if settings.project is not None else "WANDB_PROJECT"
+    if not project or len(project) > LONGEST or set(project) & set(RESERVED):
+        raise ConfigError(f"{source}={project!r} must have 1 to {LONGEST} characters and none of {' '.join(RESERVED)}")
+    group = settings.group or told.get("run_group") or None
+    return replace(
+        settings,
+        kind="none" if mode == "disabled" else settings.kind,
+        mode=mode,
+        project=project,
+        group=group[:LONGEST] if group else None,
+        tags=cleaned_tags(settings.tags or told.get("tags", "").split(",")),
+        job_type=settings.job_type or told.get("job_type") or "train",
+        run_name=settings.run_name or told.get("name") or None,
+        dir=settings.dir or told.get("dir") or None,
+        init_timeout=timeout,
+    )
+
+
+def cleaned_tags(tags: list[str]) -> list[str]:
+    """Tags of 1 to 64 characters, each once: longer ones are cut, empty ones left out."""
+    return list(dict.fromkeys(tag.strip()[:LONGEST_TAG] for tag in tags if tag.strip()))
+
+
+def run_id(name: str) -> str:
+    """A run's folder name as an identifier that W&B takes; a long name keeps its end, the seed and the hash."""
+    clean = re.sub(r"[^\w.=+-]+", "_", name, flags=re.ASCII)
+    return clean if len(clean) <= LONGEST else f"{clean[: LONGEST - 41]}_{clean[-40:]}"
+
+
+def _mode(told: Mapping[str, str]) -> str:
+    if told.get("disabled", "").lower() in ("true", "1", "yes"):
+        return "disabled"
+    asked = told.get("mode", "offline")
+    if asked not in MODES:
+        raise ConfigError(f"WANDB_MODE={asked!r} must be one of {', '.join(MODES)}")
+    return MODES[asked]
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value > 0:
+        raise ConfigError(f"WANDB_INIT_TIMEOUT={text!r} must be a number of seconds above 0")
+    return value
