@@ -16,9 +16,10 @@ from omegaconf import OmegaConf
 
 from harness.data.dataset import DetectionDataset
 from harness.data.export import to_coco
+from harness.runs.folder import RunFolder
 from harness.runs.identity import config_hash
 from harness.runs.metrics_log import MetricsLog
-from harness.runs.records import Cost, Result, read_json
+from harness.runs.records import Cost, Result
 from harness.runs.schema import TrackerConfig
 from harness.tracking.environment import LONGEST, TIMEOUT, cleaned_tags, run_id, settled
 from harness.tracking.report_values import Pictured, Plotted, report_values
@@ -98,13 +99,13 @@ def complete_mirror(settings: TrackerConfig, folder: Path, dataset: DetectionDat
     config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     assert isinstance(config, dict)
     choices = config.pop("choices", {})
-    stored = read_json(folder / "result.json")
+    stored = RunFolder(folder).result()
     result = Result(**{**stored, "cost": Cost(**stored["cost"])})
     log.warning("the W&B mirror of %s is completed", folder.name)
     with open_tracker(settings, folder, config, choices) as tracker:  # type: ignore[arg-type]
         for row in MetricsLog.rows(folder / "metrics.jsonl"):
             tracker.log(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
-        tracker.finish(result, dataset, to_coco(dataset), read_json(folder / "detections.json"))
+        tracker.finish(result, dataset, to_coco(dataset), RunFolder(folder).detections())
 
 
 def group_of(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
