@@ -3,4 +3,4 @@
 from harness.evaluation.command import main
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

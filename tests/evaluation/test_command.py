@@ -94,6 +94,9 @@ def test_the_module_runs_without_torch(tmp_path: Path) -> None:
     module = subprocess.run([sys.executable, "-m", "harness.evaluate", *line[:2]], capture_output=True, text=True)
     assert module.returncode == 2
     assert "--detections" in module.stderr
+    missing = [*line[:3], str(tmp_path / "none.json")]
+    refusal = subprocess.run([sys.executable, "-m", "harness.evaluate", *missing], capture_output=True, text=True)
+    assert (refusal.returncode, refusal.stdout) == (2, "")
 
 
 def test_ids_in_any_writing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
