@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -11,17 +12,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import wandb
+from PIL import Image
 
 from harness.data.export import to_coco
 from harness.data.sources.shapes import shapes
 from harness.data.splits import Splits
 from harness.evaluation.accuracy import evaluate
+from harness.report import parts as report_parts
+from harness.report.figures.style import figure
 from harness.runs.records import Cost, Result
 from harness.runs.schema import TrackerConfig
 from harness.telemetry.bins import EDGES
@@ -325,6 +330,28 @@ def test_the_report_is_an_artifact(tmp_path: Path) -> None:
     table = json.loads((sessions(tmp_path)[0] / "files" / history["report/summary.path"]).read_text())
     assert table["columns"] == ["sampler", "map"]
     assert table["data"] == [["ohem", 0.5], ["random", None]]
+
+
+def test_figures_and_pictures_of_the_report_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "report.md").write_text("# Report\n")
+    packed = io.BytesIO()
+    Image.new("RGB", (32, 24), "red").save(packed, "JPEG")
+    drawn = partial(figure, [{"type": "scatter", "x": [1, 2], "y": [3, 4]}], "a curve")
+    curve = report_parts.Figure("0/curves/loss", "a curve", drawn)
+    boxes = (report_parts.Box(2, 3, 10, 8, "missed", "disc"),)
+    pair = [report_parts.Picture(packed.getvalue(), 32, 24, name, boxes) for name in ("random", "ohem")]
+    gallery = report_parts.Gallery("0/differing", "pairs", [("image 7", pair), ("image 8", pair[:1])])
+    log_report(TrackerConfig(), tmp_path, "samplers", [curve], [gallery])
+    history = merged(read_back(tmp_path), "history")
+    files = sessions(tmp_path)[0] / "files"
+    plot = json.loads((files / history["figures/0/curves/loss.path"]).read_text())
+    assert [plot["data"][0]["x"], plot["data"][0]["y"]] == [[1, 2], [3, 4]]
+    table = json.loads((files / history["pictures/0/differing.path"]).read_text())
+    assert table["columns"] == ["shown", "picture 1", "picture 2"]
+    assert [row[0] for row in table["data"]] == ["image 7", "image 8"]
+    assert table["data"][0][2]["caption"] == "ohem"
+    assert table["data"][1][2] is None
+    assert len(list(files.rglob("*.boxes2D.json"))) == 3
 
 
 @pytest.mark.parametrize("quantity", list(EDGES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -180,7 +181,7 @@ def _look(evidence: Evidence, number: int) -> list[Part]:
             )
             for one in pair.runs
         ]
-        parts += look.galleries
+        parts += [replace(gallery, key=f"{number}/{gallery.key}") for gallery in look.galleries]
     if look.notes:
         parts.append(Text(look.notes))
     return [Heading("What is confused, and where methods differ", 3), *parts] if parts else []
