@@ -342,16 +342,19 @@ def test_figures_and_pictures_of_the_report_are_shown(tmp_path: Path) -> None:
     pair = [report_parts.Picture(packed.getvalue(), 32, 24, name, boxes) for name in ("random", "ohem")]
     gallery = report_parts.Gallery("0/differing", "pairs", [("image 7", pair), ("image 8", pair[:1])])
     log_report(TrackerConfig(), tmp_path, "samplers", [curve], [gallery])
-    history = merged(read_back(tmp_path), "history")
-    files = sessions(tmp_path)[0] / "files"
-    plot = json.loads((files / history["figures/0/curves/loss.path"]).read_text())
+    rows = read_back(tmp_path)
+    history = merged(rows, "history")
+    plot = json.loads((sessions(tmp_path)[0] / "files" / history["figures/0/curves/loss.path"]).read_text())
     assert [plot["data"][0]["x"], plot["data"][0]["y"]] == [[1, 2], [3, 4]]
-    table = json.loads((files / history["pictures/0/differing.path"]).read_text())
+    artifacts = [row["artifact"] for row in rows if row["type"] == "artifact"]
+    (shown,) = (artifact["manifest"]["contents"] for artifact in artifacts if artifact["type"] == "run_table")
+    (staged,) = (entry["local_path"] for entry in shown if entry["path"].endswith("differing.table.json"))
+    table = json.loads(Path(staged).read_text())
     assert table["columns"] == ["shown", "picture 1", "picture 2"]
     assert [row[0] for row in table["data"]] == ["image 7", "image 8"]
-    assert table["data"][0][2]["caption"] == "ohem"
+    assert [image["caption"] for image in table["data"][0][1:]] == ["random", "ohem"]
+    assert json.dumps(table["data"]).count("missed: disc") == 3
     assert table["data"][1][2] is None
-    assert len(list(files.rglob("*.boxes2D.json"))) == 3
 
 
 @pytest.mark.parametrize("quantity", list(EDGES))

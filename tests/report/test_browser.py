@@ -15,7 +15,8 @@ pytestmark = [
 DRAWN = "document.querySelector('.canvas .main-svg')"
 FOREST = "document.querySelector('[data-key$=\"differences\"] .canvas')"
 CURVE = "document.querySelector('[data-key$=\"loss_classifier\"] .canvas')"
-DRAW_ALL = "Promise.all([...document.querySelectorAll('.canvas')].filter((c) => c.checkVisibility()).map((c) => draw(c))).then(() => true)"
+SEEN = "[...document.querySelectorAll('.canvas')].filter((c) => c.checkVisibility())"
+DRAW_ALL = f"Promise.all({SEEN}.map((c) => draw(c))).then(() => true)"
 
 
 @pytest.fixture(scope="module")
