@@ -249,3 +249,14 @@ def test_place_crops_and_pads() -> None:
 def test_bad_values(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (60, 1), (1, 60), (20, 1000)])
+def test_tiny_and_narrow_images(choice: Augment, height: int, width: int) -> None:
+    def sample() -> DatasetItem:
+        return torch.zeros(3, height, width, dtype=torch.uint8), target_of([[0.0, 0.0, width, height]])
+
+    for seed in range(8):
+        image, target = run(choice, sample(), Surroundings(lambda index: sample(), 1, 10.0), seed)
+        assert image.shape == (3, height, width)
+        assert (target["boxes"][:, 2:] > target["boxes"][:, :2]).all()

@@ -54,7 +54,9 @@ def rescale(sample: DatasetItem, scale: tuple[float, float], canvas: tuple[int, 
 def resize_onto(sample: DatasetItem, size: list[int], canvas: tuple[int, int], top: int, left: int) -> DatasetItem:
     """Resize a sample to ``size`` and put it with its corner at (top, left) on a canvas of (height, width)."""
     image, target = sample
-    resized = functional.resize(tv_tensors.Image(image), size, antialias=True).as_subclass(Tensor)
+    # torch's antialiased resize of bytes fails where a single pixel is left (2.14).
+    source = image.float() if size == [1, 1] else image
+    resized = functional.resize(tv_tensors.Image(source), size, antialias=True).as_subclass(Tensor).to(image.dtype)
     placed = place(resized, canvas, top, left)
     shift = torch.tensor([left, top, left, top])
     boxes = functional.resize(as_boxes(target["boxes"], image), size).as_subclass(Tensor) + shift
