@@ -136,8 +136,8 @@ def _check_recipe(nodes: DictConfig) -> None:
     fits, builder = nodes.get("recipe_fits"), nodes.detector["_target_"].rpartition(".")[2]
     if fits is not None and builder not in fits:
         raise ConfigError(
-            f"the recipe is made for other detectors than {builder}; choose one of detector={', '.join(fits)}, "
-            f"or recipe_fits=null to try it nevertheless"
+            f"the recipe is made for other detectors; choose one of detector={', '.join(fits)}, or recipe_fits=null to "
+            f"try it nevertheless"
         )
 
 

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from harness.app.pieces import build, build_pieces
+from harness.app.runner import Stopped, check
 from harness.detectors.facts import refusals_for
 from harness.runs.schema import folder, register
 from harness.training.streams import Streams
@@ -66,3 +67,12 @@ def test_it_names_its_source(recipe: str) -> None:
     comment = " ".join(line for line in text.splitlines()[1:8] if line.startswith("#"))
     assert any(word in comment for word in ("et al.", "&", "there is no paper")), comment
     assert all((Path(CONF) / "detector" / f"{detector}.yaml").is_file() for detector in FITS[recipe])
+
+
+def test_a_detector_that_it_is_not_made_for_is_refused_in_one_line() -> None:
+    config = composed("pisa_ssd", "tiny_rcnn")
+    line = "^the recipe is made for other detectors; choose one of detector=tiny_ssd, "
+    with pytest.raises(Stopped, match=line) as caught:
+        check(config, [])
+    assert "\n" not in caught.value.reason
+    assert check(composed("pisa_ssd", "tiny_ssd"), [])
