@@ -32,6 +32,7 @@ STAGE = (
     "+matching={pos_iou_thr: 0.5, neg_iou_thr: 0.5, min_pos_iou: 0.5, match_low_quality: true}",
     "+smooth_l1_beta=1.0",
     "+point_scale=8.0",
+    "+regress_ranges=null",
     "+run={memory_bound: 1073741824}",
 )
 
@@ -111,7 +112,14 @@ def check(model: Any, stage: str, trio: StageComponents, refused: bool) -> None:
 @pytest.mark.parametrize("option", options("assigner"))
 def test_assigners(model: Any, option: str, stage: str) -> None:
     needs_grid = bool(ASSIGNERS[option] & {Need.LEVELS, Need.STRIDES})
-    check(model, stage, StageComponents(assigner=piece("assigner", option)), refused=stage == "roi" and needs_grid)
+    chosen = StageComponents(assigner=piece("assigner", option))
+    if stage == "roi" and option == "hungarian":  # one to one, among proposals that the ground truth has joined
+        with pytest.raises(
+            compatibility.IncompatibleError, match=r"^stage roi: HungarianAssigner .*; set sampler.add_gt_as_prop"
+        ):
+            equip(model, assigner=chosen.assigner)
+        return
+    check(model, stage, chosen, refused=stage == "roi" and needs_grid)
 
 
 @pytest.mark.parametrize("stage", ["rpn", "roi"])
