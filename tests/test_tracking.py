@@ -388,3 +388,19 @@ def test_ctrl_c_leaves_a_valid_mirror_that_is_continued(tmp_path: Path) -> None:
     assert [row["exit"]["exit_code"] for row in rows if row["type"] == "exit"] == [255]
     steps = [row["history"]["item"]["_step"] for row in rows if row["type"] == "history"]
     assert steps == [json.loads(line)["iteration"] for line in metrics.read_text().splitlines()]
+
+
+def test_a_mirror_that_does_not_finish_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    from harness.tracking import closing
+
+    class Stuck:
+        def finish(self, exit_code: int) -> None:
+            time.sleep(30)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(closing, "AFTER_KILL_SECONDS", 0.01)
+        patch.setattr(closing, "_kill_service", lambda: None)
+        started = time.monotonic()
+        closing.finish(Stuck(), 0, 0.05)
+    assert time.monotonic() - started < 10
+    assert "W&B did not finish within 0.05 s" in caplog.text

@@ -14,12 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from harness.app.experiment import Experiment, RefusedError
 from harness.app.naming import run_name
 from harness.app.training_run import TrainingRun
+from harness.data.images import BadImage
 from harness.data.records import DataError
 from harness.runs.folder import FolderBusyError, RunFolder
 from harness.runs.integrity import DamagedFileError
 from harness.runs.records import State, atomic_write
 from harness.runs.schema import ConfigError
 from harness.tracking import complete_mirror, open_tracker
+from harness.training.batches import LoadingError
 from harness.training.checkpoint import CheckpointError, NonFiniteWeightsError
 from harness.training.devices import DeviceLease
 from harness.training.interrupt import Interrupted, StopSignals
@@ -28,7 +30,7 @@ from harness.training.loop import NonFiniteLossError
 log = logging.getLogger("harness")
 
 # Faults of the world that are foreseen: their message says all, so no traceback is kept.
-SAID_PLAINLY = (CheckpointError, DamagedFileError, NonFiniteLossError, NonFiniteWeightsError)
+SAID_PLAINLY = (BadImage, CheckpointError, DamagedFileError, LoadingError, NonFiniteLossError, NonFiniteWeightsError)
 
 
 class Stopped(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.report.reading import UnreadableError, read_text
+from harness.runs.metrics_log import has_checksums, row_of
 
 _MOST_ITERATIONS = 10**15  # more is damage
 
@@ -62,13 +62,13 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
     except UnreadableError:
         return [], 0
     rows, damaged = [], 0
+    checked = has_checksums(lines)
     for i, line in enumerate(lines):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+        row = row_of(line, checked)
+        if row is None:
             damaged += i < len(lines) - 1
             continue
-        if isinstance(row, dict) and type(at := row.get("iteration")) is int and 0 <= at < _MOST_ITERATIONS:
+        if type(at := row.get("iteration")) is int and 0 <= at < _MOST_ITERATIONS:
             rows.append(row)
         else:
             damaged += 1

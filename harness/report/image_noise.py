@@ -11,7 +11,8 @@ from typing import Any
 from harness.evaluation.match_table import MatchTable
 from harness.report.comparison import Section
 from harness.report.frame import RunTable
-from harness.report.reading import UnreadableError, read_json, read_json_object
+from harness.report.reading import UnreadableError, read_json_object
+from harness.runs.folder import RunFolder
 from harness.statistics import ImageBootstrap, paired_image_bootstrap
 
 LABEL = "noise of the test set, not of training"
@@ -66,9 +67,18 @@ def _runs_with_seed(table: RunTable, rows: Sequence[int], seed: int | str) -> li
 
 def _match_table(run: Path, fingerprint: str, max_dets: int) -> MatchTable:
     annotations = _annotations(run.parent.parent / "annotations", f"{fingerprint}.json")
-    return MatchTable.from_coco(annotations, read_json(run, "detections.json"), max_dets)
+    return MatchTable.from_coco(annotations, _detections(run), max_dets)
 
 
 @lru_cache(maxsize=4)
 def _annotations(folder: Path, name: str) -> dict[str, Any]:
     return read_json_object(folder, name)
+
+
+def _detections(run: Path) -> list[dict[str, Any]]:
+    try:
+        return RunFolder(run).detections()
+    except FileNotFoundError as error:
+        raise UnreadableError(f"incomplete: no {Path(error.filename).name}") from None
+    except (OSError, ValueError):
+        raise UnreadableError("corrupt: detections.json is not what the run wrote") from None

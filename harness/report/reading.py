@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from harness.runs.integrity import DamagedFileError, unsealed
+
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEEPEST = 40  # nesting of YAML; the C parser overflows its stack at some ten thousand
 _LARGEST_YAML = 4_000_000  # bytes
@@ -42,10 +44,13 @@ def read_json(folder: Path, name: str) -> Any:
     """The value of a JSON file.
 
     Raises:
-        UnreadableError: as `read_text`, or it is not JSON, or nested too deeply.
+        UnreadableError: as `read_text`, or it is not JSON, nested too deeply, or another than its checksum says.
     """
+    text = read_text(folder, name)
     try:
-        return json.loads(read_text(folder, name))
+        return json.loads(unsealed(text.encode(), folder / name))
+    except DamagedFileError:
+        raise UnreadableError(f"corrupt: {name} is not what its checksum says") from None
     except RecursionError:
         raise UnreadableError(f"corrupt: {name} is nested too deeply") from None
     except (ValueError, MemoryError):

@@ -6,13 +6,15 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.runs.records import atomic_write
 
 log = logging.getLogger("harness")
+
+_SEAL = re.compile(r', "crc32": "([0-9a-f]{8})"\}$')
 
 
 class MetricsLog:
@@ -26,8 +28,6 @@ class MetricsLog:
         evaluated_at: the last iteration whose evaluation the checkpoint knows of, likewise; None: ``resume_at``.
     """
 
-    _SEAL = re.compile(r', "crc32": "([0-9a-f]{8})"\}$')
-
     def __init__(self, path: Path, resume_at: int = 0, evaluated_at: int | None = None) -> None:
         last = {False: resume_at, True: resume_at if evaluated_at is None else evaluated_at}
         kept = [row for row in self.rows(path) if row["iteration"] <= last[_is_evaluation(row)]]
@@ -35,37 +35,22 @@ class MetricsLog:
             file.writelines(_line(row) for row in kept)
         self._file = path.open("a", encoding="utf-8")
 
-    @classmethod
-    def rows(cls, path: Path) -> list[dict[str, Any]]:
+    @staticmethod
+    def rows(path: Path) -> list[dict[str, Any]]:
         """All whole lines. A damaged one is left out with a warning; a last one that a kill cut in half, without."""
         if not path.exists():
             return []
         text = path.read_text(encoding="utf-8", errors="replace")
         lines = text.split("\n")
-        checked = any(cls._SEAL.search(line) for line in lines)
+        checked = has_checksums(lines)
         rows = []
         for number, line in enumerate(lines, start=1):
-            row = cls._row(line, checked) if line.strip() else None
+            row = row_of(line, checked) if line.strip() else None
             if row is not None:
                 rows.append(row)
             elif line.strip() and number < len(lines):
                 log.warning("%s, line %d is damaged and left out", path, number)
         return rows
-
-    @classmethod
-    def _row(cls, line: str, checked: bool) -> dict[str, Any] | None:
-        seal = cls._SEAL.search(line)
-        if checked:
-            if seal is None or _crc(line[: seal.start()]) != seal[1]:
-                return None
-            line = line[: seal.start()] + "}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            return None
-        whole = isinstance(row, dict) and isinstance(row.get("iteration"), int)
-        numbers = whole and all(value is None or isinstance(value, int | float) for value in row.values())
-        return row if numbers else None
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds one line and hands it to the operating system at once."""
@@ -75,6 +60,32 @@ class MetricsLog:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def has_checksums(lines: Sequence[str]) -> bool:
+    """Whether any line has one: then a line without is damaged. Logs of older versions have none."""
+    return any(_SEAL.search(line) for line in lines)
+
+
+def row_of(line: str, checked: bool) -> dict[str, Any] | None:
+    """The row that a line holds, without its checksum; ``None`` where the line is damaged.
+
+    Args:
+        line: of ``metrics.jsonl``.
+        checked: whether it must have a checksum.
+    """
+    seal = _SEAL.search(line)
+    if checked:
+        if seal is None or _crc(line[: seal.start()]) != seal[1]:
+            return None
+        line = line[: seal.start()] + "}"
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(row, dict) and isinstance(row.get("iteration"), int)
+    numbers = whole and all(value is None or isinstance(value, int | float) for value in row.values())
+    return row if numbers else None
 
 
 def _is_evaluation(row: Mapping[str, Any]) -> bool:

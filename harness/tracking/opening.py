@@ -21,6 +21,7 @@ from harness.runs.identity import config_hash
 from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import Cost, Result
 from harness.runs.schema import TrackerConfig
+from harness.tracking.closing import close
 from harness.tracking.environment import LONGEST, TIMEOUT, cleaned_tags, run_id, settled
 from harness.tracking.report_values import Pictured, Plotted, report_values
 from harness.tracking.tracker import NoTracker, Tracker
@@ -82,7 +83,7 @@ def open_tracker(
         exit_code = STOPPED if isinstance(stop, KeyboardInterrupt | Interrupted) else FAILED
         raise
     finally:
-        if _close(run, exit_code) and exit_code == 0:
+        if close(run, exit_code, settings) and exit_code == 0:
             (folder / COMPLETE).touch()
 
 
@@ -158,7 +159,7 @@ def log_report(
         run.log_artifact(artifact)
         exit_code = 0
     finally:
-        _close(run, exit_code)
+        close(run, exit_code, settings)
 
 
 def _numbers(column: Sequence[str]) -> list[float | str | None]:
@@ -195,16 +196,6 @@ def _open(settings: TrackerConfig, folder: Path, **options: Any) -> Any:
     except Exception as error:
         log.warning("no W&B mirror of this run (%s); its folder misses nothing", _first_line(error))
         return None
-
-
-def _close(run: Any, exit_code: int) -> bool:
-    """Whether it worked."""
-    try:
-        run.finish(exit_code=exit_code)
-    except Exception as error:
-        log.warning("the W&B mirror was not closed (%s); the run's folder misses nothing", _first_line(error))
-        return False
-    return True
 
 
 def _session_folders(folder: Path) -> set[Path]:

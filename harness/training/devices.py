@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
+import getpass
 import os
-import resource
+import sys
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO
 
 import torch
 
+from harness.runs.locks import FileLock
 from harness.runs.schema import ConfigError
 
 
@@ -23,27 +23,23 @@ class DeviceLease:
     """
 
     def __init__(self) -> None:
-        self._file: IO[str] | None = None
+        self._lock: FileLock | None = None
 
     def take(self) -> int:
         """The index of a free device, or of device (process number modulo devices) where none is free."""
         count = torch.cuda.device_count()
         for index in range(count):
-            file = (Path(tempfile.gettempdir()) / f"harness-cuda-{os.getuid()}-{index}.lock").open("w")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.close()
-                continue
-            self._file = file
-            return index
+            lock = FileLock(Path(tempfile.gettempdir()) / f"harness-cuda-{getpass.getuser()}-{index}.lock")
+            if lock.acquire(patience=0.0):
+                self._lock = lock
+                return index
         return os.getpid() % count
 
     def release(self) -> None:
         """Lets the device go."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
 
 def check_device(device: str) -> None:
@@ -76,9 +72,16 @@ def choose(device: str, lease: DeviceLease) -> torch.device:
     return torch.device(device)
 
 
+def usable_cores() -> int:
+    """The CPU cores that this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def set_threads(threads: int | None) -> int:
     """Sets torch's CPU threads (``None``: one per core that this process may use) and returns the number."""
-    count = threads or len(os.sched_getaffinity(0))
+    count = threads or usable_cores()
     torch.set_num_threads(count)
     return count
 
@@ -91,7 +94,12 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak device memory on CUDA, the peak resident set of this process elsewhere."""
+    """Peak device memory on CUDA, the peak resident set of this process elsewhere; NaN on Windows, which has none."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if sys.platform == "win32":
+        return float("nan")
+    import resource  # POSIX only
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
 
 from harness.app.runner import Stopped, check, run
 from harness.runs import schema
@@ -217,3 +218,99 @@ def test_a_name_that_leaves_the_runs_folder_is_refused(name: str, composed: Comp
 def test_a_parameter_that_a_piece_does_not_have_is_named(composed: Composed) -> None:
     with pytest.raises(Stopped, match=r"sampler\.numm: there is no such key; did you mean sampler\.num"):
         check(composed("+sampler.numm=3"), [str(schema.folder("conf"))])
+
+
+def test_epochs_are_passes_over_the_training_images(trained: Trained) -> None:
+    folder = trained("run.epochs=1.5", "run.batch_size=4")
+    assert json.loads((folder / "result.json").read_text())["iterations"] == 5  # 1.5 x 12 images / 4, rounded up
+
+
+def test_a_finished_run_keeps_plain_weights(trained: Trained, composed: Composed) -> None:
+    """``load_state_dict`` of the plain detector takes them, and it then detects what the run detected."""
+    from harness.app.pieces import build_detector
+    from harness.data.loading import val_loader
+    from harness.training.detect import detect
+    from harness.training.streams import Streams
+
+    folder = trained("run.keep=weights", "run.ema_decay=0.5")
+    assert not (folder / "checkpoint.pt").exists()
+    config = composed("run.keep=weights", "run.ema_decay=0.5")
+    splits = instantiate(config.data)
+    device = torch.device("cpu")
+    plain = build_detector(config, splits.classes, Streams(1, device)).to(memory_format=torch.channels_last)
+    plain.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
+    rows = detect(plain, val_loader(splits.val, batch_size=2), device, "fp32")
+    assert rows == json.loads((folder / "detections.json").read_text())
+
+
+def test_the_best_weights_are_those_of_the_best_evaluation(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.training.selection import BestWeights
+
+    real = BestWeights.offer
+    maps = iter([0.2, 0.9, 0.3])  # after 2, 4 and 6 iterations
+
+    def pretended(self: BestWeights, iteration: int, value: float | None, model: torch.nn.Module) -> bool:
+        return real(self, iteration, next(maps), model)
+
+    at_four = trained("run.eval_every=2", "run.keep=all", "run.iterations=6", root="a")
+    monkeypatch.setattr(BestWeights, "offer", pretended)
+    best = trained("run.eval_every=2", "run.select=best", root="b")
+    result = json.loads((best / "result.json").read_text())
+    assert result["extra"]["selected"] == {"iteration": 4, "by": "map"}
+    assert result["iterations"] == 6
+    last = torch.load(at_four / "model.pt", weights_only=True)
+    kept = torch.load(best / "model.pt", weights_only=True)
+    assert any(not torch.equal(last[key], kept[key]) for key in last)
+    logged = {row["iteration"]: row for row in MetricsLog.rows(best / "metrics.jsonl") if "eval/map" in row}
+    assert result["metrics"]["map"] == logged[4]["eval/map"]
+
+
+def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients() -> None:
+    """Against two backward passes by hand."""
+    from types import SimpleNamespace
+
+    from harness.training import loop
+
+    class Toy(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.tensor(1.0))
+
+        def set_progress(self, progress: float) -> None: ...
+
+        def forward(self, images: list[torch.Tensor], targets: list[object]) -> dict[str, torch.Tensor]:
+            return {"loss": torch.stack([(self.w * image.mean()) ** 2 for image in images]).mean()}
+
+    images = [torch.full((3, 2, 2), value, dtype=torch.uint8) for value in (51, 102, 153, 204)]
+    batch = (images, [{"boxes": torch.zeros(0, 4)} for _ in images])
+    toy = Toy()
+    training = SimpleNamespace(
+        model=toy,
+        config=schema.RunConfig(accumulate=2, clip_norm=None),
+        device=torch.device("cpu"),
+        iteration=0,
+        optimizer=torch.optim.SGD(toy.parameters(), lr=1.0),
+        schedule=SimpleNamespace(step=lambda: None),
+        ema=None,
+    )
+    losses = loop.step(training, batch)  # type: ignore[arg-type]
+    squares = torch.tensor([0.2, 0.4, 0.6, 0.8]) ** 2
+    torch.testing.assert_close(losses["loss"], squares.mean())
+    torch.testing.assert_close(toy.w.detach(), 1 - 2 * squares.mean())
+    with pytest.raises(ValueError, match=r"run\.accumulate=3 must be a divisor of run\.batch_size=4"):
+        schema.RunConfig(accumulate=3).check()
+
+
+def test_a_fault_of_the_evaluation_shows_before_the_training(
+    composed: Composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.app import training_run
+    from harness.training import loop
+
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("no evaluation here")
+
+    monkeypatch.setattr(training_run, "detect", broken)
+    monkeypatch.setattr(loop, "step", lambda *arguments: pytest.fail("trained for nothing"))
+    with pytest.raises(Stopped, match="no evaluation here"):
+        run(composed(), choices={}, sources=[])
