@@ -116,7 +116,7 @@ def test_a_chip_hides_its_method_everywhere(browser, page):
 
 def test_scores_sort_the_highest_first(browser, page):
     browser.open(page, 1240)
-    browser.wait("document.documentElement.dataset.theme")  # the page's script has run
+    browser.wait("document.documentElement?.dataset.theme")  # the page's script has run
     head = "[...document.querySelectorAll('table.sortable th button')].find((b) => b.textContent === 'mAP')"
     names = "[...document.querySelector('table.sortable').tBodies[0].rows].map((r) => r.cells[0].textContent)"
     browser.evaluate(f"{head}.click()")

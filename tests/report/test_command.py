@@ -102,8 +102,9 @@ def test_the_report_of_a_sweep_lists_what_failed_and_what_was_refused(tmp_path, 
         write_run(tmp_path, "iou_balanced", 0, state=State.REFUSED, reason="needs proposals"),
     ]
     for number, (run, state) in enumerate(zip(runs, (State.DONE, State.FAILED, State.REFUSED), strict=True)):
-        Outcome(state, "why", str(run)).write(str(tmp_path / "sweep" / str(number)))
-    config = OmegaConf.merge(UNTRACKED, {"mode": "train", "hydra": {"sweep": {"dir": str(tmp_path / "sweep")}}})
+        Outcome(state, "why", str(run)).write(tmp_path / "sweep" / str(number))
+    sweep = {"mode": "train", "run": {"root": str(tmp_path)}, "hydra": {"sweep": {"dir": str(tmp_path / "sweep")}}}
+    config = OmegaConf.merge(UNTRACKED, sweep)
     with pytest.raises(SystemExit):
         SweepEnd().on_multirun_end(config)
     assert "1 of 3 runs have a result" in capsys.readouterr().err
