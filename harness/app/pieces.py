@@ -77,7 +77,7 @@ class Pieces:
 
 
 def build_pieces(config: DictConfig, sources: Sequence[str]) -> Pieces:
-    """Instantiates the trio of every stage and the shadow samplers.
+    """Instantiates the components of every stage and the shadow samplers.
 
     Args:
         config: the composed configuration.

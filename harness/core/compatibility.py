@@ -1,6 +1,6 @@
 """Which pieces can work in which head: refused before anything is trained, one line per reason.
 
-Floor 3. A head states facts, a piece states needs; what is impossible follows from the two. The tables below only name
+A head states facts, a piece states needs; what is impossible follows from the two. The tables below only name
 the shipped options, so that a refusal can say what would work instead; a test keeps them equal to the classes.
 """
 
@@ -95,35 +95,35 @@ class IncompatibleError(ValueError):
     """Pieces that cannot work in their stage; one line each."""
 
 
-def refusals(heads: Mapping[str, HeadSpec], trios: Mapping[str, StageComponents]) -> list[str]:
-    """Every reason why ``trios`` cannot train ``heads``, one line each; empty where they can.
+def refusals(heads: Mapping[str, HeadSpec], stages: Mapping[str, StageComponents]) -> list[str]:
+    """Every reason why ``stages`` cannot train ``heads``, one line each; empty where they can.
 
     Args:
         heads: stage -> facts.
-        trios: stage -> pieces; a piece that is ``None`` is the head's natural one, and fits.
+        stages: stage -> pieces; a piece that is ``None`` is the detector's own, and fits.
     """
     lines = []
     for stage, head in heads.items():
-        trio = trios.get(stage, StageComponents())
-        if trio.sampler is not None:
-            lines += _sampler(head, trio.sampler)
-        for assigner, loss in _phases(trio):
+        components = stages.get(stage, StageComponents())
+        if components.sampler is not None:
+            lines += _sampler(head, components.sampler)
+        for assigner, loss in _phases(components):
             if assigner is not None:
-                lines += _assigner(head, assigner) or _truth_itself(head, assigner, trio.sampler)
+                lines += _assigner(head, assigner) or _truth_itself(head, assigner, components.sampler)
             if loss is not None:
                 # A loss that the head cannot train needs no other sampler.
-                lines += _classification(head, loss.classification) or _ranking(head, trio.sampler, loss)
+                lines += _classification(head, loss.classification) or _ranking(head, components.sampler, loss)
                 lines += _regression(head, loss.regression) + _coding(head, loss.regression)
                 lines += _terms(head, loss)
-                lines += _box_weight(head, assigner, loss) + _every_match(head, assigner, trio.sampler, loss)
+                lines += _box_weight(head, assigner, loss) + _every_match(head, assigner, components.sampler, loss)
     return lines
 
 
-def _phases(trio: StageComponents) -> Iterator[tuple[Assigner | None, Loss | None]]:
+def _phases(components: StageComponents) -> Iterator[tuple[Assigner | None, Loss | None]]:
     """The assigner and the loss of every part of the training."""
-    yield trio.assigner, trio.loss
-    if trio.warmup is not None:
-        yield trio.warmup.assigner or trio.assigner, trio.warmup.loss or trio.loss
+    yield components.assigner, components.loss
+    if components.warmup is not None:
+        yield components.warmup.assigner or components.assigner, components.warmup.loss or components.loss
 
 
 def _missing(head: HeadSpec, needs: frozenset[Need]) -> list[Need]:

@@ -57,7 +57,7 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class StageComponents:
-    """The pieces of one stage; ``None`` leaves the head's natural one."""
+    """The pieces of one stage; ``None`` leaves the detector's own."""
 
     assigner: Assigner | None = None
     sampler: Sampler | None = None

@@ -22,13 +22,13 @@ class Family(Protocol):
     """What a module of ``harness.detectors`` offers for the detectors of one torchvision class."""
 
     HOST: type[nn.Module]  # the class it adapts
-    ROOT: str  # the stage that the root trio belongs to
+    ROOT: str  # the stage that the root components belong to
 
     def heads(self, model: Any) -> dict[str, HeadSpec]:
         """The facts of the stages' heads."""
 
     def default_components(self, model: Any) -> dict[str, StageComponents]:
-        """The trios whose losses are the host's own."""
+        """The components whose losses are the host's own."""
 
     def head_under(self, head: HeadSpec, loss: Loss) -> HeadSpec:
         """The head as it is read under ``loss``: another activation, where the family's inference follows it."""
@@ -82,7 +82,7 @@ def equip(
         assigner: of the root stage: the RoI head (``roi``) of a two-stage detector, else the dense head (``dense``).
         sampler: of the root stage.
         loss: of the root stage.
-        stages: the trios of the other stages: ``rpn`` of a two-stage detector, ``roi2`` and ``roi3`` of a cascade.
+        stages: the components of the other stages: ``rpn`` of a two-stage detector, ``roi2`` and ``roi3`` of a cascade.
         warmup: other pieces of the root stage for the first part of the training, of which the loop tells by
             ``model.set_progress(share)`` before every step; a loop that does not trains without warm-up.
         generator: the stream of the samplers' noise; ``None`` uses torch's global one.
@@ -100,17 +100,17 @@ def equip(
     """
     _check_arguments(assigner, sampler, loss, stages or {}, shadows or {})
     family = family_of(model)
-    heads, trios = planned(model, StageComponents(assigner, sampler, loss, warmup), stages or {})
-    if lines := refusals(heads, trios):
+    heads, components = planned(model, StageComponents(assigner, sampler, loss, warmup), stages or {})
+    if lines := refusals(heads, components):
         raise IncompatibleError("\n".join(lines))
     criteria = {
         stage: Criterion(
             head,
-            cast(Assigner, trios[stage].assigner),
-            cast(Sampler, trios[stage].sampler),
-            cast(Loss, trios[stage].loss),
-            warmup=trios[stage].warmup,
-            baseline=_baseline(cast(Loss, trios[stage].loss), family.default_components(model)[stage]),
+            cast(Assigner, components[stage].assigner),
+            cast(Sampler, components[stage].sampler),
+            cast(Loss, components[stage].loss),
+            warmup=components[stage].warmup,
+            baseline=_baseline(cast(Loss, components[stage].loss), family.default_components(model)[stage]),
             generator=generator,
             shadows=shadows if stage == family.ROOT else None,
             shadow_generator=shadow_generator,
@@ -167,33 +167,34 @@ def _described(value: object) -> str:
 def planned(
     model: nn.Module, root: StageComponents, stages: Mapping[str, StageComponents]
 ) -> tuple[dict[str, HeadSpec], dict[str, StageComponents]]:
-    """What :func:`equip` would train: the heads' facts, as the losses read them, and complete trios, by stage.
+    """What :func:`equip` would train: the heads' facts, as the losses read them, and complete components, by stage.
 
     Raises:
         TypeError: not a detector that the harness knows.
         ValueError: a stage that the detector does not have.
     """
     family = family_of(model)
-    trios = family.default_components(model)
-    for stage, trio in ((family.ROOT, root), *stages.items()):
-        if stage not in trios:
-            raise ValueError(f"{type(model).__name__} has no stage {stage!r}; its stages are {', '.join(trios)}")
-        trios[stage] = _over(trio, trios[stage])
+    components = family.default_components(model)
+    for stage, chosen in ((family.ROOT, root), *stages.items()):
+        if stage not in components:
+            raise ValueError(f"{type(model).__name__} has no stage {stage!r}; its stages are {', '.join(components)}")
+        components[stage] = _over(chosen, components[stage])
     heads = {
-        stage: family.head_under(head, cast(Loss, trios[stage].loss)) for stage, head in family.heads(model).items()
+        stage: family.head_under(head, cast(Loss, components[stage].loss))
+        for stage, head in family.heads(model).items()
     }
-    return heads, trios
+    return heads, components
 
 
-def _baseline(loss: Loss, natural: StageComponents) -> Loss | None:
+def _baseline(loss: Loss, default: StageComponents) -> Loss | None:
     """The detector's own loss, where ``loss`` is to be brought to its size."""
-    return natural.loss if loss.balance == "equal" else None
+    return default.loss if loss.balance == "equal" else None
 
 
-def _over(chosen: StageComponents, natural: StageComponents) -> StageComponents:
+def _over(chosen: StageComponents, default: StageComponents) -> StageComponents:
     return StageComponents(
         warmup=chosen.warmup,
-        assigner=natural.assigner if chosen.assigner is None else chosen.assigner,
-        sampler=natural.sampler if chosen.sampler is None else chosen.sampler,
-        loss=natural.loss if chosen.loss is None else chosen.loss,
+        assigner=default.assigner if chosen.assigner is None else chosen.assigner,
+        sampler=default.sampler if chosen.sampler is None else chosen.sampler,
+        loss=default.loss if chosen.loss is None else chosen.loss,
     )

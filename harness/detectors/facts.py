@@ -70,12 +70,12 @@ def heads_for(target: str, num_classes: int, **options: Any) -> dict[str, HeadSp
 def refusals_for(
     target: str, root: StageComponents, stages: Mapping[str, StageComponents], /, **options: Any
 ) -> list[str]:
-    """Why :func:`harness.detectors.equip.equip` would refuse these trios in the detector that ``target`` builds.
+    """Why :func:`harness.detectors.equip.equip` would refuse these components in the detector that ``target`` builds.
 
     Args:
         target: dotted path of a builder, as in ``detector._target_``.
-        root: the trio of the root stage.
-        stages: the trios of other stages.
+        root: the components of the root stage.
+        stages: the components of other stages.
         options: further arguments of the builder, as of :func:`sketch`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The mirror of a run: Weights & Biases, or nothing. The folder is the truth. Floor 5.
+"""The mirror of a run: Weights & Biases, or nothing. The folder is the truth.
 
 A mirror never changes or stops a run: without a network, a key or the will to upload it writes offline, into the run
 folder, and ``wandb sync`` uploads that later.

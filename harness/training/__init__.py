@@ -1,1 +1,1 @@
-"""Training one detector: streams, schedule, precision, checkpoints, the loop. Floor 5."""
+"""Training one detector: streams, schedule, precision, checkpoints, the loop."""

@@ -90,7 +90,7 @@ def measure(
     for criterion in criteria.values():
         criterion.observers.append(lambda stage, selection: counts.setdefault(stage, StageCount()).add(selection))
         criterion.progress = 0.0
-    own, natural, seen = _Means(), _Means(), 0
+    own, baseline_values, seen = _Means(), _Means(), 0
     with _untouched(model, device), torch.no_grad():
         model.train()
         baseline.train()
@@ -99,8 +99,8 @@ def measure(
             seen += len(pictures)
             with autocast(device, precision):
                 own.add(model(pictures, targets))
-                natural.add(baseline(pictures, targets))
-    terms = _compared(own.values(), natural.values())
+                baseline_values.add(baseline(pictures, targets))
+    terms = _compared(own.values(), baseline_values.values())
     stages = {
         stage: {
             "objects": int(count.objects),
@@ -140,13 +140,13 @@ def _first(batches: Iterable[Batch], images: int, device: torch.device) -> Itera
             return
 
 
-def _compared(own: Mapping[str, float], natural: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def _compared(own: Mapping[str, float], baseline_values: Mapping[str, float]) -> dict[str, dict[str, float]]:
     total = sum(own.values())
     found = {}
     for name, value in own.items():
         found[name] = {"value": value, "share": value / total if total > 0 else 0.0}
-        if natural.get(name, 0.0) > 0:
-            found[name]["times_baseline"] = value / natural[name]
+        if baseline_values.get(name, 0.0) > 0:
+            found[name]["times_baseline"] = value / baseline_values[name]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Cascade R-CNN (Cai & Vasconcelos 2018) built of torchvision's parts; a trio for the RPN and for each of three stages.
+"""Cascade R-CNN (Cai & Vasconcelos 2018) built of torchvision's parts; each of its stages has components of its own.
 
 A stage's candidates are the boxes that the stage before trained on, as it corrected them, and the objects again: so the
 quality of the candidates rises with the threshold.

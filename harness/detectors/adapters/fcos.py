@@ -1,4 +1,4 @@
-"""torchvision's FCOS (Tian et al. 2019, "FCOS: Fully Convolutional One-Stage Object Detection") with any trio."""
+"""torchvision's FCOS (Tian et al. 2019, "FCOS: Fully Convolutional One-Stage Object Detection") with any components."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def heads(model: FCOS) -> dict[str, HeadSpec]:
 
 
 def default_components(model: FCOS) -> dict[str, StageComponents]:
-    """torchvision's own trio, with the radius that this model was built with."""
+    """torchvision's own components, with the radius that this model was built with."""
     loss = Loss(FocalLoss(), GIoULoss(), Normalizer.POSITIVES)
     return {STAGE: StageComponents(FCOSAssigner(model.center_sampling_radius), AllSampler(), loss)}
 

@@ -1,4 +1,4 @@
-"""Faster, Mask and Keypoint R-CNN: an RPN and an RoI head, each with a trio."""
+"""Faster, Mask and Keypoint R-CNN: an RPN and an RoI head, each with components of its own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def heads(model: GeneralizedRCNN) -> dict[str, HeadSpec]:
 
 
 def default_components(model: GeneralizedRCNN) -> dict[str, StageComponents]:
-    """torchvision's trios, with the thresholds and quotas that ``model`` was built with."""
+    """torchvision's components, with the thresholds and quotas that ``model`` was built with."""
     rpn, roi = cast(RegionProposalNetwork, model.rpn), cast(RoIHeads, model.roi_heads)
     return {
         "rpn": rpn_components(rpn),
@@ -53,7 +53,7 @@ def default_components(model: GeneralizedRCNN) -> dict[str, StageComponents]:
 
 
 def rpn_components(rpn: RegionProposalNetwork) -> StageComponents:
-    """torchvision's trio of an RPN."""
+    """torchvision's components of an RPN."""
     return StageComponents(
         assigner_like(rpn.proposal_matcher),
         sampler_like(rpn.fg_bg_sampler),

@@ -1,4 +1,4 @@
-"""torchvision's RetinaNet (Lin et al. 2017, "Focal Loss for Dense Object Detection") with any trio."""
+"""torchvision's RetinaNet (Lin et al. 2017, "Focal Loss for Dense Object Detection") with any components."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def heads(model: RetinaNet) -> dict[str, HeadSpec]:
 
 
 def default_components(model: RetinaNet) -> dict[str, StageComponents]:
-    """torchvision's own trio, with the thresholds and the box loss that this model was built with."""
+    """torchvision's own components, with the thresholds and the box loss that this model was built with."""
     loss = Loss(FocalLoss(), _box_loss(model.head.regression_head._loss_type), Normalizer.IMAGE_POSITIVES)
     return {STAGE: StageComponents(assigner_like(model.proposal_matcher), AllSampler(), loss)}
 

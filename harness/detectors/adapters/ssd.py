@@ -1,4 +1,4 @@
-"""torchvision's SSD and SSDlite (Liu et al. 2016, "SSD: Single Shot MultiBox Detector") with any trio."""
+"""torchvision's SSD and SSDlite (Liu et al. 2016, "SSD: Single Shot MultiBox Detector") with any components."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def heads(model: SSD) -> dict[str, HeadSpec]:
 
 
 def default_components(model: SSD) -> dict[str, StageComponents]:
-    """torchvision's own trio, with the threshold and the ratio that this model was built with.
+    """torchvision's own components, with the threshold and the ratio that this model was built with.
 
     torchvision's mining counts a positive a second time, as a background, in an image where ``ratio x positives``
     exceeds the negatives. The sampler here takes all negatives there, and is equal elsewhere.

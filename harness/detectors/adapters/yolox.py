@@ -1,4 +1,4 @@
-"""YOLOX (Ge et al. 2021) with any trio; SimOTA is its own."""
+"""YOLOX (Ge et al. 2021) with any components; SimOTA is its own."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ class CascadeStage(nn.Module):
         box_head: features of the pooled boxes.
         box_predictor: logits ``(n, num_classes)`` and deltas ``(n, 4)``.
         head: the stage's facts.
-        iou_threshold: of its natural assigner.
-        loss_weight: of both of its natural losses.
+        iou_threshold: of its default assigner.
+        loss_weight: of both of its default losses.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class CascadeRoIHeads(nn.Module):
         box_heads: one per stage.
         predictors: one per stage.
         num_classes: background included.
-        batch_size_per_image: natural quota of every stage.
-        positive_fraction: natural share of positives.
+        batch_size_per_image: default quota of every stage.
+        positive_fraction: default share of positives.
         score_thresh: detections below it are dropped.
         nms_thresh: of the class-wise suppression.
         detections_per_img: at most.
