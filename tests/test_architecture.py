@@ -15,6 +15,8 @@ PACKAGE = ROOT / "harness"
 FLOORS = {
     "core": 0,
     "core.limits": 0,
+    "core.processes": 0,
+    "core.noise": 0,
     "core.structures": 0,
     "runs": 1,
     "core.boxes": 1,

@@ -17,6 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from harness.core import limits
 from harness.core.heads import HeadSpec, Outputs
 from harness.core.matches import Matches, every_match
+from harness.core.noise import image_noise
 from harness.core.structures import (
     Assigner,
     Assignment,
@@ -99,13 +100,6 @@ class LossObserver(Protocol):
     """Sees the losses of what a stage trains on, detached; must not change them and must not wait for the device."""
 
     def __call__(self, stage: str, selection: Selection, losses: CandidateLosses) -> None: ...
-
-
-def uniform_noise(shape: Sequence[int], device: torch.device, generator: torch.Generator | None = None) -> Tensor:
-    """Uniform numbers in [0, 1) from the sampling stream; ``generator`` may live on another device than the result."""
-    if generator is None:
-        return torch.rand(tuple(shape), device=device)  # without the argument, so that torch.compile can trace it
-    return torch.rand(tuple(shape), generator=generator, device=generator.device).to(device, non_blocking=True)
 
 
 class Criterion(nn.Module):
@@ -356,7 +350,7 @@ class Criterion(nn.Module):
     ) -> SamplingResult:
         noise = None
         if Need.NOISE in sampler.needs:
-            noise = uniform_noise(candidates.valid.shape, candidates.valid.device, generator)
+            noise = image_noise(candidates.valid.shape, candidates.valid.device, generator)
         return sampler(truth, candidates, assignment, noise=noise, losses=losses)
 
     def _targets(self, truth: GroundTruth, candidates: Candidates, gt_index: Tensor, sample: SamplingResult) -> Targets:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from harness.core.processes import process_count, reduce_sum
+
 TERMS = ("classification", "regression")
 STEPS = 100  # iterations over which the sizes are compared
 
@@ -45,9 +47,14 @@ class Balance(nn.Module):
         if self.training:
             with torch.no_grad():
                 counts = (self.steps < STEPS).to(self.own.dtype)
-                self.own += counts * torch.stack([losses[term].detach().to(self.own.dtype) for term in TERMS])
-                self.wanted += counts * torch.stack([baseline[term].detach().to(self.own.dtype) for term in TERMS])
+                self.own += counts * self._over_processes(losses)
+                self.wanted += counts * self._over_processes(baseline)
                 self.steps += 1
         factors = self.factors
         scaled = {term: losses[term] * factor for term, factor in zip(TERMS, factors.unbind(), strict=True)}
         return {**losses, **scaled}
+
+    def _over_processes(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """``(2,)``: the two terms of the whole batch, which are the means over the processes."""
+        terms = torch.stack([losses[term].detach().to(self.own.dtype) for term in TERMS])
+        return reduce_sum(terms) / process_count()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from harness.core.noise import shifted_right, split_mix
+
 
 class CountedNoise(nn.Module):
     """Uniform numbers that depend on the seed, the number of draws before and their place alone.
 
     No random stream is advanced, so a loss that draws leaves the samplers' noise as it is. The state is two numbers in
-    the checkpoint; processes that hold the same state draw the same numbers. The mixing function is SplitMix64 (Steele
-    et al. 2014).
+    the checkpoint; processes that hold the same state draw the same numbers.
     """
 
     state: Tensor
@@ -37,20 +38,7 @@ class CountedNoise(nn.Module):
             purpose: other numbers for every purpose in the same draw.
         """
         place = torch.arange(count, device=self.state.device)
-        key = _mix(_mix(_mix(self.state[0]) + self.state[1]) + purpose)
-        bits = _shifted(_mix(key + place), 12)
+        key = split_mix(split_mix(split_mix(self.state[0]) + self.state[1]) + purpose)
+        bits = shifted_right(split_mix(key + place), 12)
         dtype = torch.float32 if place.device.type == "mps" else torch.float64
         return (bits.to(dtype) + 0.5) / 2**52
-
-
-def _mix(values: Tensor) -> Tensor:
-    """SplitMix64 of int64 numbers, which wrap around."""
-    values = values + -7046029254386353131
-    values = (values ^ _shifted(values, 30)) * -4658895280553007687
-    values = (values ^ _shifted(values, 27)) * -7723592293110705685
-    return values ^ _shifted(values, 31)
-
-
-def _shifted(values: Tensor, bits: int) -> Tensor:
-    """A shift to the right that fills up with zeros."""
-    return (values >> bits) & ((1 << (64 - bits)) - 1)

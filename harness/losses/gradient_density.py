@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.core import limits
+from harness.core.processes import reduce_sum
 
 
 class GradientDensity(nn.Module):
@@ -33,17 +34,18 @@ class GradientDensity(nn.Module):
         self.register_buffer("density", torch.zeros(bins), persistent=momentum > 0)
 
     def forward(self, norm: Tensor, valid: Tensor, total: Tensor) -> Tensor:
-        """Weights of ``norm``'s shape, 0 where not valid.
+        """Weights of ``norm``'s shape, 0 where not valid. The density is that of all processes.
 
         Args:
             norm: gradient norms in [0, 1].
             valid: bool, which of them exist.
-            total: scalar; the weights sum to about this.
+            total: scalar, of all processes; the weights sum to about this.
         """
         index = torch.bucketize(norm, self.edges.to(norm.dtype), right=True)
         # Integers: counting by ones stops at 2^24 in float32, which 200,000 anchors x 91 classes pass.
         count = torch.zeros(self.bins, dtype=torch.int64, device=norm.device)
         count = count.scatter_add_(0, index.flatten(), valid.flatten().to(torch.int64))
+        count = reduce_sum(count)
         used = count > 0
         density = count.to(norm.dtype)
         if self.momentum > 0:

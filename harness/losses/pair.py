@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.core import limits
-from harness.core.processes import reduce_sum
+from harness.core.processes import process_count, reduce_sum
 from harness.core.structures import Need
 from harness.losses.interface import ClassificationLoss, RegressionLoss
 from harness.losses.reduction import BoxWeight, Counts, Normalizer, reduce
@@ -140,4 +140,4 @@ class Loss(nn.Module):
         self, values: Tensor, counts: Counts, normalizer: Normalizer, level_weights: tuple[float, ...] | None = None
     ) -> Tensor:
         total = reduce(values, counts, normalizer, quality_floor=self.quality_floor, level_weights=level_weights)
-        return total * values.shape[0] if self.batch_factor else total
+        return total * (values.shape[0] * process_count()) if self.batch_factor else total

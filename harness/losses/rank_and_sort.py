@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness.losses.columns import target_column
 from harness.losses.ranking import DominanceSums, RampSums, precise
+from harness.losses.whole_batch import WholeBatch
 
 EPS = 1e-5  # less than this much disorder moves nothing
 
@@ -59,20 +60,23 @@ def rank_and_sort(
         delta: half the width of the band in which two logits count as partly out of order, >= 0.
         bucketed: rank the negatives between two neighboring positives by their mean logit.
     """
-    if target.numel() == 0:
+    batch = WholeBatch(target.shape)
+    every = batch.gather(target, -1)
+    if every.numel() == 0:
         nothing = logits.sum(-1)
         return nothing, nothing
-    ranked, quality = as_ranking(logits, target, weight), quality.flatten()
+    logits, quality = batch.gather(logits, 0), batch.gather(quality, 1).flatten()
+    ranked = as_ranking(logits, every, batch.weight(weight, logits))
     # A CPU need not be waited for, so only the positives are sorted by quality: several times as fast.
     places = None if _is_static(logits) else ranked.positive.nonzero().squeeze(1)
     if places is None or len(places) == 0:
         ranking, sorting = _RankAndSort.apply(*ranked, quality, delta, bucketed)
-        return ranking.view(target.shape), sorting.view(target.shape)
-    few = Ranked(ranked.logits, ranked.negative, *(part[places] for part in ranked[2:]))
-    parts = _RankAndSort.apply(*few, quality[places], delta, bucketed)
-    nothing = torch.zeros_like(ranked.own)
-    ranking, sorting = (nothing.index_copy(0, places, part) for part in parts)
-    return ranking.view(target.shape), sorting.view(target.shape)
+    else:
+        few = Ranked(ranked.logits, ranked.negative, *(part[places] for part in ranked[2:]))
+        parts = _RankAndSort.apply(*few, quality[places], delta, bucketed)
+        nothing = torch.zeros_like(ranked.own)
+        ranking, sorting = (nothing.index_copy(0, places, part) for part in parts)
+    return batch.own(ranking).view(target.shape), batch.own(sorting).view(target.shape)
 
 
 def _is_static(logits: Tensor) -> bool:

@@ -105,6 +105,13 @@ def reduce(
             return values.sum() * process_count()
 
 
+def mean_over_processes(mean: Tensor, count: Tensor) -> Tensor:
+    """A mean over the ``count`` examples of this process, as its part of the mean over those of all processes."""
+    if process_count() == 1:
+        return mean
+    return _over(mean * count, count, 1)
+
+
 def _over(total: Tensor, count: Tensor, least: float) -> Tensor:
     return total * process_count() / reduce_sum(count.detach()).clamp(min=least)
 

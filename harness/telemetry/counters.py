@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from harness.core.boxes import area
 from harness.core.criterion import Selection
+from harness.core.processes import process_rank, reduce_sum
 from harness.core.structures import IGNORED, CandidateLosses
 from harness.telemetry.bins import AVAILABLE, CANDIDATE_QUANTITIES, EDGES, KINDS, OBJECT_KINDS, SAMPLED
 
@@ -184,10 +185,11 @@ class StageCounter:
     def read(self) -> tuple[dict[str, Histogram], dict[str, dict[str, int]]]:
         """The histograms, ``"<quantity>/<population>/<kind>"``, and the counts a population; starts anew.
 
-        This waits for the device.
+        Both are summed over all processes. This waits for the device.
         """
         self._fold()
-        host = {name: counter.cpu().numpy().copy() for name, counter in self.counts.items()}
+        host = {name: reduce_sum(counter).cpu().numpy().copy() for name, counter in self.counts.items()}
+        images = int(reduce_sum(torch.tensor(self.images)))
         histograms, counts = {}, {}
         table = host["candidates"].reshape(len(self.populations), len(self.quantities), CODES, WIDTH)
         for number, population in enumerate(self.populations):
@@ -204,7 +206,7 @@ class StageCounter:
             codes = table[number, 0].sum(-1)
             with_truth = host["per_object"][number, 1]
             counts[population] = {
-                "images": self.images,
+                "images": images,
                 "objects": int(with_truth.sum()),
                 "objects_without_positive": int(with_truth[0]),
                 "positive": int(codes[2] + codes[5]),
@@ -217,19 +219,21 @@ class StageCounter:
         return histograms, counts
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain containers."""
+        """Tensors and plain containers, summed over all processes."""
         self._fold()
         return {
             "populations": list(self.populations),
             "quantities": list(self.quantities),
-            "images": self.images,
-            "counts": {name: counter.clone() for name, counter in self.counts.items()},
+            "images": int(reduce_sum(torch.tensor(self.images))),
+            "counts": {name: reduce_sum(counter).clone() for name, counter in self.counts.items()},
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> StageCounter:
         """What :meth:`state_dict` was taken of, on the CPU until its next selection."""
         counter = cls(tuple(state["populations"]), tuple(state["quantities"]))
+        if process_rank() > 0:
+            return counter  # the first process goes on with what all of them had counted
         counter.images = state["images"]
         counter.counts = {name: value.cpu().clone() for name, value in state["counts"].items()}
         return counter

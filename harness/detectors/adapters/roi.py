@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
-from torchvision.models.detection.roi_heads import RoIHeads, keypointrcnn_loss, maskrcnn_loss
+from torchvision.models.detection.roi_heads import (
+    RoIHeads,
+    keypointrcnn_loss,
+    keypoints_to_heatmap,
+    maskrcnn_loss,
+)
 
 from harness.core.criterion import Criterion, Selection
+from harness.core.processes import process_count
 from harness.detectors.adapters.box_branch import BoxBranch, proposal_candidates, with_truth
 from harness.detectors.adapters.postprocess import class_detections, is_plain_softmax
 from harness.detectors.adapters.targets import ground_truth
+from harness.losses.reduction import mean_over_processes
 
 ImageShapes = list[tuple[int, int]]
 Targets = list[dict[str, Tensor]]
@@ -73,13 +81,17 @@ class EquippedRoIHeads(RoIHeads):
         if self.has_mask():
             logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, positives, image_shapes)))
             masks, labels = [t["masks"] for t in targets], [t["labels"] for t in targets]
-            losses["loss_mask"] = maskrcnn_loss(logits, positives, masks, labels, matched)
+            loss = maskrcnn_loss(logits, positives, masks, labels, matched)
+            losses["loss_mask"] = mean_over_processes(loss, positive.sum())
         if self.has_keypoint():
             pooled = self.keypoint_roi_pool(features, positives, image_shapes)
             logits = self.keypoint_predictor(self.keypoint_head(pooled))
             keypoints = [t["keypoints"] for t in targets]
             # torchvision views the heat maps as rows, which channels-last memory does not allow.
-            losses["loss_keypoint"] = keypointrcnn_loss(logits.contiguous(), positives, keypoints, matched)
+            loss = keypointrcnn_loss(logits.contiguous(), positives, keypoints, matched)
+            if process_count() > 1:
+                loss = mean_over_processes(loss, count_keypoints(keypoints, matched, positives, logits.shape[-1]))
+            losses["loss_keypoint"] = loss
         return losses
 
     def postprocess_detections(
@@ -106,3 +118,19 @@ class EquippedRoIHeads(RoIHeads):
             )
         ]
         return tuple(list(parts) for parts in zip(*detections, strict=True))  # type: ignore[return-value]
+
+
+def count_keypoints(keypoints: list[Tensor], matched: list[Tensor], boxes: list[Tensor], side: int) -> Tensor:
+    """How many keypoints torchvision's loss averages over: the visible ones inside of their boxes.
+
+    Args:
+        keypoints: ``(G, K, 3)`` of each image.
+        matched: ``(n,)`` int64 of each image, the objects of its boxes.
+        boxes: ``(n, 4)`` of each image, xyxy px.
+        side: of the heat maps.
+    """
+    found = [
+        keypoints_to_heatmap(own[index], proposals, side)[1].sum()
+        for own, index, proposals in zip(keypoints, matched, boxes, strict=True)
+    ]
+    return torch.stack(found).sum()

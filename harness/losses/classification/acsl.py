@@ -13,6 +13,7 @@ from harness.core.structures import Activation
 from harness.losses.class_counts import CountedClassificationLoss
 from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
 from harness.losses.counted_noise import CountedNoise
+from harness.losses.whole_batch import WholeBatch
 
 
 class ACSLLoss(CountedClassificationLoss):
@@ -101,11 +102,14 @@ class ACSLLoss(CountedClassificationLoss):
             none = none & (weight > 0)
         if not self.training:
             return none.expand(3, *none.shape)
-        place = none.flatten().cumsum(0) - 1  # numbers go to the slots without an object in their order
+        batch = WholeBatch(none.shape)
+        all_none = batch.gather(none, False).flatten()
+        place = all_none.cumsum(0) - 1  # numbers go to the slots without an object in their order
         parts = []
         for purpose, share in enumerate(self.background_shares):
-            noise = self.noise(place.numel(), purpose)[place.clamp(min=0)].masked_fill(~none.flatten(), 2.0)
+            noise = self.noise(place.numel(), purpose)[place.clamp(min=0)].masked_fill(~all_none, 2.0)
             order = noise.argsort(stable=True)
             rank = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
-            parts.append((rank < (none.sum() * share + 1e-4).floor()) & none.flatten())
-        return torch.stack(parts).view(3, *none.shape)
+            counts = (rank < (all_none.sum() * share + 1e-4).floor()) & all_none
+            parts.append(batch.own(counts).view(none.shape))
+        return torch.stack(parts)

@@ -12,6 +12,7 @@ from harness.core.structures import Activation, Need
 from harness.losses.interface import ClassificationLoss, Normalizer
 from harness.losses.rank_and_sort import EPS, as_ranking
 from harness.losses.ranking import RampSums, precise
+from harness.losses.whole_batch import WholeBatch
 
 
 class ALRPLoss(ClassificationLoss):
@@ -58,11 +59,15 @@ class ALRPLoss(ClassificationLoss):
         box_loss: Tensor | None = None,
     ) -> Tensor:
         """``(*, S)``; ``box_loss (*, S)`` is the unweighted box loss of each positive slot, 0 without it."""
-        if target.numel() == 0:
+        batch = WholeBatch(target.shape)
+        every = batch.gather(target, -1)
+        if every.numel() == 0:
             return logits.sum(-1)
         box_loss = torch.zeros_like(logits[..., 0]) if box_loss is None else box_loss.detach()
-        values: Tensor = _ALRP.apply(*as_ranking(logits, target, weight), box_loss.flatten(), self.delta)
-        return values.view(target.shape)
+        logits, box_loss = batch.gather(logits, 0), batch.gather(box_loss, 0)
+        ranked = as_ranking(logits, every, batch.weight(weight, logits))
+        values: Tensor = _ALRP.apply(*ranked, box_loss.flatten(), self.delta)
+        return batch.own(values).view(target.shape)
 
     @torch.no_grad()
     def ranks(self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
@@ -75,14 +80,17 @@ class ALRPLoss(ClassificationLoss):
     @torch.no_grad()
     def box_factor(self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S)`` weight of each positive's box loss: the sum of ``1 / rank`` over the positives at or below it."""
+        batch, shape = WholeBatch(target.shape), target.shape
+        target = batch.gather(target, -1)
         if target.numel() == 0:
             return torch.zeros_like(logits[..., 0])
+        logits, weight = batch.gather(logits, 0), batch.weight(weight, logits)
         ranked = as_ranking(logits, target, weight)
         share = (1 / self.ranks(logits, target, weight=weight)).flatten().where(ranked.positive, 0.0)
         order = precise(ranked.own).argsort(descending=True, stable=True)  # of equal scores, the first is the higher
         below = share[order].flip(0).cumsum(0).flip(0)
         factor = torch.zeros_like(below).scatter(0, order, below).where(ranked.positive, 0.0)
-        return factor.view(target.shape).to(logits.dtype)
+        return batch.own(factor).view(shape).to(logits.dtype)
 
 
 def _others_above(own: Tensor, mass: Tensor, delta: float) -> Tensor:

@@ -11,6 +11,7 @@ from harness.core import limits
 from harness.core.structures import Activation
 from harness.losses.columns import target_column
 from harness.losses.interface import ClassificationLoss, Normalizer
+from harness.losses.whole_batch import WholeBatch
 
 
 class APLoss(ClassificationLoss):
@@ -44,6 +45,9 @@ class APLoss(ClassificationLoss):
         self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None, quality: Tensor | None = None
     ) -> Tensor:
         """``(*, S, C)``. A slot of weight 0 takes no part in the ranking."""
+        batch = WholeBatch(target.shape)
+        logits, target = batch.gather(logits, 0), batch.gather(target, -1)
+        weight = batch.weight(weight, logits)
         index, on = target_column(logits, target)
         positive = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, index, on)
         negative = ~positive
@@ -51,7 +55,7 @@ class APLoss(ClassificationLoss):
             exists = (weight > 0).unsqueeze(-1)
             positive, negative = positive & exists, negative & exists
         loss: Tensor = _AveragePrecision.apply(logits, positive, negative, self.delta)
-        return loss
+        return batch.own(loss)
 
 
 class _AveragePrecision(torch.autograd.Function):

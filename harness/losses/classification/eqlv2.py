@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.core import limits
+from harness.core.processes import reduce_sum
 from harness.core.structures import Activation
 from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.interface import ClassificationLoss
@@ -109,8 +110,8 @@ class EQLv2Loss(ClassificationLoss):
         probability = logits.sigmoid()
         exists = torch.ones_like(probability) if weight is None else (weight > 0).flatten().unsqueeze(-1)
         classes = self.pos_grad.shape[0]
-        gained = (((1 - probability) * hit * exists).sum(0) * positive)[:classes]
-        lost = ((probability * ~hit * exists).sum(0) * negative)[:classes]
+        on, off = ((1 - probability) * hit * exists).sum(0), (probability * ~hit * exists).sum(0)
+        gained, lost = (reduce_sum(torch.stack((on * positive, off * negative)))[:, :classes]).unbind()
         self.pos_grad.add_(gained.to(self.pos_grad.dtype))
         self.neg_grad.add_(lost.to(self.neg_grad.dtype))
         self.pos_neg.copy_(self.pos_grad / (self.neg_grad + 1e-10))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.processes import reduce_sum
 from harness.core.structures import Activation
 from harness.losses.class_counts import CountedClassificationLoss
 from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
@@ -72,7 +73,7 @@ class FederatedLoss(CountedClassificationLoss):
         exists = torch.ones_like(target, dtype=torch.bool) if weight is None else weight > 0
         seen = torch.zeros(columns + 1, dtype=torch.int64, device=target.device)
         label = target.masked_fill(~exists, columns)  # the last entry is the background's
-        occurs = seen.scatter_add(0, label.flatten(), torch.ones_like(label).flatten())[:-1] > 0
+        occurs = reduce_sum(seen.scatter_add(0, label.flatten(), torch.ones_like(label).flatten()))[:-1] > 0
         # The largest of log(weight) plus Gumbel noise are a draw without replacement (Vieira 2014).
         noise = self.noise(columns)
         key = self.power * self.images.to(noise.dtype).log() - (-noise.log()).log()

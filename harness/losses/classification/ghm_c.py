@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from harness.core.processes import reduce_sum
 from harness.core.structures import Activation
 from harness.losses.columns import off_entropy, replace_column, target_column
 from harness.losses.gradient_density import GradientDensity
@@ -49,7 +50,7 @@ class GHMCLoss(ClassificationLoss):
             valid = torch.ones_like(norm, dtype=torch.bool)
             if weight is not None:
                 valid = (weight > 0).unsqueeze(-1).expand_as(norm)
-            harmony = self.density(norm, valid, valid.sum().clamp(min=1).to(norm.dtype))
+            harmony = self.density(norm, valid, reduce_sum(valid.sum()).clamp(min=1).to(norm.dtype))
         loss = replace_column(off_entropy(logits), index, off_entropy(torch.where(on, -logit, logit)))
         return loss * harmony
 

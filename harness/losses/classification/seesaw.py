@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.core import limits
+from harness.core.processes import reduce_sum
 from harness.core.structures import Activation
 from harness.losses.interface import ClassificationLoss
 
@@ -93,7 +94,8 @@ class SeesawLoss(ClassificationLoss):
         num_classes = self.cum_samples.shape[0] - 1
         if self.training:
             exists = torch.ones_like(target) if weight is None else (weight > 0).to(target.dtype)
-            self.cum_samples.scatter_add_(0, target.flatten(), exists.flatten())
+            counted = torch.zeros_like(self.cum_samples).scatter_add_(0, target.flatten(), exists.flatten())
+            self.cum_samples.add_(reduce_sum(counted))
         positive = target < num_classes
         label = target.masked_fill(~positive, 0)
         seesaw = self._log_factors(logits[..., :num_classes].detach(), label)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.processes import reduce_sum
 from harness.losses.gradient_density import GradientDensity
 from harness.losses.interface import Normalizer, RegressionLoss, Space
 
@@ -50,7 +51,7 @@ class GHMRLoss(RegressionLoss):
             count = torch.ones_like(difference)
             if weight is not None:
                 count = weight.unsqueeze(-1).to(difference.dtype).expand_as(difference)
-            harmony = self.density((difference / length).abs(), count > 0, count.sum().clamp(min=1))
+            harmony = self.density((difference / length).abs(), count > 0, reduce_sum(count.sum()).clamp(min=1))
         return (length - self.mu) * harmony
 
     def forward(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness.core import limits
 from harness.core.boxes import aligned_iou, centers, enclosing_sides
+from harness.core.processes import reduce_sum
 from harness.losses.interface import RegressionLoss, Space
 
 
@@ -20,8 +21,8 @@ class WIoULoss(RegressionLoss):
     ``beta = (1 - IoU) / mean``, where ``mean`` is the running mean of ``1 - IoU``: v2 by ``beta^exponent``, v3 by
     ``beta / (delta alpha^(beta - delta))``, which is largest for boxes of ordinary quality.
 
-    State: ``iou_mean``, updated in training mode before it is used, over the boxes whose weight is above 0. It is a
-    buffer, so the checkpoint keeps it.
+    State: ``iou_mean``, updated in training mode before it is used, over the boxes of all processes whose weight is
+    above 0. It is a buffer, so the checkpoint keeps it.
 
     Args:
         version: 1, 2 or 3.
@@ -72,8 +73,8 @@ class WIoULoss(RegressionLoss):
     @torch.no_grad()
     def _update(self, gap: Tensor, weight: Tensor | None) -> None:
         exists = torch.ones_like(gap) if weight is None else (weight > 0).to(gap.dtype)
-        count = exists.sum()
-        mean = (gap * exists).sum() / count.clamp(min=1)
+        total, count = reduce_sum(torch.stack(((gap * exists).sum(), exists.sum()))).unbind()
+        mean = total / count.clamp(min=1)
         step = self.momentum * (count > 0)  # a step without a positive box leaves the mean as it is
         self.iou_mean.add_((step * (mean - self.iou_mean)).to(self.iou_mean.dtype))
 
