@@ -47,6 +47,11 @@ def reduce_max(values: list[int]) -> list[int]:
     return largest.tolist()
 
 
+def any_process(value: bool) -> bool:
+    """Whether ``value`` is true in any process."""
+    return value if not _together() else bool(reduce_max([int(value)])[0])
+
+
 def gather_rows(values: Tensor, fill: float) -> Tensor:
     """The rows of all processes, in the order of the processes; the gradient flows back to each.
 

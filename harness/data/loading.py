@@ -35,6 +35,30 @@ class Place(NamedTuple):
     turn: int = 0  # how often the image came before in the same epoch
 
 
+class Share(NamedTuple):
+    """The part of the images that one of several processes sees.
+
+    A batch of the training is cut into ``accumulate`` equal parts, each of which is spread over all processes.
+    """
+
+    rank: int = 0
+    processes: int = 1
+    accumulate: int = 1
+
+    def of_batch(self, batch_size: int) -> list[int]:
+        """The places of this share's images in a batch.
+
+        Raises:
+            ValueError: the batch cannot be cut into equal parts.
+        """
+        shares = self.processes * self.accumulate
+        if batch_size % shares:
+            raise ValueError(f"a batch of {batch_size} images cannot be cut into {shares} equal parts")
+        size = batch_size // shares
+        firsts = range(self.rank * size, batch_size, size * self.processes)
+        return [place for first in firsts for place in range(first, first + size)]
+
+
 class TrainOrder(Sampler[list[Place]]):
     """The batches start..stop - 1 of the training stream, as batch sampler of a DataLoader.
 
@@ -46,6 +70,7 @@ class TrainOrder(Sampler[list[Place]]):
         stop: steps of the whole training, >= 1.
         until: the step before which this iteration ends; ``None``: ``stop``.
         order: ``(N,)`` image indices of an epoch; ``None``: a permutation of its own for every epoch.
+        share: which images of each batch come here; ``None``: all.
 
     Raises:
         ValueError: a value out of its range.
@@ -61,7 +86,9 @@ class TrainOrder(Sampler[list[Place]]):
         *,
         until: int | None = None,
         order: Callable[[int], Tensor] | None = None,
+        share: Share | None = None,
     ) -> None:
+        self.share = share or Share()
         self.num_images = limits.count("num_images", num_images, 1)
         self.batch_size = limits.count("batch_size", batch_size, 1)
         self.seed = seed
@@ -80,7 +107,7 @@ class TrainOrder(Sampler[list[Place]]):
     def batch(self, step: int) -> list[Place]:
         """The places of batch ``step``."""
         first = step * self.batch_size
-        return [self._place(position) for position in range(first, first + self.batch_size)]
+        return [self._place(first + at) for at in self.share.of_batch(self.batch_size)]
 
     def _place(self, position: int) -> Place:
         epoch, at = divmod(position, self.num_images)
@@ -140,6 +167,7 @@ def train_loader(
     until: int | None = None,
     order: Callable[[int], Tensor] | None = None,
     timeout: float = 0,
+    share: Share | None = None,
 ) -> DataLoader[Any]:
     """Batches start..iterations - 1 of a training of ``iterations`` steps: (list of uint8 images, list of targets).
 
@@ -155,12 +183,13 @@ def train_loader(
         pin_memory: for copies to a GPU that do not wait.
         until: the step before which the batches end; ``None``: all of the training.
         order: as for :class:`TrainOrder`.
+        share: as for :class:`TrainOrder`.
         timeout: seconds after which loading processes that give no batch are an error; 0: never.
 
     Raises:
         ValueError: a value out of its range.
     """
-    places = TrainOrder(len(splits.train), batch_size, seed, start, iterations, until=until, order=order)
+    places = TrainOrder(len(splits.train), batch_size, seed, start, iterations, until=until, order=order, share=share)
     return DataLoader(
         AugmentedDataset(splits.train, splits.augment, seed),
         batch_sampler=places,
@@ -169,12 +198,24 @@ def train_loader(
 
 
 def val_loader(
-    dataset: Dataset[DatasetItem], *, batch_size: int, num_workers: int = 0, timeout: float = 0
+    dataset: Dataset[DatasetItem],
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    timeout: float = 0,
+    share: Share | None = None,
 ) -> DataLoader[Any]:
-    """All images of a split once, in their order: (list of uint8 images, list of targets)."""
+    """All images of a split once, in their order: (list of uint8 images, list of targets).
+
+    With a ``share``, every so many-th of the batches: an image has the same company on any number of processes.
+    """
     limits.count("batch_size", batch_size, 1)
     options = _options(num_workers, pin_memory=False, timeout=timeout)
-    return DataLoader(dataset, batch_size=batch_size, shuffle=False, **options)
+    if share is None or share.processes == 1:
+        return DataLoader(dataset, batch_size=batch_size, shuffle=False, **options)
+    images = range(len(dataset))  # type: ignore[arg-type]  # every data set of this package has a length
+    batches = [list(images[first : first + batch_size]) for first in images[::batch_size]]
+    return DataLoader(dataset, batch_sampler=batches[share.rank :: share.processes], **options)
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.criterion import Selection
+from harness.core.processes import gather_rows
 from harness.core.structures import CandidateLosses
 from harness.data.dataset import DetectionDataset
 from harness.data.image_samplers.drawing import epoch_order
@@ -117,8 +118,9 @@ class ImageOrder:
         self._batch = places, torch.zeros(len(ids), device=self._ids.device)
 
     def _store(self) -> None:
-        """Keeps the losses of the last step; of an image that is in it twice, the last one."""
+        """Keeps the losses of the last step, of all processes; of an image that is in it twice, the last one."""
         if self._batch is not None:
-            for place, loss in zip(*(part.split(1) for part in self._batch), strict=True):
+            places, losses = (gather_rows(part, 0) for part in self._batch)
+            for place, loss in zip(places.split(1), losses.split(1), strict=True):
                 self.losses.index_copy_(0, place, loss)
             self._batch = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,10 +16,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
+from harness.core.processes import any_process, process_count, process_rank
 from harness.data.loading import Batch, to_device
 from harness.runs.schema import RunConfig
 from harness.training import checkpoint
 from harness.training.devices import autocast
+from harness.training.gradients import averaged
 from harness.training.interrupt import Interrupted, StopRequested, StopSignals
 from harness.training.progress import TrainingBar
 from harness.training.selection import BestWeights
@@ -201,7 +203,9 @@ def train(
     def save() -> None:
         nonlocal saved_at, saved_iteration
         training.require_finite()
-        checkpoint.save(path, training.state_dict())
+        state = training.state_dict()  # by every process: it sums what each of them has counted
+        if process_rank() == 0:
+            checkpoint.save(path, state)
         saved_at, saved_iteration = time.monotonic(), training.iteration
         hooks.on_save(training.iteration)
 
@@ -212,7 +216,7 @@ def train(
         while True:
             with suppress(StopRequested):  # an evaluation changes no state; it is made again on continuing
                 _evaluate_if_due(training, hooks, stop)
-            if name := stop.requested():
+            if name := _asked_to_stop(stop):
                 save()
                 raise Interrupted(f"stopped by {name} at iteration {training.iteration}")
             if training.iteration >= end:
@@ -221,7 +225,7 @@ def train(
                 save()
             started = time.monotonic()
             try:
-                with stop.at_once():  # loading processes may be stuck
+                with _interruptible(stop):  # loading processes may be stuck
                     batch = next(source)
             except StopRequested:
                 continue
@@ -251,9 +255,10 @@ def _logged_step(training: TrainState, batch: Batch, started: float) -> dict[str
 def _evaluate_if_due(training: TrainState, hooks: Hooks, stop: StopSignals) -> None:
     """Evaluates every ``run.eval_every`` iterations, but for the end, which is evaluated by the run itself."""
     every, now = training.config.eval_every, training.iteration
-    if every and 0 < now < training.config.iterations and now % every == 0 and training.evaluated_at < now:
+    due = every and 0 < now < training.config.iterations and now % every == 0 and training.evaluated_at < now
+    if due and not _asked_to_stop(stop):
         training.require_finite()
-        with stop.at_once():
+        with _interruptible(stop):
             hooks.on_eval(now)
         training.evaluated_at = now
 
@@ -261,7 +266,18 @@ def _evaluate_if_due(training: TrainState, hooks: Hooks, stop: StopSignals) -> N
 def _save_is_due(training: TrainState, saved_at: float) -> bool:
     config = training.config
     at_this = config.checkpoint_iterations and training.iteration % config.checkpoint_iterations == 0
-    return bool(at_this) or time.monotonic() - saved_at > 60 * config.checkpoint_minutes
+    return bool(at_this) or any_process(time.monotonic() - saved_at > 60 * config.checkpoint_minutes)
+
+
+def _asked_to_stop(stop: StopSignals) -> str | None:
+    """The name of what asked this process, or another one, to stop."""
+    name = stop.requested()
+    return (name or "a signal to another process") if any_process(name is not None) else None
+
+
+def _interruptible(stop: StopSignals) -> AbstractContextManager[None]:
+    """Where a signal need not wait; it does where other processes would then wait for this one."""
+    return stop.at_once() if process_count() == 1 else nullcontext()
 
 
 def require_finite_boxes(batch: Batch) -> None:
@@ -276,6 +292,7 @@ def step(training: TrainState, batch: Batch) -> dict[str, Tensor]:
 
     With ``run.accumulate`` the batch is cut into that many equal parts, whose gradients are averaged. Losses are
     normalized, batch statistics taken and batch-wide samplers applied within a part, as in a batch of that size.
+    ``batch`` is this process's share of the whole one; gradients and losses are averaged over the processes.
     """
     model, config, device = training.model, training.config, training.device
     require_finite_boxes(batch)
@@ -290,6 +307,7 @@ def step(training: TrainState, batch: Batch) -> dict[str, Tensor]:
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         (total / config.accumulate).backward()
         sums = {name: loss.detach() + sums.get(name, 0) for name, loss in losses.items()}
+    sums = averaged(model.parameters(), sums)
     if config.clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm, foreach=True)
     training.optimizer.step()

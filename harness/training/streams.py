@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.core.processes import process_rank
+
 
 class Streams:
     """Five streams that share nothing but the seed.
@@ -39,9 +41,14 @@ class Streams:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues where :meth:`state_dict` was taken."""
+        """Continues where :meth:`state_dict` was taken.
+
+        torch's global streams, which serve dropout only, are the first process's: the others go on with their own.
+        """
         self.sampling.set_state(state["sampling"])
         self.shadow.set_state(state["shadow"])
+        if process_rank() > 0:
+            return
         torch.set_rng_state(state["torch"])
         if "cuda" in state:
             torch.cuda.set_rng_state_all(state["cuda"])
