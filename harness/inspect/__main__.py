@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = [text.removeprefix("out=") for text in arguments.overrides if text.startswith("out=")]
     overrides = [text for text in arguments.overrides if not text.startswith("out=")]
     try:
-        folders = [Path(text) for text in overrides if "=" not in text and not text.startswith("~")]
+        folders = [Path(t) for t in overrides if Path(t).is_dir() or ("=" not in t and not t.startswith("~"))]
         if folders:
             refuse_wrong_folders(folders, overrides)
             setting = of_folder(folders[0], arguments.trust)

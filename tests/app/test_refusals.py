@@ -26,7 +26,10 @@ NULLABLE = {
     "class_weight": [-1],
     "column_weight": [-1],
     "box_normalizer": "nonsense",
+    "classification_weight": -1.0,
+    "regression_weight": -1.0,
     "box_weight": "nonsense",
+    "alpha": -1.0,
 }
 # What takes any value: a column's number.
 FREE = {"ignore_index"}
@@ -42,6 +45,7 @@ NUMBERS: dict[str, Any] = {
     "smooth_l1_beta": 1.0,
     "run": {"memory_bound": 2**30},
     "point_scale": 4.0,
+    "regress_ranges": None,
 }
 
 
@@ -125,7 +129,10 @@ def test_of_a_shadow() -> None:
         mounted("assigner", "max_iou"),
         mounted("sampler", "all"),
         mounted("loss", "pair"),
-        {"analysis": {"shadow": ["random"]}},
+        {
+            "analysis": {"shadow": ["random"]},
+            "image_sampler": {"_target_": "harness.data.image_samplers.UniformImageSampler"},
+        },
     )
     assert isinstance(config, DictConfig)
     config.quota.num = 0

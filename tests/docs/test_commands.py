@@ -17,7 +17,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.core.plugins import Plugins
 
-from harness.app.command_line import SweepFiles, with_full_names
+from harness.app import until_settled
+from harness.app.arguments import rewritten
+from harness.app.entry import SweepFiles
 from harness.runs import schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,10 +73,11 @@ def composes(arguments: list[str]) -> None:
         place = arguments.index("-cn")
         name = arguments[place + 1]
         del arguments[place : place + 2]
-    overrides = [a for a in with_full_names(arguments) if not a.startswith("-") and not of_missing_extra(a)]
+    overrides = [a for a in rewritten(arguments) if not a.startswith("-") and not of_missing_extra(a)]
     parsed = OverridesParser.create().parse_overrides(overrides)
     schema.register()
     Plugins.instance().register(SweepFiles)
+    until_settled.register()
     with initialize_config_dir(str(schema.folder("conf")), version_base="1.3", job_name="harness"):
         compose(name, [one_job(override) for override in parsed], return_hydra_config=True)
 

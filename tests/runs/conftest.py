@@ -15,6 +15,7 @@ from harness.app.runner import run
 from harness.runs import schema
 from harness.runs.folder import RunFolder
 from harness.runs.records import read_json
+from harness.training.interrupt import StopSignals
 
 SMALL = (
     "run=smoke",
@@ -70,7 +71,8 @@ def trained(composed: Composed) -> Trained:
     def make(*overrides: str, root: str = "results") -> Path:
         choices = {"detector": "tiny_rcnn", "sampler": "chosen", "data": "shapes"}
         config = composed(*overrides, root=root)
-        return run(config, choices=choices, sources=[str(schema.folder("conf"))]).folder
+        with StopSignals() as stop:
+            return run(config, choices=choices, sources=[str(schema.folder("conf"))], stop=stop).folder
 
     return make
 

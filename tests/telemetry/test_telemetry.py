@@ -98,7 +98,7 @@ def random_selection(
         ),
         assignment=assignment,
         sample=sample,
-        targets=Targets(sample.index, sample.index, sample.index),
+        targets=Targets(sample.index, sample.index, sample.index, sample.index),
         losses=CandidateLosses(10 ** (torch.rand(shape, generator=g) * 8 - 5), torch.zeros(shape)) if losses else None,
         shadows={"other": random_sample(assignment, valid, 7, g), "all": in_order(assignment, valid)},
     )
