@@ -41,9 +41,9 @@ PROPOSALS = {
 LEAVES = {
     "hungarian": {"harness/assigners/hungarian.py"},
     "topk_hungarian": {"harness/assigners/hungarian.py", "harness/assigners/topk_hungarian.py"},
-    "ohem_paper": {"harness/samplers/parts/suppression.py"},
-    "score_hlr": {"harness/samplers/parts/suppression.py"},
-    "matched_random": {"harness/samplers/parts/suppression.py"},  # of the paper's OHEM
+    "ohem_paper": {"harness/samplers/building_blocks/suppression.py"},
+    "score_hlr": {"harness/samplers/building_blocks/suppression.py"},
+    "matched_random": {"harness/samplers/building_blocks/suppression.py"},  # of the paper's OHEM
 }
 TINY = ("tiny_rcnn", "tiny_cascade", "tiny_retinanet", "tiny_fcos", "tiny_ssd", "tiny_yolox")
 WHERE = {

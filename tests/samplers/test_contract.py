@@ -124,7 +124,12 @@ def test_inductor_gives_the_eager_answer(name: str, sampler: Sampler) -> None:
     ],
 )
 def test_bad_values_are_refused_in_one_line(key: str, value: float, message: str) -> None:
-    having = [name for name in NAMES if key in OmegaConf.load(CONF / f"{name}.yaml")]
+    files = {name: OmegaConf.load(CONF / f"{name}.yaml") for name in NAMES}
+    # `from_yaml` gives the stage's quota: an option with a number of its own (ohem_threshold) does not take it.
+    has_own = key not in ("num", "pos_fraction")
+    having = [
+        name for name, file in files.items() if key in file and (has_own or OmegaConf.is_interpolation(file, key))
+    ]
     assert having, f"no sampler has {key}"
     for name in having:
         with pytest.raises(Exception, match=message) as error:
