@@ -227,17 +227,15 @@ def test_epochs_are_passes_over_the_training_images(trained: Trained) -> None:
 
 def test_a_finished_run_keeps_plain_weights(trained: Trained, composed: Composed) -> None:
     """``load_state_dict`` of the plain detector takes them, and it then detects what the run detected."""
-    from harness.app.pieces import build_detector
     from harness.data.loading import val_loader
     from harness.training.detect import detect
-    from harness.training.streams import Streams
 
     folder = trained("run.keep=weights", "run.ema_decay=0.5")
     assert not (folder / "checkpoint.pt").exists()
     config = composed("run.keep=weights", "run.ema_decay=0.5")
     splits = instantiate(config.data)
     device = torch.device("cpu")
-    plain = build_detector(config, splits.classes, Streams(1, device)).to(memory_format=torch.channels_last)
+    plain = instantiate(config.detector, num_classes=len(splits.classes) + 1).to(memory_format=torch.channels_last)
     plain.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
     rows = detect(plain, val_loader(splits.val, batch_size=2), device, "fp32")
     assert rows == json.loads((folder / "detections.json").read_text())
