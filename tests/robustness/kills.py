@@ -76,13 +76,15 @@ def stale(root: Path) -> list[Path]:
 
 def one_run(root: Path, cache: Path) -> None:
     """The body of a run's process."""
-    from harness.app.job import run_job
+    from harness.app.job import Job, run_job
+    from harness.runs.schema import folder
 
     torch.set_num_threads(1)
     config = composed([*SMALL, f"run.root={root / 'results'}", f"data.cache_dir={cache}"])
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
-    raise SystemExit(run_job(config, choices={"detector": "tiny_rcnn"}, overrides=[], sources=[]).exit_code)
+    job = Job(0, (), {"detector": "tiny_rcnn"}, (str(folder("conf")),), sweep=None)
+    raise SystemExit(run_job(config, job).exit_code)
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
@@ -110,6 +112,8 @@ def kill_runs(count: int, root: Path, rng: random.Random) -> Counter[str]:
     process = start(whole, cache)
     process.join()
     took = time.monotonic() - started
+    if process.exitcode != 0:
+        raise Difference(f"the undisturbed run ended with {process.exitcode}")
     (reference,) = (whole / "results" / "runs").glob("*")
     seen: Counter[str] = Counter()
     for number in range(count):
