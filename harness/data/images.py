@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -104,6 +105,22 @@ class FileImages:
             return read_image(Path(self.paths[index]), self.orientation)
         except BadImage as error:
             raise BadImage(f"{self.paths[index]}: {error}") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The kept images as one tensor: under spawn each tensor costs a loading process a file descriptor."""
+        kept = list(self.kept.values())
+        packed = torch.cat([image.flatten() for image in kept]) if kept else None
+        shapes = {index: tuple(image.shape) for index, image in self.kept.items()}
+        return {"paths": self.paths, "orientation": self.orientation, "shapes": shapes, "packed": packed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Views of the one tensor."""
+        self.paths, self.orientation = state["paths"], state["orientation"]
+        self.kept = {}
+        if state["packed"] is not None:
+            sizes = [math.prod(shape) for shape in state["shapes"].values()]
+            parts = state["packed"].split(sizes)
+            self.kept = {i: part.view(shape) for (i, shape), part in zip(state["shapes"].items(), parts, strict=True)}
 
 
 class ArrayImages:
