@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import sys
 import sysconfig
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
@@ -20,8 +22,8 @@ SHIPPED = ("harness", "torch", "torchvision", "builtins")  # the environment's v
 def code_of(config: DictConfig) -> dict[str, str]:
     """``_target_`` -> a hash of its source, for every class of the configuration that the user wrote.
 
-    The hash covers the module of the class, the modules of its base classes, and what these modules import from
-    elsewhere than the harness, the standard library and the installed packages.
+    The hash covers the module of the class and the modules that it imports, directly or through others, except the
+    harness, the standard library and installed packages of other names.
 
     Raises:
         ImportError: a target that does not exist.
@@ -53,10 +55,19 @@ def _reached(first: ModuleType) -> set[ModuleType]:
 
 
 def _imported(module: ModuleType) -> Iterator[ModuleType]:
-    for value in vars(module).values():
-        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-        if isinstance(name, str) and name in sys.modules:
-            yield sys.modules[name]
+    """The modules that the import statements of a module name, wherever they stand in it."""
+    file = getattr(module, "__file__", None)
+    if file is None or not file.endswith(".py"):
+        return
+    package = module.__package__ or ""
+    for node in ast.walk(ast.parse(Path(file).read_bytes())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        yield from (sys.modules[name] for name in names if name in sys.modules)
 
 
 def _is_own(module: ModuleType, first: ModuleType) -> bool:

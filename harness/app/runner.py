@@ -16,6 +16,8 @@ from harness.app.naming import run_name
 from harness.app.training_run import TrainingRun
 from harness.data.images import BadImage
 from harness.data.records import DataError
+from harness.data.splits import Splits
+from harness.data.summary import describe_split
 from harness.runs.folder import FolderBusyError, RunFolder
 from harness.runs.integrity import DamagedFileError
 from harness.runs.records import State, atomic_write
@@ -28,6 +30,8 @@ from harness.training.interrupt import Interrupted, StopSignals
 from harness.training.loop import NonFiniteLossError
 
 log = logging.getLogger("harness")
+
+MAX_NAMED = 12  # classes that a line names
 
 # Faults of the world that are foreseen: their message says all, so no traceback is kept.
 SAID_PLAINLY = (BadImage, CheckpointError, DamagedFileError, LoadingError, NonFiniteLossError, NonFiniteWeightsError)
@@ -116,6 +120,7 @@ def run_experiment(experiment: Experiment, stop: StopSignals | None = None) -> F
         raise Stopped(State.REFUSED, str(error)) from error
     except OSError as error:
         raise Stopped(State.FAILED, _os_line(error)) from error
+    _describe(splits)
     for problem in splits.problems:
         log.warning("data: %s", problem)
     path = None
@@ -131,6 +136,19 @@ def run_experiment(experiment: Experiment, stop: StopSignals | None = None) -> F
         if path is not None and not (path / "checkpoint.pt").exists():
             shutil.rmtree(path, ignore_errors=True)  # what is refused leaves no run behind
         raise Stopped(State.REFUSED, str(error)) from error
+
+
+def _describe(splits: Splits) -> None:
+    """Says what the data hold, and which classes cannot be evaluated because no validation image shows them."""
+    train, val = describe_split(splits.train), describe_split(splits.val)
+    names = ", ".join(splits.classes[:MAX_NAMED]) + (", ..." if len(splits.classes) > MAX_NAMED else "")
+    log.info(
+        "data: %d training images with %d objects, %d validation images with %d objects; %d classes: %s",
+        train["images"], train["objects"], val["images"], val["objects"], len(splits.classes), names,
+    )  # fmt: skip
+    if absent := [name for name, count in val["objects_per_class"].items() if not count]:
+        more = f" and {len(absent) - MAX_NAMED} more" if len(absent) > MAX_NAMED else ""
+        log.warning("data: no validation object of %s%s: no AP for it", ", ".join(absent[:MAX_NAMED]), more)
 
 
 def folder_of(experiment: Experiment, fingerprint: str) -> Path:

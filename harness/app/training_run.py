@@ -37,6 +37,7 @@ from harness.training.image_order import ImageOrder
 from harness.training.interrupt import Interrupted, StopSignals
 from harness.training.loop import Hooks, TrainState, train
 from harness.training.mining import Mining
+from harness.training.progress import Bar
 from harness.training.schedule import lr_scheduler
 from harness.training.selection import BestWeights
 from harness.training.streams import Streams
@@ -260,7 +261,8 @@ class TrainingRun:
 
     def _evaluate(self, training: TrainState) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         started = time.monotonic()
-        batches = self._images(self.splits.val)
+        steps = -(-len(self.splits.val) // self.settings.batch_size)
+        batches = Bar("evaluate", steps, mode=self.settings.progress).over(self._images(self.splits.val))
         detections = detect(training.evaluated_model, batches, self.device, self.settings.precision)
         metrics = self.experiment.evaluator(self.annotations, detections).to_dict()
         self.eval_seconds += time.monotonic() - started

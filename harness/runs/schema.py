@@ -30,7 +30,7 @@ class RunConfig:
     accumulate: int = key(Role.TRAINING, 1)  # parts of a batch that are computed one after another, to save memory
     device: str = key(Role.CONDITION, "auto")  # auto | cpu | cuda | cuda:N | mps
     precision: str = key(Role.TRAINING, "fp32")  # fp32 | bf16
-    threads: int | None = key(Role.CONDITION, None)  # of the CPU; null: one a core. Other counts give other bits
+    threads: int | None = key(Role.CONDITION, None)  # null: $OMP_NUM_THREADS, else one a core; others give other bits
     channels_last: bool = key(Role.TRAINING, True)
     clip_norm: float | None = key(Role.TRAINING, 10.0)  # gradient norm, null: none
     ema_decay: float | None = key(Role.TRAINING, None)  # evaluate an exponential moving average of the weights

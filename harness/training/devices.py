@@ -80,10 +80,20 @@ def usable_cores() -> int:
 
 
 def set_threads(threads: int | None) -> int:
-    """Sets torch's CPU threads (``None``: one per core that this process may use) and returns the number."""
-    count = threads or usable_cores()
+    """Sets torch's CPU threads and returns the number.
+
+    Args:
+        threads: ``run.threads``; None is ``OMP_NUM_THREADS`` where that is a number, else one per core that this
+            process may use.
+    """
+    count = threads or _asked_by_environment() or usable_cores()
     torch.set_num_threads(count)
     return count
+
+
+def _asked_by_environment() -> int | None:
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # one number per level of nesting
+    return int(first) if first.isdigit() and int(first) > 0 else None
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -23,7 +23,7 @@ from harness.training import checkpoint
 from harness.training.devices import autocast
 from harness.training.gradients import averaged
 from harness.training.interrupt import Interrupted, StopRequested, StopSignals
-from harness.training.progress import TrainingBar
+from harness.training.progress import Bar
 from harness.training.selection import BestWeights
 from harness.training.streams import Streams
 
@@ -209,7 +209,7 @@ def train(
         saved_at, saved_iteration = time.monotonic(), training.iteration
         hooks.on_save(training.iteration)
 
-    bar = TrainingBar(config.iterations, training.iteration, config.progress)
+    bar = Bar("train", config.iterations, training.iteration, config.progress)
     source: Iterator[Batch] = iter(batches)
     end = config.iterations if until is None else min(until, config.iterations)
     with stop.deferred(), bar:

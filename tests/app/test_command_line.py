@@ -81,7 +81,11 @@ def voc_run(tmp_path: Path, root: Path, *more: str) -> subprocess.CompletedProce
 def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert done.returncode != 0
     said = done.stderr.strip().splitlines()
-    (line,) = [line for line in said if not line.startswith("drawing ") and " iterations of " not in line]
+    (line,) = [
+        line
+        for line in said
+        if not line.startswith("drawing ") and " iterations of " not in line and not line.startswith("data: ")
+    ]
     for word in words:
         assert word in line
     assert "Traceback" not in done.stderr

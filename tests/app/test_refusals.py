@@ -10,7 +10,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from harness.app.pieces import build, build_pieces
-from harness.runs.schema import ConfigError, folder
+from harness.runs.identity import role_of
+from harness.runs.roles import Role
+from harness.runs.schema import ConfigError, HarnessConfig, folder
 
 CONF = folder("conf")
 GROUPS = ("assigner", "sampler", "loss", "loss/classification", "loss/regression", "augment")
@@ -39,14 +41,15 @@ PARTS = {
     ("combined", "sampler.pos_fraction"): "sampler.pos.pos_fraction",
 }
 
-NUMBERS: dict[str, Any] = {
-    "quota": {"num": 8, "pos_fraction": 0.5},
-    "matching": {"pos_iou_thr": 0.5, "neg_iou_thr": 0.4, "min_pos_iou": 0.0, "match_low_quality": True},
-    "smooth_l1_beta": 1.0,
-    "run": {"memory_bound": 2**30},
-    "point_scale": 4.0,
-    "regress_ranges": None,
-}
+
+def shared() -> dict[str, Any]:
+    """The values of the schema that options refer to."""
+    defaults = OmegaConf.to_container(OmegaConf.structured(HarnessConfig))
+    assert isinstance(defaults, dict)
+    return {str(name): value for name, value in defaults.items() if name == "run" or role_of(str(name)) is Role.SHARED}
+
+
+NUMBERS = shared()
 
 
 def mounted(group: str, option: str) -> DictConfig:
