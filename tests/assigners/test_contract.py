@@ -44,7 +44,7 @@ def composed(choice: str) -> DictConfig:
 
 
 def build(choice: str, **changes: Any) -> Assigner:
-    shared = {"matching": MATCHING, "run": {"memory_bound": 2**30}, "point_scale": 4.0}
+    shared = {"matching": MATCHING, "run": {"memory_bound": 2**30}, "point_scale": 4.0, "regress_ranges": None}
     stage = OmegaConf.create({**shared, "assigner": composed(choice)})
     stage.assigner.update(changes)
     return instantiate(stage.assigner)
