@@ -86,7 +86,7 @@ def build_pieces(config: DictConfig, sources: Sequence[str]) -> Pieces:
     Raises:
         ConfigError: a constructor refused a value; the line names the key.
     """
-    stages = {name: _components(config[name], name) for name in STAGES if config.get(name) is not None}
+    stages = {name: _components(_stage(config, name), name) for name in STAGES if config.get(name) is not None}
     images: ImageSampler = build(config.image_sampler, "image_sampler")
     return Pieces(_components(config), stages, _shadows(config, sources), images)
 
@@ -125,6 +125,16 @@ def _with_key(key: str, message: str) -> str:
     if message.startswith(f"{key}."):
         return message
     return f"{key}.{message}" if re.match(r"\w+=", message) else f"{key}: {message}"
+
+
+def _stage(config: DictConfig, name: str) -> DictConfig:
+    """The node of a stage. Without a sampler of its own (in a cascade) it has the root's, with the stage's quota."""
+    if config[name].sampler is not None:
+        return config[name]
+    own = copy.deepcopy(config)
+    OmegaConf.set_struct(own, False)
+    own[name].sampler = OmegaConf.to_container(config.sampler, resolve=False)  # its ``${..quota.num}`` is the stage's
+    return own[name]
 
 
 def _components(node: DictConfig, stage: str = "") -> StageComponents:

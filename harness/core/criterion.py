@@ -165,6 +165,12 @@ class Criterion(nn.Module):
         return self._assigner.needs.union(self.sampler.needs, *(s.needs for s in self.shadows.values()))
 
     @property
+    def sampler_ranks(self) -> bool:
+        """Whether the sampler, or a shadow, ranks candidates by their losses or predictions."""
+        ranking = {Need.LOSSES, Need.PREDICTIONS}
+        return any(ranking & sampler.needs for sampler in (self.sampler, *self.shadows.values()))
+
+    @property
     def _warming_up(self) -> WarmUp | None:
         return self.warmup if self.warmup is not None and self.progress < self.warmup.share else None
 

@@ -162,7 +162,7 @@ class StageConfig:
     """``rpn``, ``roi2``, ``roi3``: a stage with an assigner, a sampler and a loss of its own."""
 
     assigner: Any = key(Role.METHOD, MISSING)
-    sampler: Any = key(Role.METHOD, MISSING)
+    sampler: Any = key(Role.METHOD, None)  # null: the root's sampler, with the quota of the stage
     loss: Any = key(Role.METHOD, MISSING)
     quota: QuotaConfig = key(Role.SHARED, factory=QuotaConfig)
     matching: MatchingConfig = key(Role.SHARED, factory=MatchingConfig)

@@ -81,6 +81,7 @@ def test_ohem_in_every_stage(model: Any) -> None:
         selection = recorder.selections[stage]
         assert selection.losses is not None
         assert selection.sample.index.shape[-1] == 8
+        assert (selection.candidates.valid.sum(-1) > 100).all(), "it ranks many more boxes than it has slots"
 
 
 def test_scores_are_averaged_over_the_stages(model: Any) -> None:

@@ -1,7 +1,9 @@
 """Cascade R-CNN (Cai & Vasconcelos 2018) built of torchvision's parts; each of its stages has components of its own.
 
 A stage's candidates are the boxes that the stage before trained on, as it corrected them, and the objects again: so the
-quality of the candidates rises with the threshold.
+quality of the candidates rises with the threshold. Where a stage's sampler ranks candidates by their loss or by their
+predictions (OHEM), the stage before corrects all of its candidates for it, without gradient: among the few hundred that
+it trained on there would be nothing to choose.
 """
 
 from __future__ import annotations
@@ -75,7 +77,12 @@ class EquippedCascade(CascadeRoIHeads):
             suffix = "" if name == ROOT else f"_{name}"
             losses[f"loss_classifier{suffix}"] = stage_losses["classification"]
             losses[f"loss_box_reg{suffix}"] = stage_losses["regression"]
-            candidates = self._next(name, outputs, selection, image_shapes)
+            if name == STAGES[-1]:
+                break
+            if self.criteria[STAGES[STAGES.index(name) + 1]].sampler_ranks:
+                candidates = self._all_refined(name, features, selection.candidates, image_shapes)
+            else:
+                candidates = self._next(name, outputs, selection, image_shapes)
         return [], losses
 
     def _select(
@@ -105,6 +112,17 @@ class EquippedCascade(CascadeRoIHeads):
         valid = sample.used & (boxes[..., 2:] > boxes[..., :2]).all(-1)
         if before.is_truth is not None:
             valid = valid & ~sample.take(before.is_truth)
+        return Candidates(boxes, valid, image_sizes=before.image_sizes)
+
+    def _all_refined(
+        self, name: str, features: dict[str, Tensor], before: Candidates, image_shapes: list[tuple[int, int]]
+    ) -> Candidates:
+        """All candidates of the stage as it corrects them, without the objects that joined and what has no area."""
+        outputs = self.branch(name).peek(features, before.boxes, before.valid, image_shapes)
+        boxes = self.refined(name, outputs, before.boxes, image_shapes)
+        valid = before.valid & (boxes[..., 2:] > boxes[..., :2]).all(-1)
+        if before.is_truth is not None:
+            valid = valid & ~before.is_truth
         return Candidates(boxes, valid, image_sizes=before.image_sizes)
 
 
