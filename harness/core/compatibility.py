@@ -48,7 +48,9 @@ ASSIGNERS: Mapping[str, frozenset[Need]] = {
 # option of conf/sampler -> what it needs of the head: shapes, because it compares IoUs; losses, because it ranks by
 # them
 SAMPLERS: Mapping[str, frozenset[Need]] = {
-    **dict.fromkeys(("all", "random", "instance_balanced", "offline_hard", "isr_p"), frozenset[Need]()),
+    **dict.fromkeys(
+        ("all", "random", "instance_balanced", "offline_hard", "offline_symmetric", "isr_p"), frozenset[Need]()
+    ),
     **dict.fromkeys(("combined", "iou_balanced", "soft_sampling"), frozenset({SHAPES})),
     **dict.fromkeys(
         (

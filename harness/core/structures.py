@@ -65,6 +65,7 @@ class GroundTruth:
     labels: Tensor  # (*, G) int64, 0..K-1
     valid: Tensor  # (*, G) bool, False where padded
     crowd: Tensor  # (*, G) bool
+    hard_positive: Tensor | None = None  # (*, G) bool: an object that the last mining round missed or misnamed
     hard_negative: Tensor | None = None  # (*, G) bool: a false positive of an earlier round, no object: valid is False
 
     @property
@@ -181,6 +182,7 @@ class MiningPlan:
     score_thr: float  # a detection is confident from this score on
     max_iou: float  # a confident detection is false where its IoU with every object is below this
     max_per_image: int  # at most so many false positives of an image in a round
+    positives: bool = False  # whether objects that are missed or found as another class are stored as well
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,8 @@ class DetectionDataset(Dataset[DatasetItem]):
         category_ids: the annotation file's own id of each class; 1..K by default.
         background: by image id, boxes (m, 4) float64 xyxy px that are known to hold no object. They stand behind the
             objects, with label 0, so that whatever moves the objects moves them.
+        hard: by image id, which of its objects a detector missed, their places; the targets then have ``hard (n,)``
+            int64, 1 for these. ``None``: no such key.
         parts: which of masks and keypoints the targets hold beside the boxes.
         keypoint_names: of the P keypoints.
 
@@ -111,6 +113,7 @@ class DetectionDataset(Dataset[DatasetItem]):
         background: Mapping[int, npt.NDArray[np.float64]] | None = None,
         parts: Collection[str] = (BOXES,),
         keypoint_names: Sequence[str] = (),
+        hard: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
         if len(images) != len(annotations.ids):
             raise ValueError(f"images: {len(images)} given for {len(annotations.ids)} annotated images")
@@ -119,6 +122,7 @@ class DetectionDataset(Dataset[DatasetItem]):
         self.classes = tuple(classes)
         self.category_ids = tuple(range(1, len(self.classes) + 1)) if category_ids is None else tuple(category_ids)
         self.background = dict(background or {})
+        self.hard = None if hard is None else dict(hard)
         self.parts = frozenset(parts) | {BOXES}
         self.keypoint_names = tuple(keypoint_names)
 
@@ -152,6 +156,9 @@ class DetectionDataset(Dataset[DatasetItem]):
             "iscrowd": torch.from_numpy(np.pad(notes.ignore[rows].astype(np.int64), behind)),
             "area": torch.from_numpy(areas.astype(np.float32)),
         }
+        if self.hard is not None:
+            target["hard"] = torch.zeros_like(target["iscrowd"])
+            target["hard"][list(self.hard.get(notes.ids[index], ()))] = 1
         if MASKS in self.parts:
             assert notes.outlines is not None  # Splits.yielding refuses data without them
             width, height = notes.sizes[index].tolist()
@@ -163,22 +170,27 @@ class DetectionDataset(Dataset[DatasetItem]):
             target["keypoints"] = torch.from_numpy(np.pad(keypoints, (behind, (0, 0), (0, 0))))
         return target
 
-    def with_background(self, background: Mapping[int, npt.NDArray[np.float64]]) -> DetectionDataset:
-        """The same images with these background boxes, instead of those that it had."""
-        return self._like(self.annotations, background, self.parts)
+    def with_mined(
+        self,
+        background: Mapping[int, npt.NDArray[np.float64]],
+        hard: Mapping[int, Sequence[int]] | None = None,
+    ) -> DetectionDataset:
+        """The same images with these background boxes and hard objects, instead of those that it had."""
+        return self._like(self.annotations, background, self.parts, hard)
 
     def with_parts(self, annotations: Annotations, parts: Collection[str]) -> DetectionDataset:
         """The same images whose targets hold ``parts`` of ``annotations``."""
-        return self._like(annotations, self.background, parts)
+        return self._like(annotations, self.background, parts, self.hard)
 
     def _like(
         self,
         annotations: Annotations,
         background: Mapping[int, npt.NDArray[np.float64]],
         parts: Collection[str],
+        hard: Mapping[int, Sequence[int]] | None,
     ) -> DetectionDataset:
         return DetectionDataset(
-            annotations, self.images, self.classes, self.category_ids, background, parts, self.keypoint_names
+            annotations, self.images, self.classes, self.category_ids, background, parts, self.keypoint_names, hard
         )
 
 

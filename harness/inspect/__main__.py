@@ -24,6 +24,7 @@ from harness.data.splits import Splits
 from harness.data.summary import describe
 from harness.inspect import errors, sheets
 from harness.inspect.capture import selections, training_images
+from harness.inspect.mined import mined_sheet, rounds_of
 from harness.inspect.setting import Setting, composed, of_folder, splits_of
 from harness.inspect.words import described
 from harness.runs.folder import RunFolder
@@ -94,6 +95,8 @@ def look(setting: Setting, out: Path | None, images: int, least_score: float) ->
     for stage, seen in selections(setting, splits, samples[:images], weights).items():
         print(sheets.assignment_sheet(stage, seen, folder / f"targets_{stage}.png"))
         print(sheets.sampling_sheet(stage, seen, folder / f"samples_{stage}.png"))
+    if rounds := rounds_of(run):
+        print(mined_sheet(splits.train, rounds, folder / "mined.png", 8))
     _errors(run, splits, folder, least_score)
 
 

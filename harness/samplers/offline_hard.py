@@ -1,4 +1,4 @@
-"""Hard negatives that were found between rounds of training."""
+"""Offline mining: hard negatives, and hard objects, that were found between rounds of training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from harness.core.topk import among, mask_of_largest, order_code
 from harness.samplers.building_blocks.quota import Quota
 from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
 from harness.samplers.building_blocks.slots import second_noise
-from harness.samplers.random import RandomSampler
 
 MEMORY_BOUND = 2**26  # bytes for every float of the pairs of a stored box and a candidate
 
@@ -36,6 +35,11 @@ class OfflineHardSampler:
     positives are stored for each image (:mod:`harness.training.mining`). They come back as ``truth.hard_negative``; an
     RoI stage also lets them join the proposals (``add_gt_as_proposals``). Without them, as before the first round or as
     a shadow of another sampler, this is :class:`~harness.samplers.random.RandomSampler` to the bit.
+
+    The symmetric form (``hard_positive_fraction`` above 0) mines both kinds of mistakes: objects that no confident
+    detection found, or that were found as another class, go back among the positives. They come back as
+    ``truth.hard_positive``, and their candidates take a share of the positives' places before all others. An object
+    stays hard until a round finds it.
 
     Args:
         num: slots per image, >= 1.
@@ -50,6 +54,8 @@ class OfflineHardSampler:
         score_thr: detections from this score on are confident, in [0, 1].
         max_iou: and false where they overlap every object less than this, in (0, 1] (0.3: R-CNN's negatives).
         max_per_image: at most so many of an image in a round, the most confident ones, >= 1.
+        hard_positive_fraction: this share of the positives' places is for candidates of hard objects, in [0, 1]; 0
+            mines no objects.
 
     Raises:
         ValueError: a value is out of its range.
@@ -69,6 +75,7 @@ class OfflineHardSampler:
         score_thr: float = 0.2,
         max_iou: float = 0.3,
         max_per_image: int = 20,
+        hard_positive_fraction: float = 0.0,
     ) -> None:
         self.quota = Quota(num, pos_fraction, neg_pos_ub)
         self.add_gt_as_proposals = add_gt_as_proposals
@@ -79,8 +86,9 @@ class OfflineHardSampler:
             score_thr=limits.between("score_thr", score_thr, 0, 1),
             max_iou=limits.above("max_iou", max_iou, 0, 1),
             max_per_image=limits.count("max_per_image", max_per_image, 1),
+            positives=limits.between("hard_positive_fraction", hard_positive_fraction, 0, 1) > 0,
         )
-        self._positives = RandomSampler(num, pos_fraction)
+        self._positives = HardObjectsFirst(hard_positive_fraction)
         self._negatives = HardFirst(hard_fraction, hard_iou_thr)
 
     def __call__(
@@ -95,6 +103,29 @@ class OfflineHardSampler:
         """Samples; ``noise (*, N)`` is required, ``losses`` are not looked at."""
         pool = Pool.of(truth, candidates, assignment, noise)
         return sample_by_rank(self.quota, pool, positives=self._positives, negatives=self._negatives)
+
+
+@dataclass(frozen=True)
+class HardObjectsFirst:
+    """Ranks positives: a share of the places for those of hard objects, the others by noise.
+
+    Not an option by itself: only :class:`OfflineHardSampler` has objects marked.
+    """
+
+    hard_fraction: float
+    needs: frozenset[Need] = frozenset({Need.NOISE})
+
+    def rank_positives(self, pool: Pool, expected: int) -> Tensor:
+        """By noise, but for ``hard_fraction`` of ``expected`` candidates of hard objects, which go first."""
+        noise, marks = pool.drawn, pool.truth.hard_positive
+        granted = int(expected * self.hard_fraction)
+        if marks is None or marks.shape[-1] == 0 or granted == 0:
+            return noise
+        hard = pool.positive & marks.gather(-1, pool.assignment.gt_index.clamp(min=0))
+        count = torch.full_like(pool.assignment.gt_index[..., :1], granted)
+        chosen = mask_of_largest(among(order_code(noise), hard), count, granted)
+        # A hard one that the first draw rejected has small noise, so the second draw needs independent numbers.
+        return torch.where(hard, second_noise(noise), noise) + chosen
 
 
 @dataclass(frozen=True)
@@ -116,7 +147,7 @@ class HardFirst:
         hard = pool.negative & near(pool.truth, pool.candidates, self.hard_iou_thr)
         granted = (expected.to(torch.float64) * self.hard_fraction).long()
         chosen = mask_of_largest(among(order_code(noise), hard), granted, at_most)
-        # A hard one that missed the first draw has, by that, a small noise: it gets a fair chance in the second.
+        # A hard one that the first draw rejected has small noise, so the second draw needs independent numbers.
         return torch.where(hard, second_noise(noise), noise) + chosen
 
 

@@ -1,8 +1,9 @@
-"""Rounds of training: between two of them the training set is mined for confident false positives.
+"""Rounds of training: between two of them the training set is mined for what the detector gets wrong.
 
 Sung & Poggio 1998, "Example-based learning for view-based human face detection": run the detector where the answer is
-known, add what it wrongly found to the negatives, train on. As there, what is found accumulates: no round forgets what
-an earlier one found. Every round is a file of the run folder, and what later rounds train on is read from these alone.
+known, add what it wrongly found to the negatives (and, in the symmetric form, put what it missed back among the
+positives), train on. As there, what is found accumulates: no round forgets what an earlier one found. Every round is a
+file of the run folder, and what later rounds train on is read from these alone.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from harness.training.checkpoint import CheckpointError
 
 log = logging.getLogger("harness")
 
+FOUND_IOU = 0.5  # an object is found by a confident detection of its class from this IoU on
 SAME_IOU = 0.7  # two false positives that overlap this much are one, and a stored one is not stored again
 MIN_SIDE = 1.0  # px; a smaller box shows nothing, and rounding may empty it
 
 Row = dict[str, Any]  # a detection in COCO's results format
+Missed = dict[str, Any]  # {image_id, object: its place in the image, found_as: the wrong category, or null}
 
 
 def mining_plan(samplers: Iterable[Sampler | None]) -> MiningPlan | None:
@@ -66,7 +69,8 @@ class Mining:
     ) -> None:
         self.plan = plan
         self.folder = folder
-        self.found: list[list[Row]] = []  # by round
+        self.found: list[list[Row]] = []  # by round, the false positives
+        self.missed: list[Missed] = []  # of the last round, where the plan asks for them
         self._plain = dataset
         self.stops: list[int] = []  # iterations after which the training set is mined, the end of training excluded
         if plan is not None:
@@ -77,8 +81,15 @@ class Mining:
 
     @property
     def dataset(self) -> DetectionDataset:
-        """The training images with all false positives found so far as background boxes."""
-        return self._plain.with_background(boxes_by_image(row for rows in self.found for row in rows))
+        """The training images with all false positives found so far as background boxes, and with the objects that the
+        last round missed marked as hard: what is found again is no longer hard."""
+        background = boxes_by_image(row for rows in self.found for row in rows)
+        if self.plan is None or not self.plan.positives:
+            return self._plain.with_mined(background)
+        hard: defaultdict[int, list[int]] = defaultdict(list)
+        for entry in self.missed:
+            hard[entry["image_id"]].append(entry["object"])
+        return self._plain.with_mined(background, hard)
 
     def resume(self, iteration: int) -> list[int]:
         """Reads the rounds that lie before ``iteration`` and returns the stops that are still to come.
@@ -89,13 +100,17 @@ class Mining:
             CheckpointError: the file of a round that the checkpoint has trained with is missing or damaged.
         """
         passed = [stop for stop in self.stops if stop < iteration]
-        self.found = [read_round(self._file(number), number, stop) for number, stop in enumerate(passed, start=1)]
+        rounds = [read_round(self._file(number), number, stop) for number, stop in enumerate(passed, start=1)]
+        self.found = [rows for rows, _ in rounds]
+        self.missed = rounds[-1][1] if rounds else []
         return self.stops[len(passed) :]
 
     def add(self, iteration: int, detections: Iterable[Row]) -> None:
-        """Stores what is false among ``detections`` of the training images, after ``iteration`` iterations."""
+        """Stores what is false among ``detections`` of the training images, after ``iteration`` iterations, and where
+        the plan asks for it which objects they miss."""
         assert self.plan is not None
         plan = self.plan
+        detections = list(detections)
         rows = false_positives(
             self._plain.annotations,
             detections,
@@ -105,22 +120,31 @@ class Mining:
             stored=[row for rows in self.found for row in rows],
         )
         self.found.append(rows)
+        self.missed = []
+        if plan.positives:
+            self.missed = missed_objects(self._plain.annotations, detections, score_thr=plan.score_thr)
         number = len(self.found)
         self.folder.mkdir(exist_ok=True)
         record = {"round": number, "iteration": iteration, "parameters": asdict(plan), "detections": rows}
-        write_json(self._file(number), record, indent=None)
-        log.info("mining round %d after %d iterations: %d new false positives", number, iteration, len(rows))
+        write_json(self._file(number), {**record, "missed": self.missed}, indent=None)
+        what = f"{len(rows)} new false positives" + (f", {len(self.missed)} missed objects" if plan.positives else "")
+        log.info("mining round %d after %d iterations: %s", number, iteration, what)
 
     def summary(self) -> dict[str, Any]:
         """For the run's result: the boxes that each round found; empty for a run that does not mine."""
-        return {} if self.plan is None else {"mined_boxes": [len(rows) for rows in self.found]}
+        if self.plan is None:
+            return {}
+        boxes = {"mined_boxes": [len(rows) for rows in self.found]}
+        return {**boxes, "missed_objects": len(self.missed)} if self.plan.positives else boxes
 
     def _file(self, number: int) -> Path:
         return self.folder / f"round_{number}.json"
 
 
-def read_round(path: Path, number: int, iteration: int) -> list[Row]:
-    """The false positives in the file of round ``number``, which was mined after ``iteration`` iterations.
+def read_round(path: Path, number: int, iteration: int | None = None) -> tuple[list[Row], list[Missed]]:
+    """False positives and missed objects in the file of round ``number``, mined after ``iteration`` iterations.
+
+    ``None`` as iteration does not look at when the round was mined.
 
     Raises:
         CheckpointError: it is missing, damaged or of another training; the message names the file.
@@ -128,15 +152,16 @@ def read_round(path: Path, number: int, iteration: int) -> list[Row]:
     again = "remove checkpoint.pt to start afresh"
     try:
         record = read_json(path)
-        if set(record) != {"round", "iteration", "parameters", "detections"}:
+        if set(record) != {"round", "iteration", "parameters", "detections", "missed"}:
             raise DamagedFileError(f"{path} is damaged: its keys are {', '.join(record)}")
-        if (record["round"], record["iteration"]) != (number, iteration):
+        if record["round"] != number or iteration not in (None, record["iteration"]):
             raise CheckpointError(f"{path} is of another training; {again}")
         rows: list[Row] = record["detections"]
+        missed: list[Missed] = record["missed"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = error if isinstance(error, DamagedFileError) else f"{path} cannot be read"
         raise CheckpointError(f"{reason}, and the checkpoint was trained with it; {again}") from error
-    return rows
+    return rows, missed
 
 
 def false_positives(
@@ -181,6 +206,39 @@ def false_positives(
         known_boxes = torch.from_numpy(known.get(image_id, corners([])))
         kept += [ordered[i] for i in _distinct(boxes, false, known_boxes, max_per_image)]
     return kept
+
+
+def missed_objects(annotations: Annotations, detections: Iterable[Row], *, score_thr: float) -> list[Missed]:
+    """The objects that no confident detection of their class covers with an IoU of ``FOUND_IOU`` or more.
+
+    Crowd regions and difficult objects are never missed.
+
+    Args:
+        annotations: of the images.
+        detections: ``[{image_id, category_id, bbox: [x, y, w, h], score}, ...]``; a category is a label.
+        score_thr: the least score of a confident detection.
+
+    Returns:
+        ``[{image_id, object, found_as}, ...]`` in the order of the annotations. ``found_as`` is the category of the
+        most confident detection of another class that covers the object so well; ``None`` where none does.
+    """
+    confident: defaultdict[int, list[Row]] = defaultdict(list)
+    for row in detections:
+        if row["score"] >= score_thr:
+            confident[row["image_id"]].append(row)
+    missed: list[Missed] = []
+    for index, image_id in enumerate(annotations.ids):
+        rows = annotations.rows(index)
+        found = sorted(confident[image_id], key=_score, reverse=True)
+        boxes, objects = torch.from_numpy(corners(found)), torch.from_numpy(annotations.boxes[rows])
+        covers = pairwise_iou(objects, boxes) >= FOUND_IOU
+        labels = annotations.labels[rows]
+        for number in np.flatnonzero(~annotations.ignore[rows]).tolist():
+            categories = [row["category_id"] for row, on in zip(found, covers[number].tolist(), strict=True) if on]
+            if labels[number] not in categories:
+                wrong = categories[0] if categories else None
+                missed.append({"image_id": image_id, "object": number, "found_as": wrong})
+    return missed
 
 
 def corners(rows: Sequence[Row]) -> NDArray[np.float64]:

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
 
 from harness.app.experiment import RefusedError
 from harness.app.runner import Stopped, run
 from harness.core.criterion import Selection
 from harness.core.structures import MiningPlan
-from harness.data.augment.boxes import mirrored
+from harness.data.augment.boxes import apply, mirrored
 from harness.data.augment.mosaic_mixup import MosaicMixup
 from harness.data.augment.protocol import Surroundings
 from harness.data.dataset import Annotations, DetectionDataset
@@ -31,6 +32,7 @@ from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
 from harness.detectors.zoo.tiny_ssd import tiny_ssd
 from harness.detectors.zoo.yolox import tiny_yolox
+from harness.inspect.mined import mined_sheet, rounds_of
 from harness.runs import schema
 from harness.runs.metrics_log import MetricsLog
 from harness.runs.schema import ConfigError
@@ -39,7 +41,7 @@ from harness.samplers.offline_hard import OfflineHardSampler
 from harness.samplers.random import RandomSampler
 from harness.training import loop
 from harness.training.checkpoint import CheckpointError
-from harness.training.mining import Mining, false_positives, mining_plan
+from harness.training.mining import Mining, false_positives, mining_plan, missed_objects
 from tests.runs.conftest import Composed, Trained, outcome
 
 MINING = ("sampler=offline_hard", "sampler.score_thr=0.05", "sampler.max_per_image=6")
@@ -141,7 +143,7 @@ def test_what_is_no_box_is_no_false_positive() -> None:
 def test_stored_boxes_are_background_that_moves_with_the_objects(cache: Path) -> None:
     plain = shapes(image_size=64, num_train=4, num_val=1, cache_dir=str(cache)).train
     stored = np.array([[2.0, 3.0, 22.0, 33.0], [40.0, 50.0, 90.0, 64.0]])
-    dataset = plain.with_background({plain.annotations.ids[1]: stored})
+    dataset = plain.with_mined({plain.annotations.ids[1]: stored})
     assert len(dataset) == 4
     untouched, with_boxes, before = dataset[0][1], dataset[1][1], plain[1][1]
     assert all(torch.equal(untouched[key], value) for key, value in plain[0][1].items())
@@ -285,12 +287,15 @@ def test_a_run_mines_between_its_rounds(
     folder = trained(f"detector={detector}", *THREE_ROUNDS)
     records = rounds(folder)
     assert [(record["round"], record["iteration"]) for record in records] == [(1, 3)]
-    assert records[0]["parameters"] == {"every_epochs": 0.5, "score_thr": 0.05, "max_iou": 0.3, "max_per_image": 6}
+    plan = {"every_epochs": 0.5, "score_thr": 0.05, "max_iou": 0.3, "max_per_image": 6, "positives": False}
+    assert records[0]["parameters"] == plan
+    assert records[0]["missed"] == []
     found = records[0]["detections"]
     assert len(found) > 12
     assert all(set(entry) == {"image_id", "category_id", "bbox", "score"} for entry in found)
     result = json.loads((folder / "result.json").read_text())
     assert result["extra"]["mined_boxes"] == [len(found)]
+    assert "missed_objects" not in result["extra"]
 
     of_image = {key: sum(entry["image_id"] == key for entry in found) for key in range(12)}
     assert max(of_image.values()) <= 6
@@ -396,3 +401,69 @@ def test_rounds_that_the_checkpoint_knows_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "round_1.json").write_text('{"round": 1, "iteration": 2, "detections": []}')
     with pytest.raises(CheckpointError, match=r"round_1\.json is damaged: its keys .*; remove checkpoint\.pt"):
         again.resume(5)
+
+
+def naive_missed(notes: Annotations, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = []
+    for index, image_id in enumerate(notes.ids):
+        own = sorted((r for r in rows if r["image_id"] == image_id and r["score"] >= 0.4), key=lambda r: -r["score"])
+        for k, g in enumerate(range(notes.offsets[index], notes.offsets[index + 1])):
+            on = []
+            for r in own:
+                x, y, w, h = r["bbox"]
+                if naive_iou([x, y, x + w, y + h], list(notes.boxes[g])) >= 0.5:
+                    on.append(r["category_id"])
+            if not notes.ignore[g] and notes.labels[g] not in on:
+                found.append({"image_id": image_id, "object": k, "found_as": on[0] if on else None})
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_missed_and_misnamed_objects_equal_their_oracle(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    images = []
+    for _ in range(4):
+        corner = random.uniform(0, 50, (3, 2))
+        boxes = np.concatenate((corner, corner + random.uniform(10, 30, (3, 2))), 1)
+        images.append([(box.tolist(), bool(random.random() < 0.2)) for box in boxes])
+    notes = annotated(*images, [])
+    rows = []
+    for index in range(4):
+        for box in notes.boxes[notes.rows(index)]:
+            for _ in range(2):
+                x1, y1, x2, y2 = box + random.normal(0, 2, 4)
+                label = int(random.integers(1, 3))
+                rows.append(row(10 + index, [x1, y1, x2 - x1, y2 - y1], random.random(), label))
+    found = missed_objects(notes, rows, score_thr=0.4)
+    assert found == naive_missed(notes, rows)
+    assert {entry["found_as"] for entry in found} >= {None, 2} or seed
+
+
+def test_hard_objects_move_with_the_image_and_reach_the_truth() -> None:
+    plain = shapes(num_train=4, num_val=1, image_size=64).train
+    first = plain.annotations.ids[0]
+    hard = plain.with_mined({first: np.array([[1.0, 2, 9, 12]])}, {first: [1]})
+    image, target = hard[0]
+    assert target["hard"].nonzero().flatten().tolist() == [1]
+    assert "hard" not in plain[0][1]
+    x1, y1, x2, y2 = target["boxes"][1]
+    _, flipped = apply(v2.RandomHorizontalFlip(1.0), (image, target))
+    (place,) = flipped["hard"].nonzero().flatten().tolist()
+    torch.testing.assert_close(flipped["boxes"][place], torch.stack((64 - x2, y1, 64 - x1, y2)))
+    truth = ground_truth([target, hard[1][1]])
+    assert truth.hard_positive is not None
+    assert truth.hard_positive.nonzero().tolist() == [[0, 1]]
+    assert ground_truth([plain[0][1]]).hard_positive is None
+
+
+def test_a_symmetric_run_stores_both_kinds_of_mistakes_and_shows_them(trained: Trained, tmp_path: Path) -> None:
+    folder = trained("sampler=offline_symmetric", "sampler.score_thr=0.05", "sampler.every_epochs=0.5")
+    records = rounds(folder)
+    assert [record["parameters"]["positives"] for record in records] == [True]
+    assert all(record["missed"] for record in records), "after so few steps every object is missed"
+    assert json.loads((folder / "result.json").read_text())["extra"]["missed_objects"] == len(records[-1]["missed"])
+    plain = shapes(num_train=12, num_val=4, image_size=64).train
+    mined = rounds_of(folder)
+    assert [len(missed) for _, missed in mined] == [len(record["missed"]) for record in records]
+    path = mined_sheet(plain, mined, tmp_path / "mined.png", 4)
+    assert path.read_bytes()[1:4] == b"PNG"

@@ -251,5 +251,6 @@ ORACLES: dict[str, Callable[..., Weights]] = {
     "pisa": score_hlr,
     "soft_sampling": soft_sampling,
     "loss_rank_mining": loss_rank_mining,
+    "offline_symmetric": random,
     "offline_hard": random,  # before anything was mined; with stored boxes: tests/samplers/test_offline_hard.py
 }

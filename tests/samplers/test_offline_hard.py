@@ -73,6 +73,31 @@ def test_equals_its_oracle(scene: Scene, seed: int, num: int, share: float) -> N
         assert found == naive(Image.of(scene, index), stored_boxes(scene, index), num, 0.25, share)
 
 
+def naive_symmetric(image: Image, hard: list[bool], num: int, pos_fraction: float, share: float) -> list[int]:
+    """Draw the places of hard objects' candidates, then all others among who is left."""
+    wanted = int(num * pos_fraction)
+    of_hard = [i for i in image.positives if hard[image.gt_index[i]]]
+    chosen = first(of_hard, image.noise, int(wanted * share))
+    lot = [image.other_noise[i] if i in of_hard else image.noise[i] for i in range(len(image.noise))]
+    return chosen + first([i for i in image.positives if i not in chosen], lot, wanted - len(chosen))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    scene=scenes(max_size=60),
+    seed=st.integers(0, 1000),
+    num=st.sampled_from((1, 4, 9, 64)),
+    share=st.sampled_from((0.3, 0.5, 1.0)),
+)
+def test_the_symmetric_form_equals_its_oracle(scene: Scene, seed: int, num: int, share: float) -> None:
+    hard = torch.rand(scene.truth.labels.shape, generator=torch.Generator().manual_seed(seed)) < 0.4
+    scene = replace(scene, truth=replace(scene.truth, hard_positive=hard))
+    ours = taken(scene.sampled(OfflineHardSampler(num, 0.5, hard_positive_fraction=share)))
+    for index, found in enumerate(ours):
+        expected = naive_symmetric(Image.of(scene, index), hard[index].tolist(), num, 0.5, share)
+        assert {i for i, (positive, _) in found.items() if positive} == set(expected)
+
+
 def test_hard_ones_are_taken_far_more_often_than_at_random() -> None:
     scene = mined(make_scene(0, size=400, batch=4), 0, count=2)
     hard = near(scene.truth, scene.candidates, 0.5) & scene.assignment.negative & scene.candidates.valid

@@ -19,8 +19,9 @@ def ground_truth(
     """The padded objects of a batch of torchvision targets.
 
     Args:
-        targets: ``boxes (n, 4)`` float xyxy px, ``labels (n,)`` int64 from 1, and where known ``iscrowd (n,)``. Label 0
-            is torchvision's background: such a box is a stored false positive, a hard negative and never an object.
+        targets: ``boxes (n, 4)`` float xyxy px, ``labels (n,)`` int64 from 1, and where known ``iscrowd (n,)`` and
+            ``hard (n,)``, the objects that a round of mining missed. Label 0 is torchvision's background: such a box is
+            a stored false positive, a hard negative and never an object.
         dtype: of the boxes that are returned.
         num_classes: foreground classes; labels above are refused. ``None`` does not look at the labels' values.
 
@@ -39,17 +40,23 @@ def ground_truth(
     labels = pad_sequence([target["labels"] for target in targets], batch_first=True, padding_value=-1)
     boxes = pad_sequence([target["boxes"].detach().to(dtype).reshape(-1, 4) for target in targets], batch_first=True)
     _check_values(targets, boxes, labels, num_classes)
-    crowd = torch.zeros_like(labels, dtype=torch.bool)
-    if any("iscrowd" in target for target in targets):
-        flags = [t["iscrowd"].bool() if "iscrowd" in t else torch.zeros_like(t["labels"]).bool() for t in targets]
-        crowd = pad_sequence(flags, batch_first=True)
+    crowd, hard = _flags(targets, "iscrowd"), _flags(targets, "hard")
     return GroundTruth(
         boxes=boxes,
         labels=(labels - 1).clamp(min=0),  # never negative: components look up the columns of all labels
         valid=labels > 0,
-        crowd=crowd,
+        crowd=torch.zeros_like(labels, dtype=torch.bool) if crowd is None else crowd,
+        hard_positive=None if hard is None else hard & (labels > 0),
         hard_negative=labels == 0,
     )
+
+
+def _flags(targets: Sequence[Mapping[str, Tensor]], key: str) -> Tensor | None:
+    """``(B, G)`` bool, False where a target does not have the key and where padded; ``None`` where no target has it."""
+    if not any(key in target for target in targets):
+        return None
+    flags = [t[key].bool() if key in t else torch.zeros_like(t["labels"], dtype=torch.bool) for t in targets]
+    return pad_sequence(flags, batch_first=True)
 
 
 def _check_form(index: int, target: Mapping[str, Tensor]) -> None:
