@@ -61,6 +61,7 @@ class SimOTAAssigner:
     Raises:
         ValueError: a parameter is out of range; on call, candidates without predictions or strides.
 
+    The scores are those at inference: with a branch (objectness, centerness) the root of its product with the class's.
     A candidate whose prediction is not finite is never positive. Computes in float32.
     """
 
@@ -90,7 +91,7 @@ class SimOTAAssigner:
 
     def cost(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """``(*, G, N)`` cost of every pair, infinite where it must not be, and the IoU of its prediction, 0 there."""
-        predicted = read_predictions(candidates, "SimOTAAssigner")
+        predicted = read_predictions(candidates, "SimOTAAssigner", joint=True)
         outside, region = self._regions(truth, candidates)
         allowed = (region & predicted.usable).unsqueeze(-2)
         iou = pairwise_iou(truth.boxes.float(), predicted.boxes)

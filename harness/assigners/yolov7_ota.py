@@ -60,6 +60,7 @@ class YOLOv7OTAAssigner:
     Raises:
         ValueError: a parameter is out of range; on call, candidates without predictions or strides.
 
+    The scores are those at inference: the root of the product of class and objectness.
     A candidate whose prediction is not finite is never positive. Computes in float32.
     """
 
@@ -87,7 +88,7 @@ class YOLOv7OTAAssigner:
     def costs(self, truth: GroundTruth, candidates: Candidates) -> PairCosts:
         """The costs of all pairs."""
         truth, candidates = clean(truth, candidates)
-        predicted = read_predictions(candidates, "YOLOv7OTAAssigner")
+        predicted = read_predictions(candidates, "YOLOv7OTAAssigner", joint=True)
         rows = self.shapes.matches(truth, candidates).sum(-2)
         allowed = ((rows > 0) & predicted.usable).unsqueeze(-2) & truth.matchable.unsqueeze(-1)
         iou = pairwise_iou(truth.boxes.float(), predicted.boxes)

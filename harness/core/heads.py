@@ -143,7 +143,12 @@ class HeadSpec:
             references: of the candidates, as :meth:`references` returns them.
             loss: of the classes: how its logits become probabilities.
         """
-        scores = self.foreground_scores(outputs, loss)
+        scores, class_scores = self.foreground_scores(outputs, loss), None
+        if outputs.branch is not None:
+            class_scores = self.probabilities(outputs.logits, loss)
+            if self.branch is Branch.OBJECTNESS:  # it alone learns the background: the class means "if an object"
+                class_scores = class_scores * full_precision(outputs.branch).sigmoid().unsqueeze(-1)
+            class_scores = class_scores.detach()
         deltas = outputs.deltas if outputs.refined is None else outputs.refined
         deltas = self.deltas_of(full_precision(deltas), scores.argmax(-1))
-        return Predictions(scores.detach(), self.coder.decode(deltas, references).detach())
+        return Predictions(scores.detach(), self.coder.decode(deltas, references).detach(), class_scores)

@@ -65,8 +65,8 @@ class GroundTruth:
     labels: Tensor  # (*, G) int64, 0..K-1
     valid: Tensor  # (*, G) bool, False where padded
     crowd: Tensor  # (*, G) bool
-    hard_positive: Tensor | None = None  # (*, G) bool: an object that the last mining round missed or misnamed
     hard_negative: Tensor | None = None  # (*, G) bool: a false positive of an earlier round, no object: valid is False
+    hard_positive: Tensor | None = None  # (*, G) bool: an object that the last mining round missed or misnamed
 
     @property
     def matchable(self) -> Tensor:
@@ -89,8 +89,9 @@ class GroundTruth:
 class Predictions:
     """What the detector says of every candidate right now; detached from the graph."""
 
-    scores: Tensor  # (*, N, K) foreground probabilities
+    scores: Tensor  # (*, N, K) foreground probabilities as at inference, a branch included
     boxes: Tensor  # (*, N, 4) decoded
+    class_scores: Tensor | None = None  # (*, N, K) of the class alone; None: the same as scores
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,19 @@ class Predicted:
     usable: Tensor  # (*, N) bool: neither padded nor predicted as NaN, infinite or beyond FARTHEST
 
 
-def read_predictions(candidates: Candidates, assigner: str) -> Predicted:
+def read_predictions(candidates: Candidates, assigner: str, *, joint: bool = False) -> Predicted:
     """The predictions of ``candidates``; ValueError without any, naming the ``assigner`` that asked.
+
+    Where a head has a branch beside its classes, an assigner reads what its reference reads: the scores of the classes
+    alone, or ``joint`` ones, the square root of their product with the branch (SimOTA). Only an objectness branch is
+    part of the class scores either way, because such a head learns the background there.
 
     A candidate with a score or a coordinate that is not finite is not :attr:`~Predicted.usable`: no assigner makes it
     positive on its account, it comes out negative.
     """
     predictions = candidates.predictions_for(assigner)
-    scores = predictions.scores.detach().float()
+    alone = predictions.class_scores
+    scores = (predictions.scores if joint or alone is None else alone).detach().float()
     boxes = predictions.boxes.detach().float()
     # A sum of probabilities is finite exactly where all of them are, and costs one pass instead of three.
     usable = candidates.valid & scores.sum(-1).isfinite() & (boxes.abs() < FARTHEST).all(-1)
