@@ -25,7 +25,7 @@ class ATSSAssigner:
     """Adaptive training sample selection.
 
     Zhang et al., "Bridging the Gap Between Anchor-based and Anchor-free Detection via Adaptive Training Sample
-    Selection", algorithm 1. Of every level the ``topk`` candidates whose centres are nearest to the object's compete;
+    Selection", algorithm 1. Of every level the ``topk`` candidates whose centers are nearest to the object's compete;
     positive are those whose IoU is at least the mean plus the (unbiased) standard deviation of all competitors, and
     whose center is inside the object by more than ``inside_margin``. A candidate that is positive for several objects
     goes to the one of highest IoU, the first among equals. A single competitor has deviation 0, so that it reaches its

@@ -18,12 +18,12 @@ BYTES_PER_PAIR = 16
 class CenterRegionAssigner:
     """The effective and the ignoring region of FSAF.
 
-    Zhu et al., "Feature Selective Anchor-Free Module", section 3.2. A candidate is in an object's core if its centre
+    Zhu et al., "Feature Selective Anchor-Free Module", section 3.2. A candidate is in an object's core if its center
     is strictly inside the object and more than ``min_pos_iof`` of its area overlaps the box shrunk by ``pos_scale``.
     The smallest object whose core holds the candidate takes it, the later one of equals. The object *shadows* the
     candidates that overlap its box shrunk by ``neg_scale`` in the same way outside its core, and those of its core that
     a smaller object took: there its class should not count in the loss (:meth:`shadows`). A positive that an object of
-    its own class shadows becomes negative unless ``foreground_dominate``. Candidates whose centre is inside a crowd
+    its own class shadows becomes negative unless ``foreground_dominate``. Candidates whose center is inside a crowd
     region shrunk by ``ignore_gt_scale`` are ignored.
 
     This is FSAF's assignment within a level. Its online feature selection (section 3.3), by which an object trains on

@@ -1,4 +1,4 @@
-"""Dynamic soft label assignment: SimOTA with a soft class target and a soft centre prior (RTMDet)."""
+"""Dynamic soft label assignment: SimOTA with a soft class target and a soft center prior (RTMDet)."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ BYTES_PER_PAIR = 20
 class DynamicSoftLabelAssigner:
     """The assigner of RTMDet (Lyu et al. 2022, section 3.3).
 
-    Candidates whose centre lies in any object count, for every object. The cost of a pair is
+    Candidates whose center lies in any object count, for every object. The cost of a pair is
 
     - the cross entropy of the object's class with the IoU as its target, times ``(IoU - score) ** 2``, and of the other
       classes with target 0, times ``score ** 2``;
     - ``- iou_weight * log(IoU)``;
-    - ``10 ** (distance - soft_center_radius)``, the distance of the centres in strides.
+    - ``10 ** (distance - soft_center_radius)``, the distance of the centers in strides.
 
     Then :func:`~harness.assigners.building_blocks.matching.match_dynamic_k`.
 
     Args:
-        soft_center_radius: the distance of the centres, in strides, at which the centre prior costs 1.
+        soft_center_radius: the distance of the centers, in strides, at which the center prior costs 1.
         topk: how many IoUs are summed to an object's number of candidates, which is the most it can have.
         iou_weight: of the regression cost.
         memory_bound: bytes that the pairwise tensors may take at once.

@@ -1,4 +1,4 @@
-"""Points inside an object, near its centre, on the level that suits its size."""
+"""Points inside an object, near its center, on the level that suits its size."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FLAVOURS = ("torchvision", "mmdet")
 class FCOSAssigner:
     """Per-point assignment of FCOS.
 
-    Tian et al., "FCOS", sections 3.1 and 3.2, with the centre sampling of its journal version. A point is positive for
-    an object if it is strictly inside its box, less than ``center_sampling_radius`` strides from its centre in x and
+    Tian et al., "FCOS", sections 3.1 and 3.2, with the center sampling of its journal version. A point is positive for
+    an object if it is strictly inside its box, less than ``center_sampling_radius`` strides from its center in x and
     in y, and if the farthest side of the box is at a distance that the point's level regresses. Of several objects the
-    smallest takes the point. All other points are negative. Of a candidate only its centre, level and stride count, so
+    smallest takes the point. All other points are negative. Of a candidate only its center, level and stride count, so
     that anchors are as good as points.
 
-    With a radius just above 0.5 this is "centre only" and with 1.5 (3 x 3 points) "multi positives" of YOLOX, table 2.
+    With a radius just above 0.5 this is "center only" and with 1.5 (3 x 3 points) "multi positives" of YOLOX, table 2.
 
     The flavours differ in two things. Ranges exclude their bounds in ``torchvision`` and include them in ``mmdet``. And
     ``torchvision`` compares areas as ``1e8 - area``, which in float32 has steps of 8 px^2: of objects closer than that

@@ -1,4 +1,4 @@
-"""IoU thresholds, but positive only in the cell that holds an object's centre."""
+"""IoU thresholds, but positive only in the cell that holds an object's center."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GridAssigner:
 
     Redmon and Farhadi, "YOLOv3", section 2.1, in mmdetection's form: the steps of
     :class:`~harness.assigners.max_iou.MaxIoUAssigner`, in which only *responsible* candidates can be positive, those
-    whose cell holds the centre of some object: the square of side = stride around their own centre. All comparisons are
+    whose cell holds the center of some object: the square of side = stride around their own center. All comparisons are
     the other way round at equality: a positive is above ``pos_iou_thr``, a negative at most at ``neg_iou_thr`` (of a
     pair: above low, at most high), and an object's best responsible candidate has to be above ``min_pos_iou``.
 
@@ -65,7 +65,7 @@ class GridAssigner:
         )
 
     def responsible(self, truth: GroundTruth, candidates: Candidates) -> Tensor:
-        """``(*, N)`` bool: the candidate's cell holds the centre of an object."""
+        """``(*, N)`` bool: the candidate's cell holds the center of an object."""
         stride = candidates.strides_for("GridAssigner")
         truth, candidates = clean(truth, candidates)
         own, begin = (part.unsqueeze(-3).unbind(-1) for part in cells(candidates, stride))

@@ -35,7 +35,7 @@ class HungarianAssigner:
         iou_weight: of the overlap cost.
         cls_cost: ``probability``, minus the score of the object's class (DETR), or ``focal``, the focal loss of the
             class less that of its absence (Deformable DETR, Sparse R-CNN).
-        box_format: what the L1 distance compares, ``xywh`` (centre and sides) or ``xyxy``.
+        box_format: what the L1 distance compares, ``xywh`` (center and sides) or ``xyxy``.
         iou_mode: ``giou`` or ``iou``.
         focal_alpha: weight of the positive class in the focal cost.
         focal_gamma: its exponent.

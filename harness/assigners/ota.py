@@ -20,7 +20,7 @@ from harness.core.boxes import pairwise_iou
 from harness.core.chunking import MEMORY_BOUND, by_images
 from harness.core.structures import NEGATIVE, Assignment, Candidates, GroundTruth, Need
 
-_OUTSIDE = 1e6  # the cost of a pair outside the object's centre region: a price, not an exclusion
+_OUTSIDE = 1e6  # the cost of a pair outside the object's center region: a price, not an exclusion
 _IOU_EPS = torch.finfo(torch.float32).eps
 _LOG_EPS = 1e-8  # added to supplies and demands before their logarithm
 BYTES_PER_PAIR = 20
@@ -29,14 +29,14 @@ BYTES_PER_PAIR = 20
 class OTAAssigner:
     """Optimal transport assignment (Ge et al. 2021, algorithm 1).
 
-    An object supplies as many labels as its ``top_candidates`` best IoUs inside its centre region sum up to, rounded
+    An object supplies as many labels as its ``top_candidates`` best IoUs inside its center region sum up to, rounded
     down, at least one; the background supplies the rest; every candidate demands one. The cost of a pair is
     ``focal(scores, label) + reg_weight * (- log IoU)``, plus a price of 1e6 outside the region. The plan of least cost
     is found by a fixed number of Sinkhorn iterations in log space, on the device. Each supplier's row of it is divided
     by its maximum, and a candidate goes to the supplier with the largest share.
 
     Args:
-        center_radius: half the side of the square around a centre, in strides, cut by the box.
+        center_radius: half the side of the square around a center, in strides, cut by the box.
         top_candidates: how many IoUs are summed to an object's supply.
         reg_weight: of the regression cost.
         focal_alpha: weight of the positive class in the focal loss.
@@ -81,7 +81,7 @@ class OTAAssigner:
 
     def cost(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """``(*, 1 + G, N)`` cost of the background (first) and of every object, infinite for pairs that must not be;
-        and the ``(*, G, N)`` IoU of the predictions inside each object's centre region, 0 elsewhere.
+        and the ``(*, G, N)`` IoU of the predictions inside each object's center region, 0 elsewhere.
 
         The background stands first so that padded objects, behind the real ones, leave every sum as it is.
         """
@@ -99,7 +99,7 @@ class OTAAssigner:
         """``(*, 1 + G)`` labels that the background (first) and every object supply; whole numbers.
 
         Args:
-            iou: ``(*, G, N)`` of the predictions inside each object's centre region.
+            iou: ``(*, G, N)`` of the predictions inside each object's center region.
             truth: the objects; those that cannot be matched supply nothing.
             candidates: each that is not padded demands one.
         """
@@ -143,7 +143,7 @@ class OTAAssigner:
         return cost.neg().add_(u.unsqueeze(-1)).add_(v.unsqueeze(-2)).div_(self.sinkhorn_eps)
 
     def _outside(self, truth: GroundTruth, candidates: Candidates) -> Tensor:
-        """``(*, G, N)`` bool: the candidate's centre is not both in the box, by 0.01 px, and near its centre."""
+        """``(*, G, N)`` bool: the candidate's center is not both in the box, by 0.01 px, and near its center."""
         centers, boxes, matchable = candidates.centers.float(), truth.boxes.float(), truth.matchable
         radius = candidates.strides_for("OTAAssigner").float() * self.center_radius
         near = depth_in_centers(centers, boxes, matchable, radius) > 0

@@ -29,6 +29,9 @@ class PAAAssigner:
     only, and where no candidate falls into the component of low loss (as in mmdetection; the authors' code keeps all of
     them there).
 
+    Left out: the IoU branch and score voting of the paper (sections 3.2 and 3.3) are parts of a recipe, not of the
+    assigner.
+
     Points (FCOS, YOLOX) are proposed as squares of ``point_scale`` strides, as in
     :class:`~harness.assigners.atss.ATSSAssigner`.
 
@@ -39,7 +42,7 @@ class PAAAssigner:
         covariance_type: ``diag``, ``full``, ``spherical`` (the same thing in one dimension) or ``tied``.
         tol: the mixture has converged when its mean log-likelihood changes by less.
         reg_covar: added to its variances.
-        max_iter: the most steps of expectation maximisation.
+        max_iter: the most steps of expectation maximization.
         point_scale: side of the square that stands for a point, in strides; anchors and proposals stay as they are.
         memory_bound: bytes that the pairwise tensors may take at once.
 

@@ -27,7 +27,7 @@ BYTES_PER_PAIR = 16
 @dataclass(frozen=True)
 class _Flavour:
     center_radius: float  # the published one
-    boxes_count: bool  # being inside a box counts as well as being near its centre
+    boxes_count: bool  # being inside a box counts as well as being near its center
     iou_eps: float  # added to the IoU before its logarithm
     penalty: float  # the cost of a pair that lies outside
 
@@ -41,16 +41,16 @@ _FLAVOURS = {
 class SimOTAAssigner:
     """The simplified optimal transport of YOLOX (Ge et al. 2021, section 2.1), in the form of mmdetection or of YOLOX.
 
-    A candidate counts if its centre lies in the region of any object; its cost for an object is
+    A candidate counts if its center lies in the region of any object; its cost for an object is
     ``cls_weight * BCE(scores, one-hot label) - iou_weight * log(IoU)`` of its prediction, plus a penalty (not an
     exclusion) where it lies outside *this* object's own region. Then
     :func:`~harness.assigners.building_blocks.matching.match_dynamic_k`.
 
-    The flavours differ in the region: ``mmdet`` counts candidates in any box or near any centre and penalises a pair
-    that is not both; ``yolox`` (its release of 2022 and later) knows the centres only.
+    The flavours differ in the region: ``mmdet`` counts candidates in any box or near any center and penalizes a pair
+    that is not both; ``yolox`` (its release of 2022 and later) knows the centers only.
 
     Args:
-        center_radius: half the side of the square around a centre, in strides; ``None`` takes the flavour's, 2.5 for
+        center_radius: half the side of the square around a center, in strides; ``None`` takes the flavour's, 2.5 for
             mmdet and 1.5 for yolox.
         candidate_topk: how many IoUs are summed to an object's number of candidates, which is the most it can have.
         iou_weight: of the regression cost.

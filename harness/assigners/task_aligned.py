@@ -32,7 +32,7 @@ class TaskAlignedAssigner:
     The flavours differ in the overlap, in the order of the two filters, and in who wins a candidate that two objects
     take:
 
-    - ``mmdet``: the IoU; the ``topk`` of all candidates, of which those with their centre inside the object (by 0.01
+    - ``mmdet``: the IoU; the ``topk`` of all candidates, of which those with their center inside the object (by 0.01
       px) and a positive alignment count; the object of highest IoU among those that took the candidate.
     - ``ultralytics`` (8.4): the complete IoU, not below 0; the ``topk`` of the candidates inside; the object of highest
       overlap among all. An object with a side below the stride of the second level is enlarged to it for this test.
@@ -42,7 +42,7 @@ class TaskAlignedAssigner:
     alignment 0, in the order in which :func:`torch.topk` leaves equal values: positives whose quality, hence target, is
     0. So do these flavours; ``mmdet`` has no such positives, and its exact ties go to the lower index.
 
-    ``quality`` is the normalised alignment of TOOD, equation 6: the alignment, scaled so that each object's best
+    ``quality`` is the normalized alignment of TOOD, equation 6: the alignment, scaled so that each object's best
     positive reaches the highest overlap among its positives.
 
     Args:
@@ -93,7 +93,7 @@ class TaskAlignedAssigner:
         return by_images(self._assign, truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
 
     def alignment(self, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
-        """``(*, G, N)`` alignment, not normalised, and overlap of every pair; 0 for pairs that must not be."""
+        """``(*, G, N)`` alignment, not normalized, and overlap of every pair; 0 for pairs that must not be."""
         return self._pairs(read_predictions(candidates, "TaskAlignedAssigner"), truth, candidates)
 
     def _pairs(self, predicted: Predicted, truth: GroundTruth, candidates: Candidates) -> tuple[Tensor, Tensor]:
@@ -170,7 +170,7 @@ class TaskAlignedAssigner:
 
     @property
     def _margin(self) -> float:
-        """How far inside an object a centre must lie, px."""
+        """How far inside an object a center must lie, px."""
         return 0.01 if self.flavour == "mmdet" else 1e-9
 
     def _inside(self, x: Tensor, y: Tensor, boxes: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ class TaskAlignedAssigner:
         return torch.stack(sides).amin(0) > self._margin
 
     def _enlarged(self, boxes: Tensor, candidates: Candidates) -> Tensor:
-        """``(*, 4)`` the boxes that centres must lie in."""
+        """``(*, 4)`` the boxes that centers must lie in."""
         if self.flavour != "ultralytics":
             return boxes
         least = _second_stride(candidates.strides_for("TaskAlignedAssigner").float())

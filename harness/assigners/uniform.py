@@ -1,4 +1,4 @@
-"""The same number of positives for every object, whatever its size."""
+"""Uniform matching (YOLOF): the same number of positives for every object, whatever its size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UniformAssigner:
     """Uniform matching of YOLOF.
 
     Chen et al., "You Only Look One-level Feature", section 4.2. Every object matches the ``match_times`` candidates
-    whose predicted boxes are nearest to it, and those that are nearest themselves: by the L1 distance of centre, width
+    whose predicted boxes are nearest to it, and those that are nearest themselves: by the L1 distance of center, width
     and height, ties to the lower index. A match is positive, or ignored if the candidate's own IoU with the object is
     below ``pos_ignore_thr``. Of several matches of a candidate the last one counts, in the order of
     :class:`UniformMatches`. Without a match a candidate is negative, or ignored if its *predicted* box has an IoU above
@@ -106,7 +106,7 @@ def _as_predicted(candidates: Candidates) -> Candidates:
 
 
 def _distance(truth: GroundTruth, candidates: Candidates) -> Tensor:
-    """``(*, G, N)`` L1 distance of centre, width and height, px; infinite for padding."""
+    """``(*, G, N)`` L1 distance of center, width and height, px; infinite for padding."""
     distance = torch.zeros_like(candidates.valid, dtype=candidates.boxes.dtype)
     distance = distance.masked_fill(~candidates.valid, torch.inf).unsqueeze(-2)
     for theirs, ours in zip(_center_form(candidates.boxes), _center_form(truth.boxes), strict=True):

@@ -1,4 +1,4 @@
-"""Anchors of about the object's shape, in the cell of its centre and in its nearest neighbours."""
+"""Anchors of about the object's shape, in the cell of its center and in its nearest neighbors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class YOLORatioAssigner:
     """The shape matching of YOLOv5 and YOLOv7.
 
     Ultralytics' YOLOv5 and Wang et al., "YOLOv7". An anchor matches an object if neither side of one is ``anchor_t``
-    times as long as that of the other, or longer. It does so in the cell that holds the object's centre and in up to
-    two neighbours: left or right, above or below, where the centre is less than half a cell away from them.
+    times as long as that of the other, or longer. It does so in the cell that holds the object's center and in up to
+    two neighbors: left or right, above or below, where the center is less than half a cell away from them.
 
     So an object takes several anchors and levels, and several objects can match one candidate (:meth:`matches` tells
     all). The assignment keeps one of them: the object of the most similar shape, by the larger of the two side ratios,
@@ -44,15 +44,15 @@ class YOLORatioAssigner:
         self.memory_bound = limits.above("memory_bound", memory_bound, 0)
 
     def __call__(self, truth: GroundTruth, candidates: Candidates) -> Assignment:
-        """``(*, G)`` objects and ``(*, N)`` anchors, around the centres of their cells, to a ``(*, N)`` assignment."""
+        """``(*, G)`` objects and ``(*, N)`` anchors, around the centers of their cells, to a ``(*, N)`` assignment."""
         truth, candidates = clean(truth, candidates)
         return by_images(self._assign, truth, candidates, bytes_per_pair=BYTES_PER_PAIR, memory_bound=self.memory_bound)
 
     def matches(self, truth: GroundTruth, candidates: Candidates) -> Tensor:
         """``(*, G, N)`` int64: how often the candidate is matched to the object.
 
-        Twice at most: the reference counts an object whose centre is exactly on the border of two cells in its own cell
-        once more, in the place of the neighbour. The whole relation at once, not bounded in memory.
+        Twice at most: the reference counts an object whose center is exactly on the border of two cells in its own cell
+        once more, in the place of the neighbor. The whole relation at once, not bounded in memory.
         """
         truth, candidates = clean(truth, candidates)
         across, down = self._visits(truth, candidates, _grid(candidates))
@@ -103,9 +103,9 @@ class Axis:
 
 @dataclass(frozen=True)
 class Visits:
-    """Along one axis, ``(*, G, N)`` float, 1 where the candidate's cell is the centre's own, or a neighbour near to it.
+    """Along one axis, ``(*, G, N)`` float, 1 where the candidate's cell is the center's own, or a neighbor near to it.
 
-    On a border of cells (and only there) the higher neighbour is the own cell once more. Floats, because on a CPU
+    On a border of cells (and only there) the higher neighbor is the own cell once more. Floats, because on a CPU
     comparing them in place is several times as fast as making masks.
     """
 
@@ -115,7 +115,7 @@ class Visits:
 
     @classmethod
     def of(cls, position: Tensor, cell: Tensor, size: Tensor) -> Visits:
-        """Of centres at ``position (*, G, N)`` cells from where the grid begins; ``cell, size (*, 1, N)``."""
+        """Of centers at ``position (*, G, N)`` cells from where the grid begins; ``cell, size (*, 1, N)``."""
         last = size - 1
         rest = size - position
         return cls(
@@ -126,7 +126,11 @@ class Visits:
 
 
 def _near(distance: Tensor) -> Tensor:
-    """1 where the border of the cell in which a distance from the side of the grid ends is near, and not that side."""
+    """1 where the offset within the cell is below 0.5 and the cell is not the outermost one, else 0.
+
+    Args:
+        distance: ``(*, G, N)`` of the object's center from a side of the grid, in cells.
+    """
     return (distance - distance.floor()).lt_(0.5).mul_(distance.gt(1))
 
 

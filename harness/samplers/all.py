@@ -1,4 +1,4 @@
-"""No sampling."""
+"""No sampling: every positive and every negative trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As many positives of each object."""
+"""Instance-balanced sampling: an equal share of the positives for every object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Negatives of every difficulty, told by their overlap."""
+"""IoU-balanced sampling: an equal quota of negatives for every range of their IoU."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class IoUBalancedSampler:
     def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
         """The chosen first: ``expected`` of them, by bins above the floor and at random below it."""
         noise, iou = pool.drawn, pool.assignment.max_iou
-        other_noise = second_noise(noise)  # who missed a bin's quota has, by that, a small noise
+        other_noise = second_noise(noise)  # candidates that a bin rejected have small noise
         below = self._below_floor(iou) & pool.negative
         above = pool.negative & ~below
         granted = (expected.to(torch.float64) * (1 - self.floor_fraction)).long()

@@ -1,4 +1,4 @@
-"""The control of a mining experiment."""
+"""Random sampling with the numbers of another sampler: the control of a mining experiment."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def _overlap(stored: Tensor, candidates: Candidates) -> Tensor:
     if candidates.stride is None:
         return iou
     sides = stored[..., 2:] - stored[..., :2]
-    # Boxes of one size share, on either axis, the side less the distance of their centres.
+    # Boxes of one size share, on either axis, the side less the distance of their centers.
     x, y = (
         (center.unsqueeze(-2) - mid.unsqueeze(-1)).abs_().neg_().add_(side.unsqueeze(-1)).clamp_(min=0)
         for center, mid, side in zip(

@@ -34,6 +34,9 @@ class ScoreHLRSampler:
     negative losses not counted; not scaled where one is infinite); ``n`` is the number of confident or of sampled
     negatives, whichever is larger.
 
+    Left out: the two other parts of PISA, which are :class:`~harness.samplers.isr_p.ISRPSampler` for the positives and
+    :class:`~harness.losses.carl.CARLTerm` for the boxes.
+
     A negative with a prediction that is not finite counts as not confident. Grouping compares all pairs of the
     ``nms_pre`` highest-scored negatives and waits for the device: meant for an RoI stage.
 

@@ -1,4 +1,4 @@
-"""Two Gaussians through the losses of each object, by expectation maximisation, all objects at once."""
+"""Two Gaussians through the losses of each object, by expectation maximization, all objects at once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def fit_mixture(
         joint = parameters @ powers
         moments = joint.softmax(-2) @ powers.mT
         previous, likelihood = likelihood, (joint.logsumexp(-2) * member).sum(-1, keepdim=True) / count
-        step = _maximised(moments, reg_covar, tied=covariance_type == "tied")
+        step = _maximized(moments, reg_covar, tied=covariance_type == "tied")
         parameters = torch.where(running.unsqueeze(-1), step, parameters)
         running = running & ~((likelihood - previous).abs() < tol)
     joint = parameters @ powers
@@ -67,7 +67,7 @@ def _start(x: Tensor, mask: Tensor) -> Tensor:
     return _parameters(torch.full_like(mean, 0.5), mean, torch.ones_like(mean))
 
 
-def _maximised(moments: Tensor, reg_covar: float, tied: bool) -> Tensor:
+def _maximized(moments: Tensor, reg_covar: float, tied: bool) -> Tensor:
     """``(*, 2, 3)`` parameters for the mass, sum and sum of squares ``(*, 2, 3)`` that each component has."""
     mass, first, second = moments.unbind(-1)
     mass = mass + 10 * torch.finfo(mass.dtype).eps

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from harness.core.structures import Candidates
 
-STEPS = 64  # of a cell: centres are rounded to these, so that a rounding error never moves one into the next cell
+STEPS = 64  # of a cell: centers are rounded to these, so that a rounding error never moves one into the next cell
 
 
 def cells(candidates: Candidates, stride: Tensor) -> tuple[Tensor, Tensor]:
-    """The cell whose centre is the candidate's: a square of side = stride, half open on its right and bottom.
+    """The cell whose center is the candidate's: a square of side = stride, half open on its right and bottom.
 
-    YOLO's anchors are centred at ``(i + 0.5) * stride``, those of torchvision's ``AnchorGenerator`` at ``i * stride``:
+    YOLO's anchors are centerd at ``(i + 0.5) * stride``, those of torchvision's ``AnchorGenerator`` at ``i * stride``:
     cell ``i`` begins at the image's border there, and half a cell further left here.
 
     Args:

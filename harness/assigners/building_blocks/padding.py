@@ -1,4 +1,4 @@
-"""Takes padding and nonsense out of what an assigner compares, and puts padding back into what it says."""
+"""Removes padding and numbers that are not finite from an assigner's inputs, and marks padding in its result."""
 
 from __future__ import annotations
 

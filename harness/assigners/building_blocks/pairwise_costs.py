@@ -62,7 +62,7 @@ def depth_in_boxes(points: Tensor, boxes: Tensor, matchable: Tensor) -> Tensor:
 
 
 def depth_in_centers(points: Tensor, boxes: Tensor, matchable: Tensor, radius: Tensor) -> Tensor:
-    """``(*, G, N)`` how far ``points (*, N, 2)`` are inside a square around each box's centre, px; positive inside.
+    """``(*, G, N)`` how far ``points (*, N, 2)`` are inside a square around each box's center, px; positive inside.
 
     ``radius (N,)`` is half the side of the square, which depends on the point (a number of its strides).
     Minus infinity for objects that are not ``matchable (*, G)``.
@@ -75,7 +75,7 @@ def depth_in_centers(points: Tensor, boxes: Tensor, matchable: Tensor, radius: T
 
 
 def center_distances(points: Tensor, boxes: Tensor) -> Tensor:
-    """``(*, G, N)`` Euclidean distance of ``points (*, N, 2)`` to the centres of ``boxes (*, G, 4)``, px."""
+    """``(*, G, N)`` Euclidean distance of ``points (*, N, 2)`` to the centers of ``boxes (*, G, 4)``, px."""
     x, y = _rows(points)
     center_x, center_y = centers(boxes).unsqueeze(-2).unbind(-1)
     return (x - center_x).square_().add_((y - center_y).square_()).sqrt_()

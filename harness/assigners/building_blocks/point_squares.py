@@ -1,4 +1,4 @@
-"""A point has no shape: which square stands for it where an assigner compares shapes."""
+"""The square that stands for a point where an assigner compares boxes: a point has no shape of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes that overlap: which survive, and for whom the others stand."""
+"""Greedy non-maximum suppression, and which kept box suppressed each removed one."""
 
 from __future__ import annotations
 
