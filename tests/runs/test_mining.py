@@ -366,7 +366,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
         return real(training, batch)
 
     monkeypatch.setattr(loop, "step", stopping)
-    with pytest.raises(Stopped, match=f"stopped by SIGINT at iteration {stopped_at}"):
+    with pytest.raises(Stopped, match="stopped by SIGINT; the same command continues it"):
         trained(*overrides, root="b")
     monkeypatch.setattr(loop, "step", real)
     continued = trained(*overrides, root="b")
@@ -400,6 +400,10 @@ def test_rounds_that_the_checkpoint_knows_must_be_there(tmp_path: Path) -> None:
         again.resume(7)
     (tmp_path / "round_1.json").write_text('{"round": 1, "iteration": 2, "detections": []}')
     with pytest.raises(CheckpointError, match=r"round_1\.json is damaged: its keys .*; remove checkpoint\.pt"):
+        again.resume(5)
+    of_another = {"round": 1, "iteration": 2, "parameters": {}, "detections": [], "missed": []}
+    (tmp_path / "round_1.json").write_text(json.dumps(of_another))
+    with pytest.raises(CheckpointError, match=r"round_1\.json is of another training; remove checkpoint\.pt"):
         again.resume(5)
 
 
