@@ -111,7 +111,7 @@ def test_damaged_heavy_files_are_named_and_their_run_stays(tmp_path, name):
     page = (tmp_path / "report" / "report.html").read_text()
     assert "3 runs" in page
     if name == "metrics.jsonl":
-        assert f"{folder.name}: 2 damaged lines of metrics.jsonl are left out." in page
+        assert f"{folder.name}: 3 damaged lines of metrics.jsonl are left out." in page
 
 
 def _spoilt(folder, rng):

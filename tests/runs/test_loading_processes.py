@@ -51,7 +51,7 @@ def loader(what: str) -> DataLoader[Any]:
             "stops",
             r"gave no batch for run.loading_timeout=2 seconds: the shared memory",
         ),
-        ("dies", "were killed: the memory may be full"),
+        ("dies", r"(were killed|died): the memory may be full"),  # who notices first, torch or the system
         ("descriptors", r"ran out of file descriptors: the limit \(`ulimit -n`\) is too small"),
     ],
 )
