@@ -55,6 +55,8 @@ def watched(loader: DataLoader[Any]) -> Iterator[Batch]:
     except (RuntimeError, OSError, EOFError) as error:
         text = "timed out" if watchdog.fired else str(error)
         cause = next((said for part, said in CAUSES.items() if part in text), None)
+        if cause is None and isinstance(error, EOFError | ConnectionError):
+            cause = CAUSES["exited unexpectedly"]  # it died while it handed over a batch's place in shared memory
         if cause is None:
             raise
         said = cause.format(timeout=loader.timeout)

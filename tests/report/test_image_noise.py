@@ -82,7 +82,7 @@ def test_spoilt_detections_are_named(pair):
     next((pair / "runs").glob("*ohem*")).joinpath("detections.json").write_text("[{")
     _, judged = _judged(pair)
     assert judged.noise.found == {}
-    assert "detections.json is not JSON" in judged.noise.notes[0]
+    assert "detections.json is not what the run wrote" in judged.noise.notes[0]
 
 
 def test_several_pairs_speak_for_themselves(pair):
