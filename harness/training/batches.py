@@ -49,9 +49,12 @@ def watched(loader: DataLoader[Any]) -> Iterator[Batch]:
     processes = set(multiprocessing.active_children()) - before
     watchdog = Watchdog(processes, loader.timeout + MARGIN)
     try:
-        with watchdog:
-            while (batch := watchdog.guarded(batches)) is not None:
-                yield batch
+        try:
+            with watchdog:
+                while (batch := watchdog.guarded(batches)) is not None:
+                    yield batch
+        finally:
+            close(batches, processes)
     except (RuntimeError, OSError, EOFError) as error:
         text = "timed out" if watchdog.fired else str(error)
         cause = next((said for part, said in CAUSES.items() if part in text), None)
@@ -61,10 +64,21 @@ def watched(loader: DataLoader[Any]) -> Iterator[Batch]:
             raise
         said = cause.format(timeout=loader.timeout)
         raise LoadingError(f"the loading processes (run.num_workers={loader.num_workers}) {said}; {WITHOUT}") from error
-    finally:
+
+
+def close(batches: Iterator[Batch], processes: Collection[multiprocessing.process.BaseProcess]) -> None:
+    """Ends the loading ``processes`` behind ``batches``, and waits for their end.
+
+    Raises:
+        RuntimeError: torch's handler of SIGCHLD noticed a dead process only now.
+    """
+    try:
         batches._shutdown_workers()  # type: ignore[attr-defined]  # no public name; waits 5 s for each at most
+    finally:
         for process in processes:
             process.kill()  # a stopped one would not hear anything else, and this process would wait for it at its end
+        for process in processes:
+            process.join(MARGIN)
 
 
 class Watchdog:
