@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from harness.core.criterion import Selection
+from harness.core.stage import Selection
 from harness.core.structures import CandidateLosses
 from harness.detectors.equip import equip
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn

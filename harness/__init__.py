@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.core.compatibility import IncompatibleError
-    from harness.core.criterion import StageComponents
+    from harness.core.stage import StageComponents
     from harness.core.structures import (
         Assignment,
         CandidateLosses,
@@ -36,7 +36,7 @@ _HOMES = {
     "Need": "harness.core.structures",
     "Predictions": "harness.core.structures",
     "SamplingResult": "harness.core.structures",
-    "StageComponents": "harness.core.criterion",
+    "StageComponents": "harness.core.stage",
     "equip": "harness.detectors.equip",
 }
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from harness.app.settings import STAGES
-from harness.core.criterion import LossObserver, Observer, StageComponents, WarmUp
+from harness.core.stage import LossObserver, Observer, StageComponents, WarmUp
 from harness.core.structures import ClassCounts, Sampler
 from harness.data.image_samplers import ImageSampler
 from harness.detectors.equip import equip

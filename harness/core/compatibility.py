@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from harness.core.criterion import StageComponents
 from harness.core.heads import Geometry, HeadSpec
+from harness.core.stage import StageComponents
 from harness.core.structures import Activation, Assigner, Need, Sampler
 from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
 from harness.losses.pair import Loss

@@ -7,17 +7,17 @@ component declares what it needs (:class:`~harness.core.structures.Need`), and t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol, cast
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from harness.core import limits
 from harness.core.heads import HeadSpec, Outputs
 from harness.core.matches import Matches, every_match
 from harness.core.noise import image_noise
+from harness.core.stage import LossObserver, Observer, Selection, Targets, WarmUp
+from harness.core.stage_loss import further_terms, ranking_losses, reduced_pair, slot_losses
 from harness.core.structures import (
     Assigner,
     Assignment,
@@ -30,76 +30,11 @@ from harness.core.structures import (
     ReweightingSampler,
     Sampler,
     SamplingResult,
-    full_precision,
 )
+from harness.core.targets import all_candidates, slots_of, targets_of
 from harness.losses.balance import Balance
 from harness.losses.pair import Loss
-from harness.losses.reduction import BoxWeight, Counts
-from harness.losses.terms import Branch, Slots, Term
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    """Other pieces for the first part of the training (TOOD assigns by ATSS until epoch 4 of 12).
-
-    Attributes:
-        share: of the training, in (0, 1], at which the stage's own pieces take over.
-        assigner: until then; ``None`` is the stage's own.
-        loss: until then; ``None`` is the stage's own.
-    """
-
-    share: float
-    assigner: Assigner | None = None
-    loss: Loss | None = None
-
-    def __post_init__(self) -> None:
-        limits.above("share", self.share, 0, 1)
-
-
-@dataclass(frozen=True)
-class StageComponents:
-    """The pieces of one stage; ``None`` leaves the detector's own."""
-
-    assigner: Assigner | None = None
-    sampler: Sampler | None = None
-    loss: Loss | None = None
-    warmup: WarmUp | None = None
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What every slot of a sample should learn."""
-
-    labels: Tensor  # (B, S) int64, 0..K-1, meaningful where positive
-    boxes: Tensor  # (B, S, 4) the object, px; a unit box where not positive
-    candidates: Tensor  # (B, S, 4) the candidate's box, px; a unit box where not positive
-    references: Tensor  # (B, S, 4 or 5) the same as the head's coder reads it: with the stride where it needs that
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What a stage decided to train on, and everything an observer may want to know of it. Detached."""
-
-    truth: GroundTruth
-    candidates: Candidates
-    assignment: Assignment
-    sample: SamplingResult
-    targets: Targets
-    losses: CandidateLosses | None = None  # where some piece needed them
-    shadows: Mapping[str, SamplingResult] = field(default_factory=dict)
-    matches: Matches | None = None  # where a candidate trains for every object that it matches
-
-
-class Observer(Protocol):
-    """Sees every selection of every stage; must not change it and must not wait for the device."""
-
-    def __call__(self, stage: str, selection: Selection) -> None: ...
-
-
-class LossObserver(Protocol):
-    """Sees the losses of what a stage trains on, detached; must not change them and must not wait for the device."""
-
-    def __call__(self, stage: str, selection: Selection, losses: CandidateLosses) -> None: ...
+from harness.losses.terms import Slots
 
 
 class Criterion(nn.Module):
@@ -231,7 +166,7 @@ class Criterion(nn.Module):
             name: self._sample(sampler, self.shadow_generator, truth, candidates, assignment, losses)
             for name, sampler in self.shadows.items()
         }
-        targets = self._targets(truth, candidates, sample.take(assignment.gt_index), sample)
+        targets = targets_of(self.head, truth, candidates, sample.take(assignment.gt_index), sample)
         matches = every_match(assigner, truth, candidates) if self._loss.every_match else None
         selection = Selection(truth, candidates, assignment, sample, targets, losses, shadows, matches)
         for observer in self.observers:
@@ -249,29 +184,44 @@ class Criterion(nn.Module):
             ``classification`` and ``regression``; where the head has a branch its loss, by the name of the branch; and
             the further terms of the loss. Scalars.
         """
-        if outputs.logits.shape[-1] != self.head.columns:
+        head, loss = self.head, self._loss
+        if outputs.logits.shape[-1] != head.columns:
             raise ValueError(
-                f"stage {self.head.stage}: the head gives {outputs.logits.shape[-1]} columns, but had "
-                f"{self.head.columns} when it was equipped; after replacing a predictor, equip the detector again"
+                f"stage {head.stage}: the head gives {outputs.logits.shape[-1]} columns, but had "
+                f"{head.columns} when it was equipped; after replacing a predictor, equip the detector again"
             )
-        loss = self._loss
         slots = self._slots(outputs, selection.targets, selection.assignment, selection.sample, selection.candidates)
-        classification, regression = self._values(loss, slots)
+        classification, regression = slot_losses(head, loss, slots)
         classification = classification * self._class_weights(selection, slots, classification)
         if self.loss_observers:
-            known = self._weighted(loss, slots, classification, regression)
+            known = ranking_losses(head, loss, slots, classification, regression)
             for observer in self.loss_observers:
-                observer(self.head.stage, selection, known)
+                observer(head.stage, selection, known)
         if selection.matches is None:
-            losses = self._pair(loss, slots, classification, regression)
+            losses = reduced_pair(head, loss, slots, classification, regression)
         else:
             pairs = self._matched(outputs, selection, selection.matches)
-            losses = self._pair(loss, pairs, *self._values(loss, pairs))
+            losses = reduced_pair(head, loss, pairs, *slot_losses(head, loss, pairs))
         if self.baseline is not None and self.balance is not None:
             with torch.no_grad():
-                wanted = self._pair(self.baseline, slots, *self._values(self.baseline, slots))
+                wanted = reduced_pair(head, self.baseline, slots, *slot_losses(head, self.baseline, slots))
             losses = self.balance(losses, wanted)
-        return {**losses, **self._terms(loss, slots)}
+        return {**losses, **further_terms(head, loss, slots, self.progress)}
+
+    def candidate_losses(
+        self, outputs: Outputs, truth: GroundTruth, candidates: Candidates, assignment: Assignment
+    ) -> CandidateLosses:
+        """The loss of every candidate under ``assignment``, weighted as in training; 0 where ignored or padded."""
+        everything = all_candidates(assignment, candidates, outputs.logits.dtype)
+        loss = self._loss
+        training = loss.training
+        loss.eval()  # ranking must not advance the state of a loss that keeps one
+        try:
+            targets = targets_of(self.head, truth, candidates, assignment.gt_index, everything)
+            slots = self._slots(outputs, targets, assignment, everything, candidates)
+            return ranking_losses(self.head, loss, slots, *slot_losses(self.head, loss, slots))
+        finally:
+            loss.train(training)
 
     def _matched(self, outputs: Outputs, selection: Selection, matches: Matches) -> Slots:
         """A slot for each match of a candidate and an object.
@@ -282,7 +232,7 @@ class Criterion(nn.Module):
         if not selection.sample.in_order:
             raise ValueError(f"stage {self.head.stage}: loss.every_match needs every candidate; choose sampler=all")
         sample, truth, candidates = matches.sample, selection.truth, selection.candidates
-        targets = self._targets(truth, candidates, matches.gt_index, sample)
+        targets = targets_of(self.head, truth, candidates, matches.gt_index, sample)
         return self._slots(outputs.take(sample), targets, selection.assignment, sample, candidates)
 
     @torch.no_grad()
@@ -294,56 +244,6 @@ class Criterion(nn.Module):
         return cast(ReweightingSampler, self.sampler).class_weights(
             selection.sample, gt_index, selection.targets.labels, slots.iou, classification.detach()
         )
-
-    def _terms(self, loss: Loss, slots: Slots) -> dict[str, Tensor]:
-        """The scalars of the head's branch and of the loss's further terms that count by now."""
-        if self.head.branch is Branch.NONE and not len(loss.terms):
-            return {}
-        further: dict[str, Term] = dict(loss.terms.items())  # type: ignore[arg-type]
-        if self.head.branch is not Branch.NONE:
-            further = {self.head.branch.value: loss.branch, **further}
-        slots = self._weigh(loss, slots)
-        losses = {}
-        for name, term in further.items():
-            if self.progress >= term.start:
-                view = term.view(slots)
-                losses[name] = loss.reduce_term(term, term.values(view), view.counts)
-        return losses
-
-    def candidate_losses(
-        self, outputs: Outputs, truth: GroundTruth, candidates: Candidates, assignment: Assignment
-    ) -> CandidateLosses:
-        """The loss of every candidate under ``assignment``, weighted as in training; 0 where ignored or padded."""
-        everything = SamplingResult(
-            index=torch.arange(candidates.valid.shape[-1], device=candidates.valid.device).expand(
-                candidates.valid.shape
-            ),
-            positive=assignment.positive & candidates.valid,
-            weight=((assignment.positive | assignment.negative) & candidates.valid).to(outputs.logits.dtype),
-            in_order=True,
-        )
-        loss = self._loss
-        training = loss.training
-        loss.eval()  # ranking must not advance the state of a loss that keeps one
-        try:
-            targets = self._targets(truth, candidates, assignment.gt_index, everything)
-            slots = self._slots(outputs, targets, assignment, everything, candidates)
-            return self._weighted(loss, slots, *self._values(loss, slots))
-        finally:
-            loss.train(training)
-
-    @torch.no_grad()
-    def _weighted(self, loss: Loss, slots: Slots, classification: Tensor, regression: Tensor) -> CandidateLosses:
-        """What the slots cost, with the loss's weights, detached. The quality of a box weighs it in training only."""
-        classification, regression = classification.detach(), regression.detach()
-        if self.head.classify_positives_only and slots.branch is not None:
-            # Here the background is learnt by the objectness: without it every negative would look equally easy.
-            logits = full_precision(slots.branch)
-            sample = slots.counts.sample
-            objectness = binary_cross_entropy_with_logits(logits, sample.positive.to(logits.dtype), reduction="none")
-            classification = classification + objectness * sample.weight
-        weights = loss.weights(self.head.stage)
-        return CandidateLosses(classification * weights[0], regression * weights[1])
 
     def _sample(
         self,
@@ -359,26 +259,6 @@ class Criterion(nn.Module):
             noise = image_noise(candidates.valid.shape, candidates.valid.device, generator)
         return sampler(truth, candidates, assignment, noise=noise, losses=losses)
 
-    def _targets(self, truth: GroundTruth, candidates: Candidates, gt_index: Tensor, sample: SamplingResult) -> Targets:
-        """What the slots of ``sample``, whose objects are ``gt_index (B, S)``, should learn."""
-        references = sample.take(self.head.references(candidates))
-        boxes = references[..., :4]
-        # A slot without an object learns no box. It still passes through the coder, whose result (and gradient) must be
-        # finite there: padded candidates have no area, so such slots take a unit box for both.
-        unit = torch.cat((torch.zeros_like(references[..., :2]), torch.ones_like(references[..., 2:])), -1)
-        positive = sample.positive.unsqueeze(-1)
-        if truth.labels.shape[-1] == 0:
-            return Targets(torch.zeros_like(sample.index), unit[..., :4], unit[..., :4], unit)
-        gt_index = gt_index.clamp(min=0)
-        matched = truth.boxes.gather(-2, gt_index.unsqueeze(-1).expand(*gt_index.shape, 4)).to(boxes.dtype)
-        references = torch.where(positive, references, unit)
-        return Targets(
-            labels=truth.labels.gather(-1, gt_index),
-            boxes=torch.where(positive, matched, unit[..., :4]),
-            candidates=references[..., :4],
-            references=references,
-        )
-
     def _slots(
         self,
         outputs: Outputs,
@@ -387,83 +267,4 @@ class Criterion(nn.Module):
         sample: SamplingResult,
         candidates: Candidates,
     ) -> Slots:
-        """The predictions and the targets of the slots, side by side."""
-        head = self.head
-        level = None if candidates.level is None else sample.take(candidates.level.expand(candidates.valid.shape))
-        deltas = full_precision(outputs.deltas)
-        return Slots(
-            counts=Counts(sample, None, level, candidates.num_levels),
-            coder=head.coder,
-            activation=head.activation,
-            branch_kind=head.branch,
-            logits=full_precision(outputs.logits),
-            column=head.target_columns(targets.labels, sample.positive),
-            deltas=head.deltas_of(deltas, targets.labels),
-            references=targets.references,
-            target_boxes=targets.boxes,
-            assigned_quality=None if assignment.quality is None else sample.take(assignment.quality),
-            distribution=deltas if head.regression_bins else None,
-            branch=outputs.branch,
-            refined_deltas=None if outputs.refined is None else full_precision(outputs.refined),
-            image_size=self._image_size(candidates, targets.boxes) if self._sized else None,
-        )
-
-    def _image_size(self, candidates: Candidates, boxes: Tensor) -> Tensor:
-        """``(B, S, 2)`` height and width of the image of each of the slots' ``boxes (B, S, 4)``."""
-        if candidates.image_sizes is None:
-            raise ValueError(f"stage {self.head.stage}: a loss needs the size of the images; the candidates lack it")
-        # Filled value by value: a copy of a list from the host would make a GPU wait.
-        sizes = torch.stack([torch.stack([boxes.new_full((), side) for side in s]) for s in candidates.image_sizes])
-        return sizes.unsqueeze(1).expand(*boxes.shape[:-1], 2)
-
-    def _values(self, loss: Loss, slots: Slots) -> tuple[Tensor, Tensor]:
-        """``(B, S)`` classification and regression losses, multiplied by the slots' weights."""
-        regression = slots.box_loss(loss.regression, slots.positive_weight)
-        quality = box_loss = None
-        if Need.QUALITY in loss.classification.needs:
-            quality = slots.assigned_quality
-            if quality is None:
-                quality = slots.best.iou * slots.counts.sample.positive
-        if Need.BOX_LOSSES in loss.classification.needs:
-            positive = slots.positive_weight > 0
-            box_loss = regression.detach() / slots.positive_weight.where(positive, 1.0)
-        logits, column = self._as_read(loss, slots)
-        weight = self._class_weight(slots)
-        return loss.classification(logits, column, weight=weight, quality=quality, box_loss=box_loss), regression
-
-    def _class_weight(self, slots: Slots) -> Tensor:
-        """``(B, S)`` weight of the slots in the class loss."""
-        return slots.positive_weight if self.head.classify_positives_only else slots.counts.sample.weight
-
-    def _as_read(self, loss: Loss, slots: Slots) -> tuple[Tensor, Tensor]:
-        """Logits and columns of the slots in the order of columns of the class loss."""
-        head, logits, column = self.head, slots.logits, slots.column
-        if loss.classification.background_last and head.background is not None and head.background != head.columns - 1:
-            if head.background != 0:
-                raise ValueError(f"stage {head.stage}: background column {head.background} is neither first nor last")
-            logits = logits.roll(-1, -1)
-            column = (column - 1) % head.columns
-        return logits, column
-
-    def _pair(self, loss: Loss, slots: Slots, classification: Tensor, regression: Tensor) -> dict[str, Tensor]:
-        """The two scalars of the pair, out of their ``(B, S)`` values."""
-        slots = self._weigh(loss, slots)
-        box_weight = slots.counts.box_weight
-        if box_weight is not None:
-            regression = regression * box_weight
-        factor = loss.classification.box_factor(*self._as_read(loss, slots), weight=self._class_weight(slots))
-        if factor is not None:
-            regression = regression * factor
-        only = self.head.classify_positives_only
-        total = loss.reduce_classification(classification, slots.counts, only)
-        boxes = loss.reduce_boxes(regression, slots.counts)
-        if loss.classification.scales_boxes:
-            boxes = boxes * loss.box_scale(total, boxes)
-        published = loss.published_factors(self.head.stage)
-        return {"classification": total * published[0], "regression": boxes * published[1]}
-
-    def _weigh(self, loss: Loss, slots: Slots) -> Slots:
-        """The slots with the box weights of ``loss``."""
-        if loss.box_weight is BoxWeight.SCORE:
-            slots = replace(slots, score=self.head.probabilities(slots.logits, loss.classification).detach().amax(-1))
-        return slots.weighted(loss.box_weight)
+        return slots_of(self.head, outputs, targets, assignment, sample, candidates, sized=self._sized)

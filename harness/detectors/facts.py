@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from harness.core.compatibility import refusals
-from harness.core.criterion import StageComponents
 from harness.core.heads import HeadSpec
+from harness.core.stage import StageComponents
 from harness.detectors.equip import family_of, planned
 
 PRETRAINING = ("weights", "weights_backbone")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from harness.app.pieces import build
 from harness.core.boxes import pairwise_iou
-from harness.core.criterion import Selection
+from harness.core.stage import Selection
 from harness.core.structures import IGNORED, NEGATIVE
 from harness.data.class_counts import class_counts
 from harness.data.dataset import DatasetItem as ImageAndTarget

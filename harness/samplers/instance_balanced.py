@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
 from harness.core.topk import rank_within
-from harness.samplers.building_blocks.quota import Quota
-from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
+from harness.samplers.building_blocks.quota_sampler import QuotaSampler
+from harness.samplers.building_blocks.ranker import Pool
 from harness.samplers.building_blocks.slots import second_noise
 
 
-class InstanceBalancedPosSampler:
+class InstanceBalancedPosSampler(QuotaSampler):
     """An equal share of the positives for every object, the negatives at random (Libra R-CNN, Pang et al. 2019, 3.1).
 
     Each object that has positives offers ``round(expected / objects) + 1`` of them, drawn at random; where all offers
@@ -29,12 +28,6 @@ class InstanceBalancedPosSampler:
         ValueError: a value is out of its range.
     """
 
-    needs: frozenset[Need] = frozenset({Need.NOISE})
-
-    def __init__(self, num: int, pos_fraction: float, neg_pos_ub: float = -1, add_gt_as_proposals: bool = True) -> None:
-        self.quota = Quota(num, pos_fraction, neg_pos_ub)
-        self.add_gt_as_proposals = add_gt_as_proposals
-
     def rank_positives(self, pool: Pool, expected: int) -> Tensor:
         """The offers of the objects first, at random among themselves."""
         noise, positive = pool.drawn, pool.positive
@@ -43,20 +36,3 @@ class InstanceBalancedPosSampler:
         with_positives = (positive & (rank == 0)).count_nonzero(-1).unsqueeze(-1).clamp(min=1)
         offers = (expected / with_positives.to(torch.float64)).round().long() + 1
         return second_noise(noise) + (rank < offers)
-
-    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
-        """By noise."""
-        return pool.drawn
-
-    def __call__(
-        self,
-        truth: GroundTruth,
-        candidates: Candidates,
-        assignment: Assignment,
-        *,
-        noise: Tensor | None = None,
-        losses: CandidateLosses | None = None,
-    ) -> SamplingResult:
-        """Samples; ``noise (*, N)`` is required, ``losses`` are not looked at."""
-        pool = Pool.of(truth, candidates, assignment, noise)
-        return sample_by_rank(self.quota, pool, positives=self, negatives=self)

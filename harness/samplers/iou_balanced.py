@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from harness.core import limits
-from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
+from harness.core.structures import Need
 from harness.core.topk import among, mask_of_largest, order_code
-from harness.samplers.building_blocks.quota import Quota
-from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
+from harness.samplers.building_blocks.quota_sampler import QuotaSampler
+from harness.samplers.building_blocks.ranker import Pool
 from harness.samplers.building_blocks.slots import second_noise
 
 
-class IoUBalancedSampler:
+class IoUBalancedSampler(QuotaSampler):
     """An equal quota of negatives for every bin of their IoU, the positives at random (Libra R-CNN, 2019, 3.1).
 
     The bins divide ``[floor, largest IoU of the image's candidates)`` evenly; what they leave open is filled at random
@@ -50,18 +50,13 @@ class IoUBalancedSampler:
         neg_pos_ub: float = -1,
         add_gt_as_proposals: bool = True,
     ) -> None:
-        self.quota = Quota(num, pos_fraction, neg_pos_ub)
-        self.add_gt_as_proposals = add_gt_as_proposals
+        super().__init__(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
         told_apart = floor_thr == -1 or 0 <= floor_thr < 1
         self.floor_thr = limits.require(
             told_apart, "floor_thr", floor_thr, "at least 0 and below 1, or -1 for no floor"
         )
         self.floor_fraction = limits.between("floor_fraction", floor_fraction, 0, 1)
         self.num_bins = limits.count("num_bins", num_bins, 1)
-
-    def rank_positives(self, pool: Pool, expected: int) -> Tensor:
-        """By noise."""
-        return pool.drawn
 
     def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
         """The chosen first: ``expected`` of them, by bins above the floor and at random below it."""
@@ -102,16 +97,3 @@ class IoUBalancedSampler:
             inside = above & (iou >= floor + bin_ * width) & (iou < floor + (bin_ + 1) * width)
             taken |= mask_of_largest(among(code, inside), share, max(1, at_most // self.num_bins))
         return taken
-
-    def __call__(
-        self,
-        truth: GroundTruth,
-        candidates: Candidates,
-        assignment: Assignment,
-        *,
-        noise: Tensor | None = None,
-        losses: CandidateLosses | None = None,
-    ) -> SamplingResult:
-        """Samples; ``noise (*, N)`` is required, ``losses`` are not looked at."""
-        pool = Pool.of(truth, candidates, assignment, noise)
-        return sample_by_rank(self.quota, pool, positives=self, negatives=self)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.samplers.building_blocks.quota import Quota
-from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
+from harness.samplers.building_blocks.quota_sampler import QuotaSampler
 
 
-class RandomSampler:
+class RandomSampler(QuotaSampler):
     """Positives and negatives at random (Faster R-CNN, Ren et al. 2015, section 3.1.3; Fast R-CNN, section 2.3).
 
     Every subset of the granted size is equally likely. Ranks by noise, so that a choice among N costs no permutation.
@@ -23,30 +19,3 @@ class RandomSampler:
     Raises:
         ValueError: a value is out of its range.
     """
-
-    needs: frozenset[Need] = frozenset({Need.NOISE})
-
-    def __init__(self, num: int, pos_fraction: float, neg_pos_ub: float = -1, add_gt_as_proposals: bool = True) -> None:
-        self.quota = Quota(num, pos_fraction, neg_pos_ub)
-        self.add_gt_as_proposals = add_gt_as_proposals
-
-    def rank_positives(self, pool: Pool, expected: int) -> Tensor:
-        """By noise."""
-        return pool.drawn
-
-    def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
-        """By noise."""
-        return pool.drawn
-
-    def __call__(
-        self,
-        truth: GroundTruth,
-        candidates: Candidates,
-        assignment: Assignment,
-        *,
-        noise: Tensor | None = None,
-        losses: CandidateLosses | None = None,
-    ) -> SamplingResult:
-        """Samples; ``noise (*, N)`` is required, ``losses`` are not looked at."""
-        pool = Pool.of(truth, candidates, assignment, noise)
-        return sample_by_rank(self.quota, pool, positives=self, negatives=self)

@@ -9,21 +9,17 @@ from torch import Tensor
 
 from harness.core import limits
 from harness.core.structures import (
-    Assignment,
-    CandidateLosses,
-    Candidates,
-    GroundTruth,
     Need,
     SamplingResult,
 )
 from harness.core.topk import among, largest, mask_of_largest, order_code, rank_within
 from harness.samplers.building_blocks.hardness import RankBy, hardness
-from harness.samplers.building_blocks.quota import Quota
-from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
+from harness.samplers.building_blocks.quota_sampler import QuotaSampler
+from harness.samplers.building_blocks.ranker import Pool
 from harness.samplers.building_blocks.suppression import match_leaders
 
 
-class ScoreHLRSampler:
+class ScoreHLRSampler(QuotaSampler):
     """Score hierarchical local rank of the negatives, with weights (PISA: Cao et al. 2020, "Prime sample attention in
     object detection", sections 3 and 4.1).
 
@@ -70,17 +66,12 @@ class ScoreHLRSampler:
         iou_thr: float = 0.5,
         nms_pre: int = 2000,
     ) -> None:
-        self.quota = Quota(num, pos_fraction, neg_pos_ub)
-        self.add_gt_as_proposals = add_gt_as_proposals
+        super().__init__(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
         self.k = limits.at_least("k", k, 0)
         self.bias = limits.between("bias", bias, 0, 1)
         self.score_thr = limits.between("score_thr", score_thr, 0, 1)
         self.iou_thr = limits.between("iou_thr", iou_thr, 0, 1)
         self.nms_pre = limits.count("nms_pre", nms_pre, 1)
-
-    def rank_positives(self, pool: Pool, expected: int) -> Tensor:
-        """By noise."""
-        return pool.drawn
 
     def rank_negatives(self, pool: Pool, expected: Tensor, at_most: int) -> Tensor:
         """The confident first, by their place in their group, then by score; the others by noise."""
@@ -111,19 +102,6 @@ class ScoreHLRSampler:
         ratio = loss.sum(-1, keepdim=True) / (loss * weight).sum(-1, keepdim=True)
         ratio = torch.where(ratio.isfinite(), ratio, 1.0)  # all losses 0, or one infinite
         return weight * ratio
-
-    def __call__(
-        self,
-        truth: GroundTruth,
-        candidates: Candidates,
-        assignment: Assignment,
-        *,
-        noise: Tensor | None = None,
-        losses: CandidateLosses | None = None,
-    ) -> SamplingResult:
-        """Samples and weighs; ``noise (*, N)``, ``losses`` and ``candidates.predictions`` are required."""
-        pool = Pool.of(truth, candidates, assignment, noise, losses)
-        return sample_by_rank(self.quota, pool, positives=self, negatives=self)
 
     def _confident(self, pool: Pool) -> tuple[Tensor, Tensor]:
         """Codes of the confident scores, ``(*, N)`` int32, and the ``nms_pre`` best of them, ``(*, N)`` bool."""

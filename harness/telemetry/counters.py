@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from harness.core.boxes import area
-from harness.core.criterion import Selection
 from harness.core.processes import process_rank, reduce_sum
+from harness.core.stage import Selection
 from harness.core.structures import IGNORED, CandidateLosses
 from harness.telemetry.bins import AVAILABLE, CANDIDATE_QUANTITIES, EDGES, KINDS, OBJECT_KINDS, SAMPLED
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.core.criterion import Selection
+from harness.core.stage import Selection
 from harness.core.structures import CandidateLosses
 from harness.runs.integrity import seal_zip
 from harness.runs.records import atomic_write

@@ -4,15 +4,16 @@ losses too weak to matter. A broken arm of a comparison says so in the first sec
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.core.criterion import Criterion, Selection
+from harness.core.criterion import Criterion
 from harness.core.heads import Geometry
+from harness.core.preserved import preserved
+from harness.core.stage import Selection
 from harness.data.loading import Batch, to_device
 from harness.training.devices import autocast
 
@@ -91,7 +92,7 @@ def measure(
         criterion.observers.append(lambda stage, selection: counts.setdefault(stage, StageCount()).add(selection))
         criterion.progress = 0.0
     own, baseline_values, seen = _Means(), _Means(), 0
-    with _untouched(model, device), torch.no_grad():
+    with preserved([model], device), torch.no_grad():
         model.train()
         baseline.train()
         for batch in _first(batches, images, device):
@@ -189,18 +190,3 @@ def _loss_warnings(terms: Mapping[str, Mapping[str, float]]) -> list[str]:
         for name, term in terms.items()
         if term.get("times_baseline", 1.0) < WEAKEST
     ]
-
-
-@contextmanager
-def _untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Puts the model's buffers, its mode and the global random streams back as they were."""
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    training = [module.training for module in model.modules()]
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        for buffer, before in kept:
-            buffer.copy_(before)
-        for module, mode in zip(model.modules(), training, strict=True):
-            module.training = mode

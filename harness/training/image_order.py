@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.core.criterion import Selection
 from harness.core.processes import gather_rows
+from harness.core.stage import Selection
 from harness.core.structures import CandidateLosses
 from harness.data.dataset import DetectionDataset
 from harness.data.image_samplers.drawing import epoch_order

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from harness.app.pieces import build, build_pieces
-from harness.core.criterion import Selection
 from harness.core.heads import Outputs
+from harness.core.stage import Selection
 from harness.core.structures import Candidates, GroundTruth
 from harness.training.streams import Streams
 from tests.app.test_recipes import composed

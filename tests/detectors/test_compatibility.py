@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 
 from harness.core import compatibility
 from harness.core.compatibility import ASSIGNERS, CLASSIFICATION, REGRESSION, SAMPLERS, refusals
-from harness.core.criterion import StageComponents
+from harness.core.stage import StageComponents
 from harness.core.structures import ClassCounts, Need
 from harness.detectors import equip
 from harness.detectors.adapters.rcnn_facts import roi_head, rpn_head

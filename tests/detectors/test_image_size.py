@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.core.criterion import StageComponents
 from harness.core.heads import Outputs
+from harness.core.stage import StageComponents
 from harness.core.structures import Candidates, GroundTruth
 from harness.detectors.equip import equip, family_of, planned
 from harness.detectors.zoo.cascade_rcnn import tiny_cascade

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.core.criterion import StageComponents
 from harness.core.heads import Outputs
+from harness.core.stage import StageComponents
 from harness.core.structures import Need
 from harness.detectors import equip
 from harness.detectors.adapters.box_branch import BoxBranch, proposal_candidates, with_truth

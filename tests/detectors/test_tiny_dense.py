@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from harness.app import until_settled
 from harness.core.compatibility import IncompatibleError
-from harness.core.criterion import Selection, StageComponents
+from harness.core.stage import Selection, StageComponents
 from harness.core.structures import ClassCounts
 from harness.detectors.equip import equip, family_of
 from harness.losses.pair import Loss

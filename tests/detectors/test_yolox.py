@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from harness.core.criterion import Selection, StageComponents
+from harness.core.stage import Selection, StageComponents
 from harness.core.structures import Candidates, GroundTruth
 from harness.detectors.equip import equip
 from harness.detectors.networks.pafpn import PAFPN

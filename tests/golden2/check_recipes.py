@@ -20,8 +20,9 @@ from torch.nn.utils.rnn import pad_sequence
 from harness.app.pieces import build_pieces
 from harness.coders import Coder, LinearCoder, StandardizedDeltaCoder, StrideDistanceCoder, YOLOv3Coder, YOLOv5Coder
 from harness.coders.delta import DeltaCoder
-from harness.core.criterion import Criterion, Selection, StageComponents
+from harness.core.criterion import Criterion
 from harness.core.heads import Geometry, HeadSpec, Outputs
+from harness.core.stage import Selection, StageComponents
 from harness.core.structures import IGNORED, Activation, Assignment, Candidates, GroundTruth, Need, SamplingResult
 from harness.losses.terms import Branch
 from harness.runs.schema import folder, register

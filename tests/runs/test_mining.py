@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from harness.app.experiment import RefusedError
 from harness.app.runner import Stopped, run
-from harness.core.criterion import Selection
+from harness.core.stage import Selection
 from harness.core.structures import MiningPlan
 from harness.data.augment.boxes import apply, mirrored
 from harness.data.augment.mosaic_mixup import MosaicMixup

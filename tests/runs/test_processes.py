@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.core.criterion import Selection
 from harness.core.processes import process_count, process_rank
+from harness.core.stage import Selection
 from harness.data.loading import Batch, Share, train_loader
 from harness.data.sources.shapes import shapes
 from harness.detectors import equip

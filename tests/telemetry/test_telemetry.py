@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from harness.core.criterion import Selection, Targets
+from harness.core.stage import Selection, Targets
 from harness.core.structures import (
     IGNORED,
     NEGATIVE,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import pad_sequence
 
 from harness.core.heads import Outputs
+from harness.core.preserved import preserved
 from harness.core.structures import Candidates, GroundTruth
 
 
@@ -80,7 +80,7 @@ class BoxBranch:
         self, features: dict[str, Tensor], boxes: Tensor, used: Tensor, image_shapes: list[tuple[int, int]]
     ) -> Outputs:
         """The outputs without gradient, leaving every buffer and random stream as it was."""
-        with _untouched((self.head, self.predictor), boxes.device):
+        with preserved((self.head, self.predictor), boxes.device):
             return self({name: level.detach() for name, level in features.items()}, boxes, used, image_shapes)
 
     def _run(
@@ -99,15 +99,3 @@ class BoxBranch:
 def _placed(values: Tensor, place: Tensor, shape: torch.Size) -> Tensor:
     """``(*shape, C)``: row ``i`` of ``values`` at the flat ``place[i]``, zeros elsewhere."""
     return values.new_zeros(shape.numel(), values.shape[-1]).index_copy(0, place, values).unflatten(0, shape)
-
-
-@contextmanager
-def _untouched(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
-    """Puts buffers (BatchNorm's running statistics) and random streams (dropout) back as they were."""
-    kept = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        for buffer, before in kept:
-            buffer.copy_(before)

@@ -9,8 +9,9 @@ from torchvision.models.detection import FCOS
 
 from harness.assigners.fcos import FCOSAssigner
 from harness.coders import LinearCoder
-from harness.core.criterion import Criterion, StageComponents
+from harness.core.criterion import Criterion
 from harness.core.heads import Geometry, HeadSpec
+from harness.core.stage import StageComponents
 from harness.core.structures import Activation
 from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
 from harness.losses.classification.focal import FocalLoss

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from torchvision.models.detection import RetinaNet
 
 from harness.coders import DeltaCoder
-from harness.core.criterion import Criterion, StageComponents
+from harness.core.criterion import Criterion
 from harness.core.heads import Geometry, HeadSpec
+from harness.core.stage import StageComponents
 from harness.core.structures import Activation
 from harness.detectors.adapters.counterparts import assigner_like
 from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head

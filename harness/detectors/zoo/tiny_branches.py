@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNN, KeypointRCNNHeads, KeypointRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 
 from harness.detectors.networks.point_roi_align import PointRoIAlign
-from harness.detectors.networks.tiny_backbone import tiny_fpn
-from harness.detectors.zoo.tiny_rcnn import BINS
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn_parts
 
 MASK_BINS = 14  # per side of a pooled box; the mask has twice as many pixels, as in He et al. 2017, figure 4
 KEYPOINT_BINS = 14  # the heat map has four times as many
@@ -46,16 +43,16 @@ def tiny_maskrcnn(
         detections_per_img: at most so many.
         options: further parameters of torchvision's MaskRCNN.
     """
-    shared = _shared(num_classes, channels, representation_size, anchor_sizes, proposals)
-    shared |= {"box_score_thresh": score_thresh, "box_detections_per_img": detections_per_img}
+    parts = tiny_rcnn_parts(num_classes, channels, representation_size, anchor_sizes, proposals)
     return MaskRCNN(
-        tiny_fpn(channels, (8, 16)),
         min_size=min_size,
         max_size=max_size,
+        box_score_thresh=score_thresh,
+        box_detections_per_img=detections_per_img,
         mask_roi_pool=PointRoIAlign("0", MASK_BINS),
         mask_head=MaskRCNNHeads(channels, (WIDTH, WIDTH), 1),
         mask_predictor=MaskRCNNPredictor(WIDTH, WIDTH, num_classes),
-        **shared,
+        **parts,
         **options,
     )
 
@@ -89,37 +86,15 @@ def tiny_keypointrcnn(
         detections_per_img: at most so many.
         options: further parameters of torchvision's KeypointRCNN.
     """
-    shared = _shared(num_classes, channels, representation_size, anchor_sizes, proposals)
-    shared |= {"box_score_thresh": score_thresh, "box_detections_per_img": detections_per_img}
+    parts = tiny_rcnn_parts(num_classes, channels, representation_size, anchor_sizes, proposals)
     return KeypointRCNN(
-        tiny_fpn(channels, (8, 16)),
         min_size=min_size,
         max_size=max_size,
+        box_score_thresh=score_thresh,
+        box_detections_per_img=detections_per_img,
         keypoint_roi_pool=PointRoIAlign("0", KEYPOINT_BINS),
         keypoint_head=KeypointRCNNHeads(channels, (WIDTH, WIDTH)),
         keypoint_predictor=KeypointRCNNPredictor(WIDTH, num_keypoints),
-        **shared,
+        **parts,
         **options,
     )
-
-
-def _shared(
-    num_classes: int,
-    channels: int,
-    representation_size: int,
-    anchor_sizes: Sequence[Sequence[float]],
-    proposals: int,
-) -> dict[str, Any]:
-    """What both have in common with ``tiny_rcnn``."""
-    return {
-        "rpn_anchor_generator": AnchorGenerator(tuple(map(tuple, anchor_sizes)), ((1.0,),) * len(anchor_sizes)),
-        "rpn_pre_nms_top_n_train": 2 * proposals,
-        "rpn_pre_nms_top_n_test": 2 * proposals,
-        "rpn_post_nms_top_n_train": proposals,
-        "rpn_post_nms_top_n_test": proposals,
-        "rpn_batch_size_per_image": 64,
-        "box_batch_size_per_image": 64,
-        "box_roi_pool": PointRoIAlign("0", BINS),
-        "box_head": TwoMLPHead(channels * BINS**2, representation_size),
-        "box_predictor": FastRCNNPredictor(representation_size, num_classes),
-    }

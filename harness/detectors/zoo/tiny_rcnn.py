@@ -41,20 +41,34 @@ def tiny_rcnn(
         detections_per_img: at most so many.
         options: further parameters of torchvision's FasterRCNN.
     """
-    options = {"rpn_batch_size_per_image": 64, "box_batch_size_per_image": 64, **options}
+    parts = tiny_rcnn_parts(num_classes, channels, representation_size, anchor_sizes, proposals)
     return FasterRCNN(
-        tiny_fpn(channels, (8, 16)),
         min_size=min_size,
         max_size=max_size,
-        rpn_anchor_generator=AnchorGenerator(tuple(map(tuple, anchor_sizes)), ((1.0,),) * len(anchor_sizes)),
-        rpn_pre_nms_top_n_train=2 * proposals,
-        rpn_pre_nms_top_n_test=2 * proposals,
-        rpn_post_nms_top_n_train=proposals,
-        rpn_post_nms_top_n_test=proposals,
-        box_roi_pool=PointRoIAlign("0", BINS),
-        box_head=TwoMLPHead(channels * BINS**2, representation_size),
-        box_predictor=FastRCNNPredictor(representation_size, num_classes),
         box_score_thresh=score_thresh,
         box_detections_per_img=detections_per_img,
-        **options,
+        **{**parts, **options},
     )
+
+
+def tiny_rcnn_parts(
+    num_classes: int,
+    channels: int,
+    representation_size: int,
+    anchor_sizes: Sequence[Sequence[float]],
+    proposals: int,
+) -> dict[str, Any]:
+    """Backbone, RPN and box head of :func:`tiny_rcnn`, as arguments of torchvision's FasterRCNN and its subclasses."""
+    return {
+        "backbone": tiny_fpn(channels, (8, 16)),
+        "rpn_anchor_generator": AnchorGenerator(tuple(map(tuple, anchor_sizes)), ((1.0,),) * len(anchor_sizes)),
+        "rpn_pre_nms_top_n_train": 2 * proposals,
+        "rpn_pre_nms_top_n_test": 2 * proposals,
+        "rpn_post_nms_top_n_train": proposals,
+        "rpn_post_nms_top_n_test": proposals,
+        "rpn_batch_size_per_image": 64,
+        "box_batch_size_per_image": 64,
+        "box_roi_pool": PointRoIAlign("0", BINS),
+        "box_head": TwoMLPHead(channels * BINS**2, representation_size),
+        "box_predictor": FastRCNNPredictor(representation_size, num_classes),
+    }
