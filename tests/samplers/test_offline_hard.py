@@ -77,8 +77,10 @@ def naive_symmetric(image: Image, hard: list[bool], num: int, pos_fraction: floa
     """Draw the places of hard objects' candidates, then all others among who is left."""
     wanted = int(num * pos_fraction)
     of_hard = [i for i in image.positives if hard[image.gt_index[i]]]
-    chosen = first(of_hard, image.noise, int(wanted * share))
-    lot = [image.other_noise[i] if i in of_hard else image.noise[i] for i in range(len(image.noise))]
+    places = int(wanted * share)
+    chosen = first(of_hard, image.noise, places)
+    drawn_before = of_hard if places else []  # a draw of no place rejects nobody
+    lot = [image.other_noise[i] if i in drawn_before else image.noise[i] for i in range(len(image.noise))]
     return chosen + first([i for i in image.positives if i not in chosen], lot, wanted - len(chosen))
 
 
