@@ -112,6 +112,7 @@ def detections_of(annotations: dict[str, Any]) -> list[dict[str, Any]]:
 
 def result_of(annotations: dict[str, Any], detections: list[dict[str, Any]]) -> Result:
     metrics = evaluate(annotations, detections, tide=True, calibration=True, pr_curves=True).to_dict()
+    metrics |= {"segm": {"map": 0.25, "per_class": {"disc": 0.5}}, "frequencies": {"map_rare": 0.125}}
     telemetry = SamplingTelemetry()
     telemetry("roi", random_selection(1))
     telemetry.close_window(4)
@@ -221,6 +222,8 @@ def check_summary(summary: dict[str, Any], result: Result) -> None:
         assert summary[f"eval/tide/delta_ap/{kind}"] == gain
     for name, value in result.sampling["roi/sampled"].items():
         assert summary[f"sampling_run/roi/sampled/{name}"] == value
+    assert (summary["eval/segm/map"], summary["eval/segm/per_class/disc"]) == (0.25, 0.5)
+    assert summary["eval/frequencies/map_rare"] == 0.125
     assert summary["cost/train_seconds"] == 1.0
     assert (summary["data/fingerprint"], summary["data/problems"]) == ("abc", 2)
 

@@ -150,12 +150,13 @@ def jobs_of(config: DictConfig) -> list[list[str]] | None:
 
 def report_and_mirror(runs: list[Path], folder: Path, config: DictConfig, mirror: bool = True) -> None:
     """Prints the sweep's table, writes its report to ``folder/report`` and mirrors that as an artifact, if asked to."""
-    from harness.report.build import Options, build_report  # pandas is wanted at the end only
+    from harness.report.build import build_report  # pandas is wanted at the end only
     from harness.report.document import document_of
     from harness.report.evidence import PICTURES, gather
     from harness.report.files import write_report
     from harness.report.folders import ReportError
     from harness.report.parts import shown_parts
+    from harness.report.rules import Options
     from harness.report.views.terminal import render_terminal
     from harness.tracking import log_report
 
@@ -176,7 +177,7 @@ def report_and_mirror(runs: list[Path], folder: Path, config: DictConfig, mirror
 def report_options(config: DictConfig) -> dict[str, Any]:
     """What an adaptive sweep (``hydra/sweeper=until_settled``) says of its report; nothing for other sweepers."""
     sweeper = OmegaConf.select(config, "hydra.sweeper") or {}
-    names = ("baseline", "metric", "margin")
+    names = ("baseline", "metric", "margin", "alpha", "goal")
     return {name: sweeper[name] for name in names if sweeper.get(name) is not None} if "first_seeds" in sweeper else {}
 
 

@@ -20,6 +20,7 @@ from harness.evaluation.coco_format import detection_list
 from harness.evaluation.coco_metrics import BACKENDS, area_ranges_from_sides
 from harness.evaluation.federated import is_federated, without_federation
 from harness.evaluation.formats import read_annotations, read_detections
+from harness.evaluation.tide import ERROR_NAMES
 from harness.evaluation.voc_ap import VocAccuracy, voc_ap
 
 
@@ -156,7 +157,7 @@ def _lines(accuracy: Accuracy, voc: VocAccuracy | None, per_class: bool) -> list
     if accuracy.tide:
         lines += ["", f"{'error':<16}{'count':>8}  delta AP{round(100 * accuracy.tide.pos_thr)}"]
         for kind, count in accuracy.tide.counts.items():
-            lines.append(f"{kind:<16}{count:>8}  {_shown(accuracy.tide.delta_ap[kind])}")
+            lines.append(f"{ERROR_NAMES[kind]:<16}{count:>8}  {_shown(accuracy.tide.delta_ap[kind])}")
     if accuracy.calibration:
         lines += ["", f"detection ECE {_shown(accuracy.calibration.d_ece)}", "score            count  precision"]
         for row in accuracy.calibration.bins:

@@ -27,7 +27,10 @@ LABELS = (
     "background",  # no object at IoU >= bg_thr
     "ignored",  # on a crowd region, or beyond max_dets: no error and no success
 )
-ERROR_TYPES = (*LABELS[1:6], "missed")
+FALSE_POSITIVES = LABELS[1:6]
+ERROR_TYPES = (*FALSE_POSITIVES, "missed")
+# How the types are written for people. Results keep the spelling that older ones have as their keys.
+ERROR_NAMES = {kind: kind.replace("localisation", "localization") for kind in ERROR_TYPES}
 TRUE, CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, IGNORED = range(7)
 
 

@@ -8,14 +8,16 @@ import os
 import sys
 from pathlib import Path
 
-from harness.report.build import Options, build_report
+from harness.report.build import build_report
 from harness.report.document import document_of
 from harness.report.evidence import PICTURES, gather
 from harness.report.files import write_report
 from harness.report.folders import ReportError, find_folders
+from harness.report.rules import Options
+from harness.report.sweeps import GOALS
 from harness.report.views.terminal import render_terminal
 from harness.report.words import counted
-from harness.statistics.verdicts import MARGIN, TESTS
+from harness.statistics.verdicts import ALPHA, MARGIN, TESTS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     results = Path(asked.results)
     group_by = None if asked.group_by is None else tuple(filter(None, asked.group_by.split(",")))
-    options = Options(asked.baseline, group_by, asked.metric, asked.test, asked.margin)
+    options = Options(asked.baseline, group_by, asked.metric, asked.test, asked.margin, asked.alpha, asked.goal)
     try:
         report = build_report(find_folders(results), options)
         printed = _print(render_terminal(document_of(report)))
@@ -86,8 +88,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--margin",
         type=_margin,
-        default=MARGIN,
-        help="the smallest difference worth having: methods within it are the same (default: %(default)g)",
+        help="the smallest difference worth having: methods within it are the same (default: that of the sweep that "
+        f"made the runs, else {MARGIN:g})",
+    )
+    parser.add_argument(
+        "--alpha",
+        type=_alpha,
+        help="accepted probability of any false verdict, over all methods and looks (default: that of the sweep that "
+        f"made the runs, else {ALPHA:g})",
+    )
+    parser.add_argument(
+        "--goal",
+        choices=GOALS,
+        help="baseline: every method against a baseline; best: all against each other, which is best (default: that of "
+        "the sweep that made the runs, else baseline)",
     )
     parser.add_argument(
         "--pictures",
@@ -105,6 +119,13 @@ def _margin(text: str) -> float:
     value = float(text)
     if not (math.isfinite(value) and value >= 0):
         raise argparse.ArgumentTypeError(f"{text} is not valid: a number of 0 or more")
+    return value
+
+
+def _alpha(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not valid: a number above 0 and below 1")
     return value
 
 

@@ -18,18 +18,8 @@ from harness.report.image_noise import ImageNoise, image_noise
 from harness.report.methods import MISSING, columns_named
 from harness.report.metric import Metric, metric
 from harness.report.provenance import warnings_of
-from harness.statistics.verdicts import MARGIN
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a reader asked for."""
-
-    baseline: str | None = None  # setting=value[,setting=value]; None: sampler=random, else the method with most runs
-    group_by: tuple[str, ...] | None = None  # None: every setting in which the runs differ, but the seed
-    metric: str = "map"
-    test: str = "anytime"  # anytime | t | sign_flip
-    margin: float = MARGIN  # differences of this size and less are the same for practical purposes
+from harness.report.rules import Options, rules_of
+from harness.report.sweeps import find_sweeps
 
 
 @dataclass(frozen=True)
@@ -67,8 +57,9 @@ def build_report(folders: Sequence[Path], options: Options) -> Report:
     conditions = None if options.baseline is None else parse_conditions(options.baseline)
     if conditions is not None:
         _check_baseline(table, conditions, [row for context in contexts for row in context.done])
+    sweeps = find_sweeps(table.paths)
     sections = [
-        section_of(table, context, by, options.group_by, conditions, options.test, options.margin)
+        section_of(table, context, by, options.group_by, rules_of(table, context, by, options, sweeps))
         for context in contexts
     ]
     if conditions is not None and not any(

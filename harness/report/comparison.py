@@ -13,12 +13,14 @@ from harness.report.frame import RunTable
 from harness.report.guard import guard_marks
 from harness.report.methods import Method, Methods, methods_of
 from harness.report.metric import Metric
-from harness.statistics import Comparison, compare
-from harness.statistics.verdicts import ALPHA, MARGIN
+from harness.report.rules import Rules
+from harness.statistics import Comparison, compare, compared_with_best
 
 UNEVEN = 0.25  # training times of one method that differ by more say that the machine was shared
 NOTHING = 0.0005  # a mean metric below this is shown as 0.000: nothing was learned
 COSTS = ("train_seconds", "images_per_second", "peak_memory_mb")
+# Shown beside the metric where runs have them: masks, keypoints, and the frequency groups of LVIS.
+BESIDE = ("map", "segm.map", "keypoints.map", "map_rare", "map_common", "map_frequent")
 Scores = dict[int | str, float]  # seed -> metric
 
 
@@ -31,6 +33,7 @@ class Row:
     mean: float  # over seeds; NaN without any
     sd: float  # between seeds; NaN below two
     costs: Mapping[str, float]  # mean over runs
+    beside: Mapping[str, float]  # other numbers of the evaluation, mean over runs; NaN where a method has none
     comparison: Comparison | None  # None for a baseline and where nothing was compared
     marks: tuple[str, ...] = ()  # what the guard warned of before the training, one line each
 
@@ -49,9 +52,20 @@ class Section:
     metric: Metric
     rows: list[Row]
     baselines: tuple[str, ...]
-    test: str  # anytime | t | sign_flip
-    margin: float
+    rules: Rules
     notes: tuple[str, ...]
+
+    @property
+    def racing(self) -> bool:
+        """Whether all methods are compared with each other, to find the best; ``baselines`` is then the one that
+        leads."""
+        return self.rules.goal == "best"
+
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons are corrected together."""
+        number = sum(bool(row.scores) for row in self.rows)
+        return number * (number - 1) // 2 if self.racing else len(self.compared)
 
     def row(self, label: str) -> Row:
         """The row of a method."""
@@ -61,6 +75,16 @@ class Section:
     def compared(self) -> list[tuple[Row, Comparison]]:
         """The rows that share at least one seed with their baseline."""
         return [(row, row.comparison) for row in self.rows if row.comparison is not None and row.comparison.n]
+
+    @property
+    def beside(self) -> list[str]:
+        """The columns of other numbers that some method has; mAP of the boxes only beside that of another part."""
+        known = [
+            name
+            for name in BESIDE
+            if name != self.metric.column and any(np.isfinite(row.beside[name]) for row in self.rows)
+        ]
+        return [] if known == ["map"] and not self.metric.column.startswith(BESIDE[1:]) else known
 
     @property
     def nothing_learned(self) -> bool:
@@ -74,31 +98,43 @@ def section_of(
     context: Context,
     metric: Metric,
     group_by: Sequence[str] | None = None,
-    baseline: Mapping[str, str] | None = None,
-    test: str = "anytime",
-    margin: float = MARGIN,
+    rules: Rules | None = None,
 ) -> Section:
     """Compares the methods of one context, paired by seed; all of its comparisons are corrected together."""
+    rules = rules or Rules()
     found = methods_of(table, context, group_by)
     scores = {method.label: _scores(table, method, metric) for method in found.methods}
-    partners = baselines_of(table, found.methods, baseline)
-    compared = compare(
-        scores,
-        partners,
-        alpha=ALPHA,
-        margin=margin if metric.is_accuracy else 0.0,
-        test=test,
-        higher_is_better=metric.higher_is_better,
-    )
+    heads, compared = _compared(table, found, scores, metric, rules)
     by_name = {one.name: one for one in compared}
     sign = 1 if metric.higher_is_better else -1
     rows = [_row(table, method, scores[method.label], by_name.get(method.label)) for method in found.methods]
-    heads = tuple(dict.fromkeys(partners.values()))
-    if not heads and len(rows) == 1:
-        heads = (rows[0].label,)
     rows.sort(key=lambda row: (row.label not in heads, -sign * np.nan_to_num(row.mean, nan=-sign * np.inf)))
-    notes = _notes(table, found, metric, scores)
-    return Section(context, found, metric, rows, heads, test, margin if metric.is_accuracy else 0.0, notes)
+    notes = (*rules.notes, *_notes(table, found, metric, scores))
+    return Section(context, found, metric, rows, heads, rules, notes)
+
+
+def _compared(
+    table: RunTable, found: Methods, scores: Mapping[str, Scores], metric: Metric, rules: Rules
+) -> tuple[tuple[str, ...], list[Comparison]]:
+    """The baselines, or the method that leads, and what is compared with them."""
+    higher = metric.higher_is_better
+    if rules.goal == "best":
+        racing = {name: of for name, of in scores.items() if of}
+        race = compared_with_best(
+            racing, alpha=rules.alpha, margin=rules.margin, test=rules.test, higher_is_better=higher
+        )
+        losing = {one.name for one in race}
+        leading = [name for name in racing if name not in losing]
+        return tuple(leading) if len(leading) == 1 else (), race
+    partners = baselines_of(table, found.methods, rules.baseline)
+    if not partners and rules.baseline is not None and not rules.baseline_asked and len(found.methods) > 1:
+        partners = baselines_of(table, found.methods, None)  # the sweep's baseline has no run here yet
+    heads = tuple(dict.fromkeys(partners.values())) or tuple(
+        one.label for one in found.methods[:1] if len(found.methods) == 1
+    )
+    return heads, compare(
+        scores, partners, alpha=rules.alpha, margin=rules.margin, test=rules.test, higher_is_better=higher
+    )
 
 
 def _scores(table: RunTable, method: Method, metric: Metric) -> Scores:
@@ -113,18 +149,21 @@ def _scores(table: RunTable, method: Method, metric: Metric) -> Scores:
 
 def _row(table: RunTable, method: Method, scores: Scores, comparison: Comparison | None) -> Row:
     values = np.array(list(scores.values()))
-    costs = {
-        name: float(table.frame[name][method.done].mean()) if name in table.frame else float("nan") for name in COSTS
-    }
+    costs = {name: _mean(table, method, name) for name in COSTS}
     return Row(
         method=method,
         scores=scores,
         mean=float(values.mean()) if len(values) else float("nan"),
         sd=float(values.std(ddof=1)) if len(values) > 1 else float("nan"),
         costs=costs,
+        beside={name: _mean(table, method, name) for name in BESIDE},
         comparison=comparison,
         marks=guard_marks(table, method.done),
     )
+
+
+def _mean(table: RunTable, method: Method, column: str) -> float:
+    return float(table.frame[column][method.done].mean()) if column in table.frame else float("nan")
 
 
 def _spread_of_times(table: RunTable, found: Methods) -> float:

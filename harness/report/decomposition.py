@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from harness.report.comparison import Row, Section
 from harness.report.frame import RunTable, Settings
 from harness.statistics import BETTER, WORSE, decide
-from harness.statistics.verdicts import ALPHA
 
 MIN_SEEDS = 3
 
@@ -105,14 +104,16 @@ def _shown(section: Section, first: Row, second: Row, seeds: Sequence[int | str]
     if one is not None and one.baseline == second.label and set(one.seeds) == set(seeds):
         return one.verdict in (BETTER, WORSE)
     family = [row.comparison.differences for row in section.rows if row.comparison is not None and row.comparison.n]
-    *_, decision = decide([*family, _differences(first, second, seeds)], alpha=ALPHA, test=section.test)
+    *_, decision = decide(
+        [*family, _differences(first, second, seeds)], alpha=section.rules.alpha, test=section.rules.test
+    )
     return decision.verdict in (BETTER, WORSE)
 
 
 def _part(section: Section, name: str, first: Row, second: Row, seeds: Sequence[int | str]) -> Part:
     values = _differences(first, second, seeds)
     mean = float(values.mean()) if len(values) else float("nan")
-    (alone,) = decide([values], alpha=ALPHA, test=section.test)
+    (alone,) = decide([values], alpha=section.rules.alpha, test=section.rules.test)
     return Part(name, f"{first.label} − {second.label}", mean, alone.interval, len(values))
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from harness.evaluation.tide import ERROR_TYPES
+from harness.evaluation.tide import ERROR_NAMES
 from harness.report.across import Across
 from harness.report.comparison import Row, Section
 from harness.report.evidence import Evidence
@@ -23,6 +23,7 @@ from harness.report.frame import RunTable
 from harness.report.parts import Figure, Fold, Heading, Part, Text
 from harness.report.sampling_details import sampling_details
 from harness.report.tables import class_table, sampling_table, settings_table
+from harness.report.variance_details import variance_details
 from harness.report.words import interval_text, listed, shares_text, signed
 
 MOST_CLASSES = 24  # drawn; the table has all
@@ -55,8 +56,10 @@ def differences(section: Section, evidence: Evidence, number: int) -> list[Part]
         for row, one in compared[:MOST_ROWS]
     ]
     name = section.metric.name
-    draw = partial(forest, effects, f"Difference in {name}", f"{name} minus that of {against}", margin=section.margin)
-    margin = f" Gray band: differences within ±{section.margin:g}." if section.margin else ""
+    draw = partial(
+        forest, effects, f"Difference in {name}", f"{name} minus that of {against}", margin=section.rules.margin
+    )
+    margin = f" Gray band: differences within ±{section.rules.margin:g}." if section.rules.margin else ""
     caption = f"Diamond: mean. Bar: interval. Rings: paired seeds.{margin}"
     return [Figure(f"{number}/differences", f"Difference in {name}", draw, caption, _toggles(evidence.rows), wide=True)]
 
@@ -93,6 +96,7 @@ def details(table: RunTable, section: Section, evidence: Evidence, number: int) 
     rows, toggles = evidence.rows, _toggles(evidence.rows)
     labels = [row.label for row in rows]
     parts = [
+        *(variance_details(evidence.variance) if evidence.variance is not None else ()),
         *_topic("Errors", [_tide(table, rows, toggles, number)], _TIDE_NOTE),
         *_look(evidence, number),
         *_topic(
@@ -156,7 +160,7 @@ def _tide(table: RunTable, rows: Sequence[Row], toggles: Mapping[str, str], numb
         gains.append({c.removeprefix("tide."): (float(values[c].mean()), float(values[c].std())) for c in columns})
     if not any(math.isfinite(mean) for of in gains for mean, _ in of.values()):
         return None
-    draw = partial(tide_figure, gains, ERROR_TYPES, list(toggles))
+    draw = partial(tide_figure, gains, ERROR_NAMES, list(toggles))
     return Figure(f"{number}/errors", "Errors by type", draw, methods=toggles, wide=True)
 
 
@@ -218,4 +222,8 @@ def _classes(
         classes = [names[k].removeprefix("ap.") for k in known]
         draw = partial(class_figure, classes, values[:, known].tolist(), list(toggles))
         parts.append(Figure(f"{number}/classes", "AP by class", draw, methods=toggles, wide=True))
-    return [*parts, Fold("AP by class, in numbers", [numbers])]
+    parts.append(Fold("AP by class, in numbers", [numbers]))
+    for branch, what in (("segm", "Mask"), ("keypoints", "Keypoint")):
+        if (own := class_table(table, section.rows, f"{branch}.ap.")) is not None:
+            parts.append(Fold(f"{what} AP by class, in numbers", [own]))
+    return parts

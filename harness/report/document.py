@@ -55,7 +55,7 @@ def _context(report: Report, one: ContextReport, evidence: Evidence | None, numb
     if evidence is not None:
         parts += differences(section, evidence, number)
     parts.append(Text([*answer(section), *noise_text(one.noise)], "answer"))
-    notes = [method_text(section, report.options.baseline is not None)] if section.compared else []
+    notes = [method_text(section)] if section.compared else []
     notes += [*one.notes, *one.noise.notes, *(evidence.notes if evidence else ())]
     parts += [Text(notes)] if notes else []
     parts += _decompositions(one.decomposition)

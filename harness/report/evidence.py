@@ -20,6 +20,7 @@ from harness.report.histories import Curve, curves_of
 from harness.report.looking import Look, look_at
 from harness.report.reading import UnreadableError, read_json_object
 from harness.report.sampling import Sampling, sampling_of
+from harness.report.variance import Variance, variance_of
 
 PICTURES = 6  # images on which two methods differ, shown unless another number is asked for
 RUNS_READ = 5  # of a method, for histograms and curves of precision: 1,000 runs must not take minutes
@@ -44,6 +45,7 @@ class Evidence:
     curves: list[dict[str, Curve]]
     samplings: list[Sampling | None]
     precision: Precision
+    variance: Variance | None  # None where predictions were not asked for
     look: Look | None  # predictions of two methods on the same images; None where they were not asked for
     notes: tuple[str, ...]
 
@@ -74,8 +76,9 @@ def _gather(report: Report, one: ContextReport, pictures: int) -> Evidence:
     curves = [_curves(table, row, notes) for row in rows]
     samplings = [_sampling(table, row, notes) for row in rows]
     precision = _precision(table, rows, notes)
+    variance = variance_of(table, one.section) if pictures else None
     look = look_at(table, one.section, pictures) if pictures else None
-    return Evidence(rows, curves, samplings, precision, look, tuple(dict.fromkeys(notes)))
+    return Evidence(rows, curves, samplings, precision, variance, look, tuple(dict.fromkeys(notes)))
 
 
 def _curves(table: RunTable, row: Row, notes: list[str]) -> dict[str, Curve]:

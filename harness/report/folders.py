@@ -127,12 +127,19 @@ def _result(folder: Path) -> dict[str, Any]:
 def _numbers_of(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any, float]]:
     """Name, value and highest valid value of the numbers that are compared; None has no value and is left out."""
     places = [("metrics", metrics), ("metrics.calibration", metrics.get("calibration"))]
+    places += [(f"metrics.{name}", metrics.get(name)) for name in ("segm", "keypoints", "frequencies")]
     tide = metrics.get("tide")
     places.append(("metrics.tide.delta_ap", tide.get("delta_ap") if isinstance(tide, Mapping) else None))
     for place, values in places:
         for key, value in values.items() if isinstance(values, Mapping) else ():
             if value is not None and (place.endswith("delta_ap") or str(key).startswith(_SHARES)):
                 yield f"{place}.{key}", value, 1
+    for name in ("segm", "keypoints"):
+        branch = metrics.get(name)
+        per_class = branch.get("per_class") if isinstance(branch, Mapping) else None
+        for key, value in per_class.items() if isinstance(per_class, Mapping) else ():
+            if value is not None:
+                yield f"metrics.{name}.per_class.{key}", value, 1
     rows = metrics.get("per_class")
     for i, row in enumerate(rows if isinstance(rows, list) else ()):
         for key, value in row.items() if isinstance(row, Mapping) else ():

@@ -14,6 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.evaluation.branches import IOU_TYPES
+from harness.evaluation.branches import SCALARS as BRANCH_SCALARS
 from harness.report.folders import RunFiles, SkippedFolder, find_folders, read_run
 from harness.report.reading import UnreadableError
 from harness.runs.identity import config_hash
@@ -22,6 +24,7 @@ from harness.runs.records import State
 CORE = ("run", "state", "reason", "data", "detector", "assigner", "sampler", "classification", "regression", "seed")
 # Groups that say how a run was driven, not which method it is.
 _NO_METHOD = ("run", "tracker", "analysis", "evaluator", "loss", "data", "detector")
+BRANCHES = IOU_TYPES[1:]  # segm, keypoints: scored beside the boxes where a detector finds them
 Settings = dict[str, Any]  # choices and configuration leaves of one run, hashable values
 
 
@@ -42,7 +45,8 @@ def load_runs(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Columns: run, state (done | failed | refused), reason, data, detector, assigner, sampler, classification,
     regression, seed; every other choice by its place in the configuration (`rpn.sampler`, `optimizer`, ...); metrics
-    (`map`, `map50`, ..., `ap.<class>`, `tide.<type>`, `d_ece`; fractions); cost (`train_seconds`,
+    (`map`, `map50`, ..., `ap.<class>`, `tide.<type>`, `d_ece`, of masks `segm.map`, `segm.ap.<class>`, of keypoints
+    `keypoints.map`, ..., of LVIS `map_rare`, `map_common`, `map_frequent`; fractions); cost (`train_seconds`,
     `images_per_second`, `peak_memory_mb`, ...); `sampling.<stage>.<population>.<quantity>`; and the whole
     configuration, one dotted key a column.
 
@@ -160,10 +164,15 @@ def _facts(run: RunFiles, choices: Mapping[str, str]) -> dict[str, Any]:
 def _metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Every number of the evaluation; a value that does not exist (None) is NaN."""
     out = {
-        key: math.nan if value is None else float(value)
+        key: _value_or_nan(value)
         for key, value in metrics.items()
         if (value is None and key.startswith(("map", "ar_"))) or _number(value)
     }
+    for branch in BRANCHES:
+        own = _section(metrics, branch)
+        out |= {f"{branch}.{key}": _value_or_nan(own[key]) for key in BRANCH_SCALARS if key in own}
+        out |= {f"{branch}.ap.{name}": _value_or_nan(ap) for name, ap in _section(own, "per_class").items()}
+    out |= {key: _value_or_nan(value) for key, value in _section(metrics, "frequencies").items()}
     tide, calibration = _section(metrics, "tide"), _section(metrics, "calibration")
     out |= {f"tide.{kind}": float(v) for kind, v in _section(tide, "delta_ap").items() if _number(v)}
     if _number(calibration.get("d_ece")):
@@ -171,8 +180,12 @@ def _metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     rows = metrics.get("per_class")
     for row in rows if isinstance(rows, list) else ():
         if isinstance(row, Mapping) and "category" in row:
-            out[f"ap.{row['category']}"] = float(row["ap"]) if _number(row.get("ap")) else math.nan
+            out[f"ap.{row['category']}"] = _value_or_nan(row.get("ap"))
     return out
+
+
+def _value_or_nan(value: Any) -> float:
+    return float(value) if _number(value) else math.nan
 
 
 def _section(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:

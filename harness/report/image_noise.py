@@ -38,21 +38,17 @@ def image_noise(table: RunTable, section: Section) -> ImageNoise:
     notes = []
     if len(single) > MOST_PAIRS:
         notes.append(f"The bootstrap over test images was made for {MOST_PAIRS} of {len(single)} single pairs.")
-    fingerprint = str(table.frame["fingerprint"][section.context.done[0]])
-    max_dets = int(table.settings[section.context.done[0]].get("evaluator.max_dets") or 100)
     found = {}
     for row in single[:MOST_PAIRS]:
         one = row.comparison
         assert one is not None
-        ours = _runs_with_seed(table, row.method.done, one.seeds[0])
-        theirs = _runs_with_seed(table, section.row(one.baseline).method.done, one.seeds[0])
+        ours = runs_with_seed(table, row.method.done, one.seeds[0])
+        theirs = runs_with_seed(table, section.row(one.baseline).method.done, one.seeds[0])
         if len(ours) > 1 or len(theirs) > 1:
             notes.append(f"No bootstrap over the test images for {row.label}: several runs have seed {one.seeds[0]}.")
             continue
         try:
-            candidate, baseline = (
-                _match_table(table.paths[run], fingerprint, max_dets) for run in (ours[0], theirs[0])
-            )
+            candidate, baseline = (match_table(table, run) for run in (ours[0], theirs[0]))
             found[row.label] = paired_image_bootstrap(candidate, baseline)
         except UnreadableError as why:
             notes.append(f"No bootstrap over the test images for {row.label}: {why}.")
@@ -61,12 +57,20 @@ def image_noise(table: RunTable, section: Section) -> ImageNoise:
     return ImageNoise(found, tuple(notes))
 
 
-def _runs_with_seed(table: RunTable, rows: Sequence[int], seed: int | str) -> list[int]:
+def runs_with_seed(table: RunTable, rows: Sequence[int], seed: int | str) -> list[int]:
+    """The rows of the table, among ``rows``, whose run had this seed."""
     return [row for row in rows if str(table.settings[row]["seed"]) == str(seed)]
 
 
-def _match_table(run: Path, fingerprint: str, max_dets: int) -> MatchTable:
-    annotations = _annotations(run.parent.parent / "annotations", f"{fingerprint}.json")
+def match_table(table: RunTable, row: int) -> MatchTable:
+    """The matches of a run's predictions, for mAP on resampled images.
+
+    Raises:
+        UnreadableError: the predictions or the annotations are missing or damaged.
+        ValueError: they do not fit each other.
+    """
+    run, max_dets = table.paths[row], int(table.settings[row].get("evaluator.max_dets") or 100)
+    annotations = _annotations(run.parent.parent / "annotations", f"{table.frame['fingerprint'][row]}.json")
     return MatchTable.from_coco(annotations, _detections(run), max_dets)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.evaluation.tide import classify_errors
+from harness.evaluation.tide import ERROR_NAMES, FALSE_POSITIVES, classify_errors
 from harness.report.comparison import Section
 from harness.report.frame import RunTable
 from harness.report.images import Images, images_of
@@ -17,7 +17,6 @@ from harness.report.predictions import Pair, Predictions, read_pair
 from harness.report.reading import UnreadableError
 
 _MOST_CLASSES = 6  # of which errors are shown
-_SHOWN_ERRORS = ("classification", "localisation", "background", "duplicate")
 _AROUND = 0.7  # of a box's size on each side of it
 _LEAST_SIDE = 56  # px of a cut-out
 
@@ -114,17 +113,17 @@ def _errors(pair: Pair, images: Images) -> Gallery:
 
 def _examples(one: Predictions, images: Images, category: int, labels: np.ndarray) -> Iterator[Picture]:
     tables = one.found.tables
-    for kind in _SHOWN_ERRORS:
+    for kind in FALSE_POSITIVES:
         of_kind = np.flatnonzero((labels == kind) & (tables.detection_category == category))
         if len(of_kind):
             k = int(of_kind[tables.detection_score[of_kind].argmax()])
             image = int(tables.detection_image[k])
             boxes = [_box(tables.detection_box[k], "false", f"{tables.detection_score[k]:.2f}")]
-            taken = one.found.object[k]
+            title, taken = ERROR_NAMES[kind], one.found.object[k]
             if taken >= 0:
                 boxes.insert(0, _box(tables.object_box[taken], "object", _class(one, tables.object_category[taken])))
-                kind = f"{kind}: is {_class(one, tables.object_category[taken])}"
-            yield images.picture(tables.image_ids[image], kind, boxes, _region(tables.detection_box[k]))
+                title += f": is {_class(one, tables.object_category[taken])}"
+            yield images.picture(tables.image_ids[image], title, boxes, _region(tables.detection_box[k]))
     lost = np.flatnonzero(one.found.missed & (tables.object_category == category))
     if len(lost):
         k = int(lost[tables.object_area[lost].argmax()])

@@ -8,12 +8,18 @@ import pandas as pd
 
 from harness.report.folders import ReportError
 
-_HIGHER = ("map", "ar_", "ap.", "images_per_second")
+_ACCURACY = ("map", "ar_", "ap.", "segm.", "keypoints.")
+_HIGHER = (*_ACCURACY, "images_per_second")
 _LOWER = ("tide.", "d_ece", "train_seconds", "eval_seconds", "peak_memory_mb")
-_NAMES = {
+NAMES = {
     "map": "mAP",
     "map50": "AP50",
     "map75": "AP75",
+    "segm.map": "mask mAP",
+    "keypoints.map": "keypoint mAP",
+    "map_rare": "AP rare",
+    "map_common": "AP common",
+    "map_frequent": "AP frequent",
     "d_ece": "calibration error",
     "train_seconds": "training time",
 }
@@ -30,7 +36,7 @@ class Metric:
     @property
     def is_accuracy(self) -> bool:
         """Whether it is a fraction that a detector earns, so that 0 means that nothing was learned."""
-        return self.column.startswith(("map", "ar_", "ap."))
+        return self.column.startswith(_ACCURACY)
 
 
 def metric(column: str, frame: pd.DataFrame) -> Metric:
@@ -41,6 +47,9 @@ def metric(column: str, frame: pd.DataFrame) -> Metric:
     """
     valid = [name for name in frame.columns if str(name).startswith((*_HIGHER, *_LOWER))]
     if column not in valid:
-        shown = ", ".join(name for name in valid if not name.startswith("ap.")) or "none: no run has a result"
+        shown = (
+            ", ".join(name for name in valid if not name.startswith("ap.") and ".ap." not in name)
+            or "none: no run has a result"
+        )
         raise ReportError(f"--metric {column}: no such metric; there are {shown}, and ap.<class>")
-    return Metric(column, _NAMES.get(column, column), column.startswith(_HIGHER))
+    return Metric(column, NAMES.get(column, column), column.startswith(_HIGHER))

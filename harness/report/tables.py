@@ -9,6 +9,7 @@ from harness.report.across import Across
 from harness.report.comparison import Row, Section
 from harness.report.frame import CORE, RunTable
 from harness.report.methods import MISSING
+from harness.report.metric import NAMES
 from harness.report.parts import Cell, Column, Order, Table
 from harness.report.words import further_text, interval_text, number, p_text, shares_text, signed
 from harness.runs.records import State
@@ -40,15 +41,16 @@ def main_table(section: Section) -> Table:
     if compared:
         columns.append(Column("verdict", help="of the difference from the baseline"))
     columns.append(_number_column(section.metric.name, best_first, help="mean over seeds"))
+    columns += [_number_column(NAMES[name], help="mean over seeds") for name in section.beside]
     if compared:
         columns += [
             _number_column("difference", best_first, help="mean over paired seeds"),
             _number_column("interval", best_first, help=_interval_help(section)),
         ]
-        if section.test == "anytime":
+        if section.rules.test == "anytime":
             told = "expected until a verdict: median (80 % range)"
             columns.append(_number_column("further seeds", "ascending", help=told))
-        if len(section.baselines) > 1:
+        if len({one.baseline for _, one in section.compared} | set(section.baselines)) > 1:
             columns.append(Column("versus", help="the baseline of this method"))
     columns += [
         _number_column("seeds"),
@@ -68,17 +70,20 @@ def main_table(section: Section) -> Table:
 
 def _interval_help(section: Section) -> str:
     level = next((one.level for _, one in section.compared), 0.95)
-    valid = "valid after every seed" if section.test == "anytime" else "valid for a number of seeds fixed beforehand"
-    return f"of the mean difference at {100 * level:.4g} %, so that all intervals hold together at 95 %; {valid}"
+    anytime = section.rules.test == "anytime"
+    valid = "valid after every seed" if anytime else "valid for a number of seeds fixed beforehand"
+    together = f"so that all hold together at {100 * (1 - section.rules.alpha):.4g} %"
+    return f"of the mean difference at {100 * level:.4g} %, {together}; {valid}"
 
 
 def _main_cells(row: Row, section: Section) -> dict[str, Cell]:
     """Every cell by its column."""
-    headless = "baseline" if row.label in section.baselines else "not compared"
+    headless = _head_word(section) if row.label in section.baselines else "not compared"
     cells = {
         "method": Cell(f"{row.label} (!)" if row.marks else row.label),
         "seeds": _count(len(row.scores)),
         section.metric.name: _number(row.mean),
+        **{NAMES[name]: _number(row.beside[name]) for name in section.beside},
         "sd": _number(row.sd),
         **dict.fromkeys(("versus", "difference", "pairs", "interval", "p (Holm)", "further seeds"), Cell("")),
         "verdict": Cell(headless),
@@ -100,6 +105,13 @@ def _main_cells(row: Row, section: Section) -> dict[str, Cell]:
                    Cell(one.verdict_text, style=STYLES[one.verdict]),
         "further seeds": Cell(UNKNOWN if section.nothing_learned else further_text(further), known),
     }  # fmt: skip
+
+
+def _head_word(section: Section) -> str:
+    """What the row says that the others are compared with."""
+    if not section.racing:
+        return "baseline"
+    return "leads" if any(one.verdict == OPEN for _, one in section.compared) else "best"
 
 
 def _best(section: Section) -> tuple[int, ...]:
@@ -155,14 +167,17 @@ def sampling_table(table: RunTable, rows: Sequence[Row]) -> Table | None:
     return Table(heads, out) if out else None
 
 
-def class_table(table: RunTable, rows: Sequence[Row]) -> Table | None:
-    """AP of each class, mean over seeds; None where no class is known."""
-    names = [str(c) for c in table.frame.columns if str(c).startswith("ap.")]
+def class_table(table: RunTable, rows: Sequence[Row], prefix: str = "ap.") -> Table | None:
+    """AP of each class, mean over seeds; None where no class is known.
+
+    ``prefix`` is that of the columns: ``segm.ap.`` for masks, ``keypoints.ap.`` for keypoints.
+    """
+    names = [str(c) for c in table.frame.columns if str(c).startswith(prefix)]
     values = {name: [_mean(table, row.method.done, name) for row in rows] for name in names}
     known = [name for name in names if any(map(math.isfinite, values[name]))]
     if not known:
         return None
-    body = [[Cell(name.removeprefix("ap.")), *map(_number, values[name])] for name in known]
+    body = [[Cell(name.removeprefix(prefix)), *map(_number, values[name])] for name in known]
     return Table([Column("class"), *(_number_column(row.label) for row in rows)], body)
 
 

@@ -35,6 +35,9 @@ def question(section: Section) -> str:
     others = [row.label for row in section.rows if row.label not in section.baselines]
     if not others:
         return f"How good is {listed(section.baselines)} in {name}?"
+    if section.racing:
+        named = listed([row.label for row in section.rows]) if len(others) < 4 else f"{len(section.rows)} methods"
+        return f"Which of {named} is best in {name}, and is that settled?"
     what = listed(others) if len(others) <= 4 else f"any of {len(others)} methods"
     verb = "Do" if 1 < len(others) <= 4 else "Does"
     return f"{verb} {what} change {name} against {baselines_text(section)}, and is the difference real?"
@@ -59,15 +62,26 @@ def answer(section: Section) -> list[str]:
         if len(section.rows) > 1 and not section.baselines:
             return ["None of these methods is the baseline asked for, so nothing is compared here."]
         return [f"{row.label}: {value_text(row)}. There is nothing to compare it with." for row in section.rows[:1]]
+    out = [_leader_text(section)] if section.racing and section.baselines else []
     if len(compared) <= 8:
-        return [sentence(row, section) for row in compared]
-    out = []
+        return [*out, *(sentence(row, section) for row in compared)]
     for verdict in (BETTER, WORSE, SAME, OPEN):
         names = [row.label for row in compared if row.comparison and row.comparison.verdict == verdict]
         if names:
             shown = listed(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-            out.append(f"{verdict_text(verdict, section.margin).capitalize()} ({len(names)}): {shown}.")
+            out.append(f"{verdict_text(verdict, section.rules.margin).capitalize()} ({len(names)}): {shown}.")
     return out
+
+
+def _leader_text(section: Section) -> str:
+    """Whether the method with the best mean is shown to be the best, or only leads."""
+    (leader,) = section.baselines
+    own = value_text(section.row(leader))
+    verdicts = [row.comparison.verdict for row in section.rows if row.comparison is not None]
+    if OPEN in verdicts:
+        return f"{leader} leads ({own}), which is not settled."
+    same = " or the same within the margin" if SAME in verdicts else ""
+    return f"{leader} is best ({own}): every other method is worse{same}."
 
 
 def sentence(row: Row, section: Section) -> str:
@@ -89,20 +103,20 @@ def sentence(row: Row, section: Section) -> str:
         SAME: f"is the same as {one.baseline} within ±{one.margin:g}",
         OPEN: f"is not settled against {one.baseline}",
     }[one.verdict]
-    return f"{row.label} {tail} ({found}; {counted(one.n, 'paired seed')}).{_why_open(one)}"
+    return f"{row.label} {tail} ({found}; {counted(one.n, 'paired seed')}).{_why_open(one, section.rules.alpha)}"
 
 
-def _why_open(one: Comparison) -> str:
+def _why_open(one: Comparison, alpha: float) -> str:
     """What an open verdict waits for."""
     if one.verdict != OPEN:
         return ""
     if one.contradictory:
         return " Its first and its later seeds contradict each other: the differences are far from normal."
     if one.test != "anytime":
-        needed = fewest_pairs(1, one.test)
+        needed = fewest_pairs(1, one.test, alpha)
         if one.n < needed:
             return f" At least {needed} paired seeds are needed."
-        return " Significant alone, not after Holm's correction." if one.p <= 0.05 < one.p_holm else ""
+        return " Significant alone, not after Holm's correction." if one.p <= alpha < one.p_holm else ""
     if one.further_seeds is None:
         return " From 3 paired seeds on, the number of further seeds can be estimated."
     if one.further_seeds.median is None:
@@ -110,18 +124,30 @@ def _why_open(one: Comparison) -> str:
     return f" Expected to settle after {one.further_seeds} further seeds."
 
 
-def method_text(section: Section, baseline_asked: bool) -> str:
-    """Which baseline and which test, and what the test assumes."""
-    chosen = "as asked" if baseline_asked else "chosen because none was named"
-    over = len(section.compared)
-    needed = fewest_pairs(max(over, 1), section.test)
+def method_text(section: Section) -> str:
+    """What is compared with what, by which test at which alpha, and what the test assumes."""
+    rules, over = section.rules, section.comparisons
+    needed = fewest_pairs(max(over, 1), rules.test, rules.alpha)
+    if section.racing:
+        what = (
+            "All methods are compared with each other; shown is the one that leads, or one that a method is worse than"
+        )
+    else:
+        chosen = (
+            "as asked"
+            if rules.baseline_asked
+            else "as in the sweep"
+            if rules.baseline
+            else "chosen because none was named"
+        )
+        what = f"Baseline: {baselines_text(section)} ({chosen})"
     told = (
-        f"Baseline: {baselines_text(section)} ({chosen}). Differences are paired by seed. Verdicts rest on the "
-        f"{TESTS[section.test]} at 0.05, corrected for {counted(over, 'comparison')} (Holm). "
-        f"{_ASSUMES[section.test].format(needed=needed)}. The intervals hold for all comparisons together with "
-        "probability 0.95."
+        f"{what}. Differences are paired by seed. Verdicts rest on the {TESTS[rules.test]} at alpha = {rules.alpha:g}, "
+        f"corrected for {counted(over, 'comparison')} (Holm). {_ASSUMES[rules.test].format(needed=needed)}. "
+        f"The intervals hold for all comparisons together with probability {1 - rules.alpha:.4g}."
     )
-    return told + (f" Differences within ±{section.margin:g} count as the same." if section.margin else "")
+    told += f" Differences within ±{rules.margin:g} count as the same." if rules.margin else ""
+    return f"{told} Alpha, margin and goal: {rules.source}."
 
 
 def noise_text(noise: ImageNoise) -> list[str]:

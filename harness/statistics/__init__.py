@@ -13,7 +13,7 @@ from harness.statistics.image_bootstrap import ImageBootstrap, paired_image_boot
 from harness.statistics.intervals import bca_interval, t_interval
 from harness.statistics.paired_tests import holm, paired_t_test, sign_flip_floor, sign_flip_test
 from harness.statistics.power import paired_t_power, seeds_for_power
-from harness.statistics.standing import BEST, Standing, against_baseline, best_of
+from harness.statistics.standing import BEST, Standing, against_baseline, best_of, compared_with_best
 from harness.statistics.variance_split import Pairing, VarianceSplit, pairing, resampled_scores, split_variance
 from harness.statistics.verdicts import (
     BETTER,
@@ -45,6 +45,7 @@ __all__ = [
     "bca_interval",
     "best_of",
     "compare",
+    "compared_with_best",
     "confidence_sequence",
     "decide",
     "expected_further_seeds",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,31 +99,52 @@ def compare(
     paired = {name: paired_differences(scores[name], scores[partner]) for name, partner in partners.items()}
     rows = [row for _, row in paired.values()]
     decisions = decide(rows, alpha=alpha, margin=margin, test=test, higher_is_better=higher_is_better)
-    level = alpha / max(1, sum(decision.verdict == OPEN for decision in decisions))
-    result = []
-    for (name, (seeds, row)), decision in zip(paired.items(), decisions, strict=True):
-        further = _further_seeds(decision, row, test, level, margin, max_further_seeds)
-        comparison = Comparison(
-            name=name,
-            baseline=partners[name],
-            n=len(row),
-            mean_difference=float(row.mean()) if len(row) else float("nan"),
-            interval=decision.interval,
-            p=decision.p,
-            verdict=decision.verdict,
-            further_seeds=further,
-            p_holm=decision.p_holm,
-            p_same=decision.p_same,
-            level=decision.level,
-            sd=float(row.std(ddof=1)) if len(row) > 1 else float("nan"),
-            seeds=seeds,
-            differences=tuple(row.tolist()),
-            test=test,
-            margin=margin,
-            contradictory=decision.contradictory,
-        )
-        result.append(comparison)
-    return result
+    open_level = level_of_open(decisions, alpha)
+    return [
+        comparison_of(name, partners[name], seeds, row, decision, test, margin, open_level, max_further_seeds)
+        for (name, (seeds, row)), decision in zip(paired.items(), decisions, strict=True)
+    ]
+
+
+def level_of_open(decisions: Iterable[Decision], alpha: float) -> float:
+    """What p must fall to for the next open comparison to settle: alpha over the number of open ones."""
+    return alpha / max(1, sum(decision.verdict == OPEN for decision in decisions))
+
+
+def comparison_of(
+    name: str,
+    baseline: str,
+    seeds: tuple[Seed, ...],
+    row: NDArray[np.float64],
+    decision: Decision,
+    test: str,
+    margin: float,
+    open_level: float,
+    max_further_seeds: int = LIMIT,
+) -> Comparison:
+    """A decision on the paired differences ``row`` of ``name`` from ``baseline``, with the numbers beside it.
+
+    ``open_level`` is that of :func:`level_of_open`.
+    """
+    return Comparison(
+        name=name,
+        baseline=baseline,
+        n=len(row),
+        mean_difference=float(row.mean()) if len(row) else float("nan"),
+        interval=decision.interval,
+        p=decision.p,
+        verdict=decision.verdict,
+        further_seeds=_further_seeds(decision, row, test, open_level, margin, max_further_seeds),
+        p_holm=decision.p_holm,
+        p_same=decision.p_same,
+        level=decision.level,
+        sd=float(row.std(ddof=1)) if len(row) > 1 else float("nan"),
+        seeds=seeds,
+        differences=tuple(row.tolist()),
+        test=test,
+        margin=margin,
+        contradictory=decision.contradictory,
+    )
 
 
 def _partners(scores: Scores, baseline: str | Mapping[str, str]) -> dict[str, str]:

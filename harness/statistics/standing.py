@@ -7,12 +7,19 @@ goes on from its results alone.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
-from harness.statistics.comparison import Comparison, Scores, compare, paired_differences
+from harness.statistics.comparison import (
+    Comparison,
+    Scores,
+    compare,
+    comparison_of,
+    level_of_open,
+    paired_differences,
+)
 from harness.statistics.verdicts import ALPHA, BETTER, MARGIN, OPEN, SAME, WORSE, Decision, decide
 
 
@@ -66,14 +73,7 @@ def best_of(
     those that remain, the one with the best mean over their shared seeds is ``best`` (so far). An arm that is the same
     as it within the margin is ``same within ±margin`` and gets no further seeds unless another arm takes the lead.
     """
-    pairs = list(combinations(scores, 2))
-    rows = [paired_differences(scores[first], scores[second])[1] for first, second in pairs]
-    decisions = decide(rows, alpha=alpha, margin=margin, higher_is_better=higher_is_better)
-    of = dict(zip(pairs, decisions, strict=True))
-    verdicts = dict.fromkeys(scores, OPEN)
-    for (first, second), decision in of.items():
-        if decision.verdict in (BETTER, WORSE):
-            verdicts[second if decision.verdict == BETTER else first] = WORSE
+    decisions, verdicts = _race(scores, alpha, margin, "anytime", higher_is_better)
     racing = [name for name in scores if verdicts[name] != WORSE and name not in left_out]
     if not racing:
         return Standing(verdicts, ())
@@ -81,9 +81,59 @@ def best_of(
     verdicts[leader] = BEST
     for name in racing:
         if name != leader:
-            verdicts[name] = SAME if _pair(of, name, leader).verdict == SAME else OPEN
+            verdicts[name] = SAME if decisions[name, leader].verdict == SAME else OPEN
     waiting = [name for name in racing if verdicts[name] == OPEN]
     return Standing(verdicts, (leader, *waiting) if waiting else ())
+
+
+def compared_with_best(
+    scores: Scores,
+    *,
+    alpha: float = ALPHA,
+    margin: float = MARGIN,
+    test: str = "anytime",
+    higher_is_better: bool = True,
+) -> list[Comparison]:
+    """The race of :func:`best_of` in numbers: every arm but the leader, against the leader or against an arm that it is
+    worse than.
+
+    ``p_holm`` and the intervals are corrected for all pairs of arms. Where every arm is worse than some other (which
+    needs contradictory pairings), there is no leader and the list is empty.
+    """
+    decisions, verdicts = _race(scores, alpha, margin, test, higher_is_better)
+    racing = [name for name in scores if verdicts[name] != WORSE]
+    if not racing:
+        return []
+    leader = _leader(scores, racing, higher_is_better)
+    open_level = level_of_open([decisions[name, leader] for name in racing if name != leader], alpha)
+    found = []
+    for name in scores:
+        if name != leader:
+            beaten_by = [one for one in (leader, *scores) if one != name and decisions[name, one].verdict == WORSE]
+            partner = next(iter(beaten_by), leader)
+            seeds, row = paired_differences(scores[name], scores[partner])
+            found.append(comparison_of(name, partner, seeds, row, decisions[name, partner], test, margin, open_level))
+    return found
+
+
+def _race(
+    scores: Scores, alpha: float, margin: float, test: str, higher_is_better: bool
+) -> tuple[dict[tuple[str, str], Decision], dict[str, str]]:
+    """All ordered pairs of arms with the decision on first minus second, and ``worse`` or ``open`` for every arm."""
+    pairs = list(combinations(scores, 2))
+    rows = [paired_differences(scores[first], scores[second])[1] for first, second in pairs]
+    found = decide(rows, alpha=alpha, margin=margin, test=test, higher_is_better=higher_is_better)
+    decisions = dict(zip(pairs, found, strict=True))
+    decisions |= {(second, first): _mirrored(decision) for (first, second), decision in decisions.items()}
+    lost = {name for (name, _), decision in decisions.items() if decision.verdict == WORSE}
+    return decisions, {name: WORSE if name in lost else OPEN for name in scores}
+
+
+def _mirrored(decision: Decision) -> Decision:
+    """The decision on second minus first."""
+    low, high = decision.interval
+    verdict = {BETTER: WORSE, WORSE: BETTER}.get(decision.verdict, decision.verdict)
+    return replace(decision, interval=(-high, -low), verdict=verdict)
 
 
 def _leader(scores: Scores, racing: list[str], higher_is_better: bool) -> str:
@@ -91,7 +141,3 @@ def _leader(scores: Scores, racing: list[str], higher_is_better: bool) -> str:
     sign = 1 if higher_is_better else -1
     means = {name: np.mean([scores[name][s] for s in shared or scores[name]]) for name in racing}
     return max(racing, key=lambda name: sign * means[name])
-
-
-def _pair(of: Mapping[tuple[str, str], Decision], one: str, other: str) -> Decision:
-    return of[one, other] if (one, other) in of else of[other, one]

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from harness.evaluation.tide import ERROR_TYPES
+from harness.evaluation.tide import ERROR_NAMES
 
 MISSING = "harness.tracking.dashboard needs wandb-workspaces: pip install 'detection-harness[dashboards]'"
 SHOWN_RUNS = 100  # W&B shows ten unless told otherwise
@@ -136,7 +136,7 @@ def cost() -> list[Any]:
 
 def errors() -> list[Any]:
     """AP lost to each type of error."""
-    return [bars(kind, f"eval/tide/delta_ap/{kind}") for kind in ERROR_TYPES]
+    return [bars(name, f"eval/tide/delta_ap/{kind}") for kind, name in ERROR_NAMES.items()]
 
 
 def curves() -> list[Any]:

@@ -237,7 +237,13 @@ def without_costs(table: str) -> list[str]:
 def test_the_report_at_the_end_asks_what_the_sweep_asked() -> None:
     settings = UntilSettledConfig(baseline="sampler=random", margin=0.01, metric="map50")
     adaptive = OmegaConf.create({"hydra": {"sweeper": OmegaConf.structured(settings)}})
-    assert report_options(adaptive) == {"baseline": "sampler=random", "margin": 0.01, "metric": "map50"}
+    assert report_options(adaptive) == {
+        "baseline": "sampler=random",
+        "margin": 0.01,
+        "metric": "map50",
+        "alpha": 0.05,
+        "goal": "baseline",
+    }
     assert report_options(OmegaConf.create({"hydra": {"sweeper": {"params": None}}})) == {}
 
 

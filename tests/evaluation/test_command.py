@@ -49,7 +49,7 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = files(tmp_path, annotations, detections)
     assert main([*line, "--per-class", "--voc", "--iou", "0.7", "--tide", "--calibration"]) == 0
     out, err = capsys.readouterr()
-    for expected in ("category 3", "VOC AP at IoU 0.7", "localisation", "delta AP50", "detection ECE", "map_large   -"):
+    for expected in ("category 3", "VOC AP at IoU 0.7", "localization", "delta AP50", "detection ECE", "map_large   -"):
         assert expected in out
     assert err.startswith("note: ")
     assert err.count("\n") == 1

@@ -105,7 +105,7 @@ def _traces(effect: Effect, y: float) -> list[Trace]:
         out.append(
             method_trace(
                 effect.label, type="scatter", mode="lines", x=rounded([low, high]), y=[y, y],
-                line={"color": shade, "width": 4}, hovertemplate="95 % interval: %{x:+.4f}<extra></extra>",
+                line={"color": shade, "width": 4}, hovertemplate="interval: %{x:+.4f}<extra></extra>",
             )
         )  # fmt: skip
     out.append(

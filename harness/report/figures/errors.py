@@ -19,8 +19,10 @@ _UNKNOWN: Spread = (math.nan, math.nan)
 _NUMBERED = 12  # classes up to which the cells of a confusion matrix carry numbers
 
 
-def tide_figure(gains: Sequence[Mapping[str, Spread]], kinds: Sequence[str], labels: Sequence[str]) -> Plot:
-    """Bars by error type and method: the AP that repairing the type alone would gain, ± sd over seeds."""
+def tide_figure(gains: Sequence[Mapping[str, Spread]], kinds: Mapping[str, str], labels: Sequence[str]) -> Plot:
+    """Bars by error type and method: the AP that repairing the type alone would gain, ± sd over seeds.
+
+    ``kinds`` maps the keys of ``gains`` to their names."""
     traces = []
     for i, of in enumerate(gains):
         values = [of.get(kind, _UNKNOWN) for kind in kinds]
@@ -28,7 +30,7 @@ def tide_figure(gains: Sequence[Mapping[str, Spread]], kinds: Sequence[str], lab
         bars = {"type": "data", "array": rounded(spread), "thickness": 1, "width": 3, "color": MUTED}
         traces.append(
             method_trace(
-                labels[i], type="bar", x=list(kinds), y=rounded(mean for mean, _ in values), error_y=bars,
+                labels[i], type="bar", x=list(kinds.values()), y=rounded(mean for mean, _ in values), error_y=bars,
                 marker={"color": color(i)}, hovertemplate="%{x}: %{y:.4f}<extra>%{fullData.name}</extra>",
             )
         )  # fmt: skip
