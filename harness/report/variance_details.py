@@ -10,9 +10,9 @@ from harness.report.words import counted
 from harness.statistics.variance_split import SEEDS
 
 _NOTE = (
-    "The verdicts above are about new seeds on these same images. Here the images vary, too: a bootstrap over them, "
-    "the same resamples for all seeds, and an analysis of variance. Interplay: noise of the images that differs between "
-    "seeds, so that more of either lessens it. From fewer than ten seeds the parts are rough."
+    "The verdicts above are about new seeds on these same images. Here the images vary, too: by a bootstrap over them, "
+    "the same resamples for all seeds, and an analysis of variance. Interplay is the noise of the images that differs "
+    "between seeds, so that more of either lessens it. From fewer than ten seeds the parts are rough."
 )
 _HELP = {
     "sd": "of one run's mAP, over new seeds and new sets of so many images",
