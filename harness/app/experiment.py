@@ -17,6 +17,8 @@ from harness.app.settings import settled
 from harness.app.targets import located, wrong_arguments
 from harness.core.compatibility import IncompatibleError, refusals
 from harness.core.structures import MiningPlan
+from harness.data.class_counts import class_counts
+from harness.data.image_samplers.presence import class_presence
 from harness.data.sources import extra_targets_of
 from harness.data.splits import Splits
 from harness.detectors.equip import planned
@@ -105,7 +107,26 @@ class Experiment:
         splits: Splits = build(self.nodes.data, "data")
         options = self._detector_options()
         model = sketch(options.pop("_target_"), len(splits.classes) + 1, **options)
-        return splits.yielding(extra_targets(model), num_keypoints(model))
+        splits = splits.yielding(extra_targets(model), num_keypoints(model))
+        self._check_on(splits, model)
+        return splits
+
+    def _check_on(self, splits: Splits, model: nn.Module) -> None:
+        """Refuses pieces that cannot work with the classes and images of the data, before a run folder is begun.
+
+        Args:
+            splits: the data.
+            model: the detector without memory, for the classes of the data.
+        """
+        pieces = self.pieces.copy()
+        try:
+            pieces.equip(
+                model, Streams(self.settings.seed, torch.device("cpu")), class_counts=class_counts(splits.train)
+            )
+            if not pieces.image_sampler.needs_losses:
+                pieces.image_sampler.weights(class_presence(splits.train))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(str(error)) from error
 
     def _detector_options(self) -> dict[str, Any]:
         options: dict[str, Any] = OmegaConf.to_container(self.nodes.detector, resolve=True)  # type: ignore[assignment]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from harness.app.runner import Stopped, check, run
@@ -18,6 +20,7 @@ from harness.runs.identity import config_hash
 from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import State
 from harness.training import checkpoint
+from tests.app.test_command_line import write_voc
 from tests.runs.conftest import Composed, Trained, outcome
 
 
@@ -167,6 +170,27 @@ def test_a_refusal_is_said_before_anything_is_touched(override: str, composed: C
     assert stop.value.state is State.REFUSED
     assert not (tmp_path / "untouched").exists()
     assert stop.value.folder is None
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("image_sampler=class_aware", "image_sampler=class_aware: no training image has an object"),
+        ("data.classes=[dgo]", "no object of dgo; valid: cat"),
+    ],
+)
+def test_what_only_the_data_reveal_is_refused_before_a_folder_is_begun(
+    override: str, says: str, tmp_path: Path
+) -> None:
+    root = write_voc(tmp_path / "voc", xml="<annotation><filename>a.jpg</filename></annotation>")
+    schema.register()
+    with initialize_config_dir(str(schema.folder("conf")), version_base="1.3"):
+        places = [f"data.root={root}", f"run.root={tmp_path / 'results'}", "tracker=none"]
+        config = compose("config", ["run=smoke", "data=voc", *places, "data.classes=[cat]", override])
+    with pytest.raises(Stopped, match=re.escape(says)) as stop:
+        run(config, choices={}, sources=[str(schema.folder("conf"))])
+    assert (stop.value.state, stop.value.folder) == (State.REFUSED, None)
     assert not (tmp_path / "results").exists()
 
 
