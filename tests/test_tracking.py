@@ -32,6 +32,7 @@ from harness.runs.schema import TrackerConfig
 from harness.telemetry.bins import EDGES
 from harness.telemetry.recorder import SamplingTelemetry, Window
 from harness.tracking import NoTracker, Tracker, WandbTracker, log_report, open_tracker
+from harness.tracking.environment import run_id
 from harness.tracking.opening import group_of
 from harness.tracking.wandb_tracker import closed_edges
 from harness.training.interrupt import Interrupted
@@ -144,7 +145,7 @@ def mirror_a_run(tracker: Tracker, splits: Splits) -> Result:
 
 
 def test_everything_is_read_back(tmp_path: Path, splits: Splits, capfd: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "tiny_rcnn-ohem-s0-0123456789"
+    folder = tmp_path / f"lr 0.01: a? #1 50% {'n' * 150}-s0-0123456789"  # W&B allows neither its signs nor its length
     folder.mkdir()
     settings = TrackerConfig(project="own", entity="me", tags=["mine"], images=2)
     with open_tracker(settings, folder, {"seed": 3, "run": {"iterations": 4}}, CHOICES) as tracker:
@@ -155,7 +156,7 @@ def test_everything_is_read_back(tmp_path: Path, splits: Splits, capfd: pytest.C
 
     rows = read_back(folder)
     (run,) = (row["run"] for row in rows if row["type"] == "run")
-    assert (run["run_id"], run["display_name"]) == (folder.name, folder.name)
+    assert (run["run_id"], run["display_name"]) == (run_id(folder.name), folder.name[:128])
     assert (run["project"], run["entity"], run["job_type"]) == ("own", "me", "train")
     told, _, alike = run["run_group"].rpartition("-")
     assert told == "shapes-tiny_rcnn-max_iou-ohem-l1"
@@ -175,6 +176,23 @@ def test_everything_is_read_back(tmp_path: Path, splits: Splits, capfd: pytest.C
     check_summary(merged(rows, "summary"), result)
     (end,) = (row["exit"] for row in rows if row["type"] == "exit")
     assert end.get("exit_code", 0) == 0
+
+
+def test_the_commands_of_the_documentation_upload_what_is_offline(tmp_path: Path) -> None:
+    """`wandb sync` is given the paths of README, and lists the mirrors of runs and of sweeps' reports."""
+    (line,) = {line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("wandb sync ")}
+    patterns = line.partition("#")[0].split()[2:]
+    for name in ("runs/a-s0-0123456789", "sweeps/b/report"):
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True)
+        (folder / "report.md").write_text("# Report\n")
+        log_report(TrackerConfig(), folder, "report-b")
+    wandb_program = Path(sys.executable).parent / "wandb"
+    paths = [str(path.relative_to(tmp_path)) for pattern in patterns for path in sorted(tmp_path.glob(pattern))]
+    command = [wandb_program, "sync", "--dry-run", *paths]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert all(path in done.stdout + done.stderr for path in paths)
+    assert len(paths) == 2
 
 
 def check_histograms(item: dict[str, Any], window: Window) -> None:
@@ -320,13 +338,14 @@ def test_the_report_is_an_artifact(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("<p>report</p>")
     (tmp_path / "summary.csv").write_text("sampler,map\nohem,0.5\nrandom,\n")
     (tmp_path / "report.md").write_text("# Report\n")
-    log_report(TrackerConfig(group="sweep"), tmp_path, "samplers")
+    log_report(TrackerConfig(group="sweep"), tmp_path, "report-a b: samplers?")
     rows = read_back(tmp_path)
     (run,) = (row["run"] for row in rows if row["type"] == "run")
-    assert (run["job_type"], run["run_group"], run["display_name"]) == ("report", "sweep", "samplers")
+    assert (run["job_type"], run["run_group"], run["display_name"]) == ("report", "sweep", "report-a b: samplers?")
     artifacts = [row for row in rows if "artifact" in json.dumps(row["type"]) or "artifact" in json.dumps(row)[:200]]
     text = json.dumps(artifacts)
     assert all(name in text for name in ("report.html", "summary.csv", "report.md"))
+    assert '"name": "report-a_b_samplers_"' in text
     history = merged(rows, "history")
     page = sessions(tmp_path)[0] / "files" / history["report/page.path"]
     assert page.read_text() == "<p>report</p>"

@@ -15,8 +15,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from harness.core.output import make_output_safe
 from harness.evaluation.tide import ERROR_NAMES
 
+DESCRIPTION = "A saved Weights & Biases workspace over all runs of a project."
 MISSING = "harness.tracking.dashboard needs wandb-workspaces: pip install 'detection-harness[dashboards]'"
 SHOWN_RUNS = 100  # W&B shows ten unless told otherwise
 GROUP = "Group"
@@ -157,7 +159,8 @@ def pictures() -> list[Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m harness.dashboard", description=(__doc__ or "").splitlines()[0])
+    make_output_safe()
+    parser = argparse.ArgumentParser(prog="python -m harness.dashboard", description=DESCRIPTION)
     parser.add_argument("--entity", help="W&B user or team; needed to save")
     parser.add_argument("--project", default="harness", help="W&B project")
     parser.add_argument("--name", default="Which samples to train on", help="of the saved view")

@@ -11,7 +11,8 @@ from harness.runs.schema import ConfigError, TrackerConfig
 
 MODES = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
 RESERVED = "/\\#?%:"  # not in a project's name
-LONGEST = 128  # characters of a project, a group, a run's name
+LONGEST = 128  # characters of a project, a group, a run's name, an artifact's name
+LONGEST_ID = 96  # of a run: a table is an artifact called run-<id>-<key>
 LONGEST_TAG = 64
 TIMEOUT = 10.0  # seconds until a host counts as unreachable
 
@@ -54,10 +55,15 @@ def cleaned_tags(tags: list[str]) -> list[str]:
     return list(dict.fromkeys(tag.strip()[:LONGEST_TAG] for tag in tags if tag.strip()))
 
 
-def run_id(name: str) -> str:
-    """A run's folder name as an identifier that W&B takes; a long name keeps its end, the seed and the hash."""
+def run_id(name: str, longest: int = LONGEST_ID) -> str:
+    """A folder's name as an identifier that W&B takes; a long name keeps its end: a run's seed and hash."""
     clean = re.sub(r"[^\w.=+-]+", "_", name, flags=re.ASCII)
-    return clean if len(clean) <= LONGEST else f"{clean[: LONGEST - 41]}_{clean[-40:]}"
+    return clean if len(clean) <= longest else f"{clean[: longest - 41]}_{clean[-40:]}"
+
+
+def artifact_name(name: str) -> str:
+    """A name as W&B takes it for an artifact."""
+    return re.sub(r"[^\w.-]", "_", run_id(name, LONGEST), flags=re.ASCII)
 
 
 def _mode(told: Mapping[str, str]) -> str:

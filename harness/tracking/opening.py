@@ -6,6 +6,7 @@ import csv
 import logging
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import Cost, Result
 from harness.runs.schema import TrackerConfig
 from harness.tracking.closing import close
-from harness.tracking.environment import LONGEST, TIMEOUT, cleaned_tags, run_id, settled
+from harness.tracking.environment import LONGEST, TIMEOUT, artifact_name, cleaned_tags, run_id, settled
 from harness.tracking.report_values import Pictured, Plotted, report_values
 from harness.tracking.tracker import NoTracker, Tracker
 from harness.tracking.wandb_tracker import WandbTracker
@@ -138,7 +139,7 @@ def log_report(
     import wandb
 
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    run = _open(settings, folder, name=name, group=settings.group, job_type="report", tags=settings.tags)
+    run = _open(settings, folder, name=name[:LONGEST], group=settings.group, job_type="report", tags=settings.tags)
     if run is None:
         return
     exit_code = FAILED
@@ -153,7 +154,7 @@ def log_report(
                 columns = [_numbers(column) for column in zip(*rows, strict=True)]
                 values[f"report/{path.stem}"] = wandb.Table(columns=[*head], data=[*zip(*columns, strict=True)])
         run.log({**values, **dict(report_values(figures, galleries))})
-        artifact = wandb.Artifact(name=name, type="report")
+        artifact = wandb.Artifact(name=artifact_name(name), type="report")
         for path in files:
             artifact.add_file(os.fspath(path))
         run.log_artifact(artifact)
@@ -185,7 +186,9 @@ def _open(settings: TrackerConfig, folder: Path, **options: Any) -> Any:
             return wandb.init(mode="online", resume="allow", settings=quiet, **options)
         except Exception as error:
             log.warning(
-                "W&B is not reachable (%s): this run is mirrored offline, `wandb sync` uploads it", _first_line(error)
+                "W&B is not reachable (%s): this run is mirrored offline, `wandb sync %s` uploads it",
+                _first_line(error),
+                shlex.quote(f"{Path(place) / 'wandb'}") + "/offline-run-*",
             )
             # What is left of the attempt holds the run's id, and an empty session folder.
             wandb.teardown()
