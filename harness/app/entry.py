@@ -22,11 +22,12 @@ from harness.app.composition import keys_without
 from harness.app.job import INTERRUPTED, STOP_FILE, Job, run_job
 from harness.app.names import explained
 from harness.app.parallel import ParallelLauncher
-from harness.app.sweep import SweepStopped, end_sweep
+from harness.app.sweep import SweepStopped, end_broken_sweep, end_sweep
 from harness.runs import schema
 from harness.training.interrupt import StopSignals
 
 TRACE = "HYDRA_FULL_ERROR"
+SAID_PLAINLY = (HydraException, OmegaConfBaseException, schema.ConfigError, OSError)  # the message says all
 JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 
 # Hydra 1.4 says at every start that version_base will go and that a `_target_` can be any callable. The second is what
@@ -63,6 +64,11 @@ def _run() -> None:
         compose_and_run()
     except SweepStopped as stop:
         end_sweep(stop.folder, stop.config)
+    except Exception as error:
+        if not end_broken_sweep() or not isinstance(error, SAID_PLAINLY):
+            raise
+        print(f"harness: failed: the sweep ended early: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(1) from error
 
 
 def start(arguments: Sequence[str]) -> None:
@@ -81,7 +87,7 @@ def start(arguments: Sequence[str]) -> None:
     try:
         with StopSignals():
             _run()
-    except (HydraException, OmegaConfBaseException, schema.ConfigError, OSError) as error:
+    except SAID_PLAINLY as error:
         if wants_trace:
             raise
         if isinstance(error, OSError) and not isinstance(error, HydraException):

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -52,6 +53,9 @@ class SweepSignals(StopSignals):
             raise SweepStopped(self._folder, self._config) from None
 
 
+_begun: ContextVar[DictConfig | None] = ContextVar("begun", default=None)  # of the sweep that this process runs
+
+
 class SweepEnd(Callback):
     """Says what a multirun will do, and at its end what every job came to."""
 
@@ -75,16 +79,36 @@ class SweepEnd(Callback):
         if config.mode != "check" and jobs is not None:  # another sweeper says itself what it does
             count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
             print(f"{count}: {_varied(config)}; outcomes in {folder}", file=sys.stderr, flush=True)
+        _begun.set(config)
         self._signals = SweepSignals(config)
         self._signals.__enter__()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Prints the table; see :func:`end_sweep`."""
+        _begun.set(None)
         try:
             end_sweep(Path(str(config.hydra.sweep.dir)), config)
         finally:
             if self._signals is not None:
                 self._signals.__exit__()
+
+
+def end_broken_sweep() -> bool:
+    """Prints the table of a sweep whose sweeper or launcher raised, and its failures.
+
+    Returns:
+        whether there was one that had ended a job; without any, the error says all.
+    """
+    config = _begun.get()
+    if config is None:
+        return False
+    folder = Path(str(config.hydra.sweep.dir))
+    if config.mode == "check" or not SweepRecord.read(folder).outcomes():
+        return False
+    _begun.set(None)
+    with suppress(SystemExit):  # the caller ends with the code of the error
+        end_sweep(folder, config)
+    return True
 
 
 def end_sweep(folder: Path, config: DictConfig) -> None:

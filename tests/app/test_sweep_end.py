@@ -1,0 +1,66 @@
+"""The end of a sweep, however it comes: its table, its failures, its exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from harness.app import entry
+from harness.app.job import Outcome
+from harness.app.sweep import SweepEnd
+from harness.app.sweep_record import SweepRecord
+from harness.runs.records import State
+from harness.runs.schema import ConfigError
+from tests.app.test_command_line import harness
+from tests.runs.conftest import SMALL
+
+
+@pytest.mark.parametrize("error", [ConfigError("hydra.sweeper.x: no"), RuntimeError("a fault of the sweeper")])
+def test_a_sweeper_that_raises_does_not_hide_what_its_jobs_came_to(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "sweep"
+    config = OmegaConf.create(
+        {
+            "hydra": {"sweep": {"dir": str(sweep)}, "sweeper": {"_target_": "own.Sweeper"}},
+            "mode": "train",
+            "run": {"root": str(tmp_path / "results")},
+        }
+    )
+    end = SweepEnd()
+
+    def broken() -> None:
+        end.on_multirun_start(config)
+        token = SweepRecord.read(sweep).token
+        Outcome(State.FAILED, "the disk is full", overrides=["seed=1"], sweep=token).write(sweep / "0")
+        raise error
+
+    monkeypatch.setattr(entry, "compose_and_run", broken)
+    try:
+        with pytest.raises((SystemExit, RuntimeError)) as stop:
+            entry._run()
+    finally:
+        assert end._signals is not None
+        end._signals.__exit__()
+    said = capsys.readouterr().err
+    assert "0 of 1 runs have a result\nfailed: seed=1: the disk is full\n" in said
+    if isinstance(error, ConfigError):
+        assert isinstance(stop.value, SystemExit)
+        assert stop.value.code == 1
+        assert said.endswith("harness: failed: the sweep ended early: hydra.sweeper.x: no\n")
+    else:
+        assert stop.value is error  # a fault of a program keeps its traceback
+
+
+@pytest.mark.slow
+def test_two_sweeps_in_one_folder_report_their_own_jobs(tmp_path: Path) -> None:
+    small = [*SMALL, f"data.cache_dir={tmp_path}", "hydra.sweep.dir=out", "sampler=random"]
+    first = harness(tmp_path, "-m", *small, "sampler.num=8,16,-1")
+    assert first.returncode == 1
+    assert "2 of 3 runs have a result\nrefused: sampler.num=-1" in first.stderr
+    second = harness(tmp_path, "-m", *small, "sampler.num=8,16")
+    assert second.returncode == 0, second.stderr
+    assert "2 of 2 runs have a result" in second.stderr
+    assert "num=-1" not in second.stdout + second.stderr
