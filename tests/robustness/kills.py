@@ -1,10 +1,13 @@
 """Kills runs and sweeps at random moments and continues them: identical results, no run that stays "running".
 
-    python -m tests.robustness.kills --runs 100 --sweeps 20 --seed 0
+    python -m tests.robustness.kills --runs 100 --sweeps 20 --seed 0 --record kills.jsonl
+
+With ``--record`` every outcome is written to that file as it comes, and the same command goes on behind the last one.
 
 A run is a process that is forked from this one, so that torch is imported once; a signal is sent to it after a random
-time (SIGKILL half of the time), and the same configuration is run again to its end. A sweep is the command line in
-processes of its own; the signal goes to the parent, a worker or the whole group, and the same command is given again.
+part of the processor time that a whole run takes (SIGKILL half of the time), and the same configuration is run again
+to its end. A sweep is the command line in a process group of its own; the signal goes to the parent, a worker or the
+whole group, and the same command is given again.
 After every signal no run may say "running" (:attr:`RunFolder.status` looks for the process behind it); at the end the
 results, detections, log, histograms and weights must be those of the run that nobody disturbed.
 """
@@ -12,9 +15,12 @@ results, detections, log, histograms and weights must be those of the run that n
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import random
+import resource
+import runpy
 import shutil
 import signal
 import subprocess
@@ -34,17 +40,52 @@ from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import State, read_json
 from harness.training import checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
-    "run=smoke", "run.threads=1", "tracker=none", "data.num_train=12", "data.num_val=4", "data.image_size=64",
-    "detector.min_size=64", "run.iterations=16", "run.log_every=2", "run.checkpoint_iterations=3", "run.eval_every=5",
-    "run.ema_decay=0.9",
+    "run=smoke", "run.threads=1", "tracker=none", "data.num_train=8", "data.num_val=4", "data.image_size=64",
+    "detector.min_size=64", "run.iterations=10", "run.log_every=2", "run.checkpoint_iterations=3", "run.eval_every=4",
+    "run.ema_decay=0.9", "analysis.guard_images=4",
 ]  # fmt: skip
+SEEDS = 2  # jobs of a sweep
+LAUNCHERS = ("basic", "joblib")
 OTHERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Difference(AssertionError):
     """A continued run is not the undisturbed one."""
+
+
+class Record:
+    """What the kills of one seed came to, by number; kept in a file where one is given.
+
+    Args:
+        kind: ``runs`` or ``sweeps``.
+        seed: of all random choices.
+        path: one line of JSON per kill; lines of other kinds and seeds are left alone.
+    """
+
+    def __init__(self, kind: str, seed: int, path: Path | None) -> None:
+        self.kind, self.seed, self.path = kind, seed, path
+        self.seen: dict[int, str] = {}
+        rows = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
+        for row in map(json.loads, rows):
+            if (row["kind"], row["seed"]) == (kind, seed):
+                self.seen[row["number"]] = row["met"]
+
+    def missing(self, count: int) -> list[int]:
+        """The numbers below ``count`` that are still to be done."""
+        return [number for number in range(count) if number not in self.seen]
+
+    def rng(self, number: int) -> random.Random:
+        """The random choices of one kill: the same whether others were done before it or not."""
+        return random.Random(f"{self.seed} {self.kind} {number}")
+
+    def add(self, number: int, met: str) -> None:
+        """Takes down one kill after which everything was as it should be."""
+        self.seen[number] = met
+        if self.path is not None:
+            row = {"kind": self.kind, "seed": self.seed, "number": number, "met": met}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
 
 
 def compare(folder: Path, whole: Path) -> None:
@@ -74,17 +115,20 @@ def stale(root: Path) -> list[Path]:
     return [folder for folder, status in statuses if status is None or status.state is State.RUNNING]
 
 
-def one_run(root: Path, cache: Path) -> None:
+def one_run(config: DictConfig) -> None:
     """The body of a run's process."""
     from harness.app.job import Job, run_job
     from harness.runs.schema import folder
 
-    torch.set_num_threads(1)
-    config = composed([*SMALL, f"run.root={root / 'results'}", f"data.cache_dir={cache}"])
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     job = Job(0, (), {"detector": "tiny_rcnn"}, (str(folder("conf")),), sweep=None)
     raise SystemExit(run_job(config, job).exit_code)
+
+
+def configured(root: Path, cache: Path) -> DictConfig:
+    """The configuration of a run below ``root``."""
+    return composed([*SMALL, f"run.root={root / 'results'}", f"data.cache_dir={cache}"])
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
@@ -98,28 +142,54 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         return compose("config", list(overrides))
 
 
-def start(root: Path, cache: Path) -> Any:
-    """A run in a process of its own."""
-    process = multiprocessing.get_context("fork").Process(target=one_run, args=(root, cache))
+def start(body: Callable[..., None], *arguments: Any) -> Any:
+    """A process of its own; what it needs is imported in this one, which costs more than a small run."""
+    import harness.app.entry
+    import harness.app.training_run
+    import harness.report.build
+    import harness.report.evidence
+    import harness.report.files  # noqa: F401
+
+    torch.set_num_threads(1)
+    process = multiprocessing.get_context("fork").Process(target=body, args=arguments)
     process.start()
     return process
 
 
-def kill_runs(count: int, root: Path, rng: random.Random) -> Counter[str]:
-    """Interrupts ``count`` runs; returns how often in which state they were met."""
-    cache, whole = root / "scenes", root / "whole"
-    started = time.monotonic()
-    process = start(whole, cache)
+def processor_seconds(processes: Sequence[int]) -> float:
+    """What these processes have computed so far. Unlike the time on the clock, it says how far they are."""
+    ticks = 0
+    for number in processes:
+        try:
+            fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def whole_run(process: Any) -> float:
+    """Waits for a process that nobody disturbs; returns the processor seconds of it and its children."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process.join()
-    took = time.monotonic() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.exitcode != 0:
-        raise Difference(f"the undisturbed run ended with {process.exitcode}")
+        raise Difference(f"what nobody disturbed ended with {process.exitcode}")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def kill_runs(count: int, root: Path, record: Record) -> None:
+    """Interrupts ``count`` runs and records in which state they were met."""
+    cache, whole = root / "scenes", root / "whole"
+    took = whole_run(start(one_run, configured(whole, cache)))
     (reference,) = (whole / "results" / "runs").glob("*")
-    seen: Counter[str] = Counter()
-    for number in range(count):
-        own = root / f"run{number}"
-        process = start(own, cache)
-        process.join(rng.uniform(0, 1.1) * took)
+    for number in record.missing(count):
+        own, rng = root / f"run{number}", record.rng(number)
+        config = configured(own, cache)
+        process = start(one_run, config)
+        until = rng.uniform(0, 1) * took
+        while process.is_alive() and processor_seconds([process.pid]) < until:
+            time.sleep(0.01)
         sent = signal.SIGKILL if rng.random() < 0.5 else rng.choice(OTHERS)
         if process.is_alive():
             os.kill(process.pid, sent)
@@ -128,25 +198,28 @@ def kill_runs(count: int, root: Path, rng: random.Random) -> Counter[str]:
             raise Difference(f"run {number}: still running after {sent.name}: {running}")
         found = list((own / "results" / "runs").glob("*/status.json"))
         status = RunFolder(found[0].parent).status if found else None
-        seen["before its folder" if status is None else f"{status.state}"] += 1
-        process = start(own, cache)
+        met = "before its folder" if status is None else str(status.state)
+        process = start(one_run, config)
         process.join()
         if process.exitcode != 0:
             raise Difference(f"run {number}: the continued run ended with {process.exitcode}")
         (folder,) = (own / "results" / "runs").glob("*")
         compare(folder, reference)
+        record.add(number, met)
         shutil.rmtree(own)
-    return seen
 
 
-def sweep(root: Path, cache: Path, launcher: str) -> subprocess.Popen[bytes]:
-    """A sweep of three seeds as a command, in a process group of its own."""
-    more = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
-    command = [sys.executable, "-m", "harness", "-m", *SMALL, "seed=0,1,2", f"data.cache_dir={cache}", *more]
+def one_sweep(root: Path, cache: Path, launcher: str) -> None:
+    """The body of a sweep's process: the command line, in a process group of its own."""
+    os.setsid()
     root.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with (root / "said.txt").open("ab") as said:
-        return subprocess.Popen(command, cwd=root, env=environment, stdout=said, stderr=said, start_new_session=True)
+    os.chdir(root)
+    said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    more = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+    sys.argv = ["harness", "-m", *SMALL, f"seed=range({SEEDS})", f"data.cache_dir={cache}", *more]
+    runpy.run_module("harness", run_name="__main__", alter_sys=True)
 
 
 def members(group: int) -> list[int]:
@@ -155,7 +228,7 @@ def members(group: int) -> list[int]:
     return [int(number) for number in found.stdout.split()]
 
 
-def hit(process: subprocess.Popen[bytes], rng: random.Random) -> str:
+def hit(process: Any, rng: random.Random) -> str:
     """Sends a signal to the parent, a worker or the group; says which to whom."""
     sent = rng.choice((signal.SIGKILL, *OTHERS[:3]))
     target = rng.choice(("parent", "worker", "group"))
@@ -169,43 +242,44 @@ def hit(process: subprocess.Popen[bytes], rng: random.Random) -> str:
     return f"{sent.name} to the {target}"
 
 
-def ended(process: subprocess.Popen[bytes], wait: Callable[[], bool], seconds: float) -> None:
+def ended(process: Any, wait: Callable[[], bool], seconds: float) -> None:
     """Waits for the parent and for all others of its group."""
     deadline = time.monotonic() + seconds
-    while process.poll() is None or wait():
+    while process.is_alive() or wait():
         if time.monotonic() > deadline:
             raise Difference(f"processes are left after {seconds:.0f} s: {members(process.pid)}")
         time.sleep(0.2)
 
 
-def kill_sweeps(count: int, root: Path, rng: random.Random) -> Counter[str]:
-    """Interrupts ``count`` sweeps, basic and joblib in turn; returns how often what was sent to whom."""
-    cache, whole = root / "scenes", root / "whole-sweep"
-    started = time.monotonic()
-    process = sweep(whole, cache, "basic")
-    process.wait()
-    took = time.monotonic() - started
+def kill_sweeps(count: int, root: Path, record: Record) -> None:
+    """Interrupts ``count`` sweeps, basic and joblib in turn, and records what was sent to whom."""
+    cache = root / "scenes"
+    took = {
+        launcher: whole_run(start(one_sweep, root / f"whole-{launcher}", cache, launcher)) for launcher in LAUNCHERS
+    }
+    whole = root / "whole-basic"
     references = {path.name: path for path in (whole / "results" / "runs").glob("*")}
-    seen: Counter[str] = Counter()
-    for number in range(count):
-        own, launcher = root / f"sweep{number}", ("basic", "joblib")[number % 2]
-        process = sweep(own, cache, launcher)
-        time.sleep(rng.uniform(0.1, 1.0) * took)
-        what = hit(process, rng) if process.poll() is None else "nothing: it had ended"
-        seen[f"{launcher}: {what}"] += 1
+    for number in record.missing(count):
+        own, rng, launcher = root / f"sweep{number}", record.rng(number), LAUNCHERS[number % 2]
+        process = start(one_sweep, own, cache, launcher)
+        until = rng.uniform(0.05, 1.0) * took[launcher]
+        while process.is_alive() and processor_seconds(members(process.pid)) < until:
+            time.sleep(0.1)
+        what = hit(process, rng) if process.is_alive() else "nothing: it had ended"
         group = process.pid
-        ended(process, lambda group=group: bool(members(group)), 60 + 5 * took)
+        ended(process, lambda group=group: bool(members(group)), 120 + 20 * took[launcher])
         if running := stale(own):
             raise Difference(f"sweep {number}: still running after {what}: {running}")
-        process = sweep(own, cache, launcher)
-        if process.wait() != 0:
+        process = start(one_sweep, own, cache, launcher)
+        process.join()
+        if process.exitcode != 0:
             raise Difference(f"sweep {number}: {(own / 'said.txt').read_text()}")
         for name, reference in references.items():
             compare(own / "results" / "runs" / name, reference)
         if "Traceback" in (own / "said.txt").read_text():
             raise Difference(f"sweep {number}: a traceback in {(own / 'said.txt').read_text()}")
+        record.add(number, f"{launcher}: {what}")
         shutil.rmtree(own)
-    return seen
 
 
 def main() -> int:
@@ -214,6 +288,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--sweeps", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", type=Path, metavar="FILE", help="outcomes so far; what it holds is not done again")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
@@ -222,9 +297,11 @@ def main() -> int:
         for name, kill, count in (
             ("runs", kill_runs, arguments.runs), ("sweeps", kill_sweeps, arguments.sweeps),
         ):  # fmt: skip
-            seen = kill(count, root, random.Random(f"{arguments.seed} {name}")) if count else Counter()
+            record = Record(name, arguments.seed, arguments.record)
+            if record.missing(count):
+                kill(count, root, record)
             print(f"{count} {name} interrupted: all results identical, none stays running")
-            for what, times in sorted(seen.items()):
+            for what, times in sorted(Counter(record.seen[number] for number in range(count)).items()):
                 print(f"  {times:4} x {what}")
     except Difference as difference:
         print(f"DIFFERENCE: {difference} (kept: {root})", file=sys.stderr)
