@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import codecs
-import io
 import os
 import sys
 from pathlib import Path
 
 from harness import __version__
 from harness.app.arguments import rewritten
+from harness.core.output import make_output_safe
 
 _HELP, _VERSION, _FOLDER = ("--help", "-h"), ("--version",), ("--config-dir", "-cd")
-_ASCII = {"±": "+/-", "—": "-", "–": "-", "×": "x", "…": "...", "→": "->", "≥": ">=", "≤": "<=", "·": "."}
 
 
 def main() -> None:
     """The command line."""
-    _make_output_safe()
+    make_output_safe()
     try:
         _run(sys.argv[1:])
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+    except OSError as error:  # of the output: a full disk
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would be a traceback at the end
+        print(f"harness: output: {error.strerror}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _run(arguments: list[str]) -> None:
@@ -46,23 +45,6 @@ def _own_options(arguments: list[str]) -> Path | None:
         if name in _FOLDER:
             return Path(inside if equals else value)
     return None
-
-
-def _make_output_safe() -> None:
-    """Output never fails: not on a terminal without the signs of a table, not where a stream is closed."""
-    codecs.register_error("harness_ascii", _in_ascii)
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="harness_ascii")
-
-
-def _in_ascii(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    return "".join(_ASCII.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
 
 
 if __name__ == "__main__":

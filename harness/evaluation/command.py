@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.core.output import make_output_safe
 from harness.evaluation.accuracy import Accuracy, evaluate
 from harness.evaluation.branches import IOU_TYPES, branch_accuracy
 from harness.evaluation.coco_format import detection_list
@@ -69,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for input that cannot be scored."""
+    make_output_safe()
     chosen = parser().parse_args(arguments)
     try:
         lines, notes = _scored(chosen)
@@ -79,8 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"note: {note}", file=sys.stderr)
     try:
         print("\n".join(lines), flush=True)
-    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+    except OSError as error:  # a full disk; what is left in the buffer would be a traceback at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"harness.evaluate: output: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.app.runner import Stopped
+from harness.core.output import make_output_safe
 from harness.data.export import to_coco
 from harness.data.records import DataError
 from harness.data.splits import Splits
@@ -32,10 +33,13 @@ from harness.runs.records import State, read_json
 from harness.runs.schema import ConfigError
 from harness.training.checkpoint import CheckpointError
 
+DESCRIPTION = "PNG sheets of what a run would see, or has seen, and the data in words."
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m harness.inspect", description=(__doc__ or "").splitlines()[0])
+    make_output_safe()
+    parser = argparse.ArgumentParser(prog="python -m harness.inspect", description=DESCRIPTION)
     parser.add_argument("overrides", nargs="*", help="as of a run, or the folder of a run; and out=FOLDER")
     parser.add_argument("--config-dir", help="folder of options of your own, as for a run")
     parser.add_argument("--images", type=int, default=3, help="images on the sheets of targets and samples")

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from harness.core.output import make_output_safe
 from harness.report.build import build_report
 from harness.report.document import document_of
 from harness.report.evidence import PICTURES, gather
@@ -22,6 +23,7 @@ from harness.statistics.verdicts import ALPHA, MARGIN, TESTS
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0; 2 with one line on what cannot be; 1 where the table could not be printed."""
+    make_output_safe()
     asked = _parser().parse_args(arguments)
     results = Path(asked.results)
     group_by = None if asked.group_by is None else tuple(filter(None, asked.group_by.split(",")))
@@ -44,11 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _print(text: str) -> bool:
-    """Prints and flushes; whether that worked. A pipe whose reader has seen enough is no error."""
+    """Prints and flushes; whether that worked."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         # What is left in the buffer would raise again, with a traceback, when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,7 +65,7 @@ def _place(results: Path) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m harness.report", description="Compares the runs below a folder.")
     parser.add_argument("results", nargs="?", default="results", help="the folder that holds runs/ (default: results)")
     parser.add_argument(
         "--baseline",
