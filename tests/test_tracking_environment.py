@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.runs.schema import ConfigError, TrackerConfig
-from harness.tracking.environment import artifact_name, cleaned_tags, run_id, settled
+from harness.tracking.environment import agents_run_id, artifact_name, cleaned_tags, run_id, settled
 
 ENVIRONMENT = {
     "WANDB_MODE": "dryrun",
@@ -52,3 +52,9 @@ def test_names_and_tags_are_cleaned() -> None:
     assert len(run_id("n" * 200 + "-s0-0123456789")) == 96
     assert run_id("n" * 200 + "-s0-0123456789").endswith("-s0-0123456789")
     assert artifact_name("report-a b=1+2/?") == "report-a_b_1_2_"
+
+
+def test_the_id_is_the_agents_in_a_wandb_sweep_alone() -> None:
+    assert agents_run_id({"WANDB_RUN_ID": "abc", "WANDB_SWEEP_ID": "s"}) == "abc"
+    assert agents_run_id({"WANDB_RUN_ID": "abc"}) is None
+    assert agents_run_id({"WANDB_SWEEP_ID": "s"}) is None

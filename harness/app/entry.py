@@ -17,7 +17,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.app import until_settled
+from harness.app import ray_launcher, submitit_launcher, until_settled
 from harness.app.composition import keys_without
 from harness.app.job import INTERRUPTED, STOP_FILE, Job, run_job
 from harness.app.names import explained
@@ -71,6 +71,14 @@ def _run() -> None:
         raise SystemExit(1) from error
 
 
+def register_plugins() -> None:
+    """Makes this package's search path, sweeper and launchers known to Hydra."""
+    Plugins.instance().register(SweepFiles)
+    Plugins.instance().class_name_to_class[JOBLIB] = ParallelLauncher
+    for plugin in (until_settled, submitit_launcher, ray_launcher):
+        plugin.register()
+
+
 def start(arguments: Sequence[str]) -> None:
     """Runs Hydra on the arguments.
 
@@ -81,9 +89,7 @@ def start(arguments: Sequence[str]) -> None:
     wants_trace = os.environ.get(TRACE) == "1"
     os.environ[TRACE] = "1"  # Hydra then raises instead of printing a page, and the line below is all that is said
     schema.register()
-    Plugins.instance().register(SweepFiles)
-    until_settled.register()
-    Plugins.instance().class_name_to_class[JOBLIB] = ParallelLauncher
+    register_plugins()
     try:
         with StopSignals():
             _run()

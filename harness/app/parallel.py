@@ -20,15 +20,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
+from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
-from omegaconf import open_dict
 
-from harness.app.job import STOP_FILE, Outcome
+from harness.app.dispatch import CONTINUES, packed, record_death, run_packed
+from harness.app.job import STOP_FILE
 from harness.app.sweep import SweepStopped
-from harness.app.sweep_record import SweepRecord
-from harness.runs.records import State
 from harness.training.interrupt import SIGNALS, StopSignals
 
 if TYPE_CHECKING:
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class ParallelLauncher(JoblibLauncher):
-    """Takes the place of the plug-in's launcher (:func:`harness.app.command_line.main`)."""
+    """Takes the place of the plug-in's launcher (:func:`harness.app.entry.start`)."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Runs all jobs and returns when none of them runs any more; a job that died returns None.
@@ -54,44 +51,17 @@ class ParallelLauncher(JoblibLauncher):
         count = min(effective_n_jobs(self.joblib.get("n_jobs") or 1), len(job_overrides))
         returns: dict[int, JobReturn] = {}
         with Workers(folder / STOP_FILE) as workers:
-            for place, answer in workers.results(self._tasks(job_overrides, initial_job_idx), count):
-                if isinstance(answer, JobReturn):
-                    returns[place] = answer
-                else:
-                    self._record_death(list(job_overrides[place]), initial_job_idx + place, answer)
+            for place, answer in workers.results(packed(self, job_overrides, initial_job_idx), count):
+                if isinstance(answer, str):
+                    answer = record_death(self, job_overrides[place], initial_job_idx + place, answer)
+                returns[place] = answer
         if workers.asked:
             raise SweepStopped(folder, self.config)
-        nothing = JobReturn(status=JobStatus.COMPLETED)
-        nothing.return_value = None
-        return [returns.get(place, nothing) for place in range(len(job_overrides))]
-
-    def _tasks(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[bytes]:
-        import cloudpickle
-        from hydra_plugins.hydra_joblib_launcher._core import execute_job
-
-        state = Singleton.get_state()
-        shared = (self.hydra_context, self.config, self.task_function, state)
-        return [
-            cloudpickle.dumps((execute_job, (first + place, list(overrides), *shared)))
-            for place, overrides in enumerate(job_overrides)
-        ]
-
-    def _record_death(self, overrides: list[str], number: int, reason: str) -> None:
-        """Leaves the outcome that the job could not write any more."""
-        assert self.hydra_context is not None
-        assert self.config is not None
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(config):
-            config.hydra.job.id = f"{config.hydra.job.name}_{number}"
-            config.hydra.job.num = number
-        folder = Path(str(config.hydra.sweep.dir))
-        told = [*filter_overrides(overrides)]
-        outcome = Outcome(State.FAILED, reason, overrides=told, number=number, sweep=SweepRecord.read(folder).token)
-        outcome.write(folder / str(config.hydra.sweep.subdir))
+        return [returns[place] for place in range(len(job_overrides))]
 
 
 class Workers(StopSignals):
-    """Processes that run pickled tasks one after another. While entered, signals are passed on to them.
+    """Processes that run packed jobs one after another. While entered, signals are passed on to them.
 
     Args:
         stop_file: written on the first signal; jobs look for it before they begin and between two steps.
@@ -151,7 +121,7 @@ class Workers(StopSignals):
             process.join()
             code = process.exitcode or 0
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            return f"its process {how}; the same command continues the run from its last checkpoint"
+            return f"its process {how}; {CONTINUES}"
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.asked is None:
@@ -186,9 +156,9 @@ def _serve(connection: Connection) -> None:
 
     while True:
         try:
-            run, arguments = cloudpickle.loads(connection.recv_bytes())
+            job = connection.recv_bytes()
         except (EOFError, OSError):
             return
-        answer = run(*arguments)
+        answer = run_packed(job)
         with suppress(OSError):  # a parent that was killed does not read it, and the outcome is on disk
             connection.send_bytes(cloudpickle.dumps(answer))

@@ -38,7 +38,7 @@ class UntilSettledConfig:
 
     _target_: str = TARGET
     first_seeds: int = 3  # every arm gets these before the first look
-    seeds_per_round: int | None = None  # per open arm and round; null: as many as fill the launcher's n_jobs
+    seeds_per_round: int | None = None  # per open arm and round; null: as many as the launcher runs at a time
     max_seeds: int = 20  # per arm
     budget_hours: float | None = None  # of training and evaluation, summed over the runs of the sweep
     goal: str = "baseline"  # baseline: every arm against the baseline | best: which arm is best
@@ -116,7 +116,7 @@ class UntilSettled(Sweeper):
         if self.config.mode == "check":
             launch([(label, seeds[0]) for label in arms])
         else:
-            run_rounds(list(arms), seeds, partners, launch, ledger, self.settings, self._parallel_jobs())
+            run_rounds(list(arms), seeds, partners, launch, ledger, self.settings, self._parallel_jobs(len(arms)))
         return returns
 
     def _partners(self, arms: Sequence[Arm]) -> dict[str, str]:
@@ -137,9 +137,16 @@ class UntilSettled(Sweeper):
         ledger.read([(arm.label, seed) for arm, seed in jobs], returned)
         return returned
 
-    def _parallel_jobs(self) -> int:
-        """How many jobs the launcher runs side by side, as far as its configuration says."""
+    def _parallel_jobs(self, arms: int) -> int:
+        """How many jobs the launcher runs side by side, as far as its configuration says.
+
+        A cluster that runs more of them than the first round has gets no larger rounds: a verdict may come sooner.
+        """
         assert self.config is not None
         launcher = self.config.hydra.launcher
-        jobs = launcher.get("n_jobs") or launcher.get("array_parallelism") or 1
-        return (os.cpu_count() or 1) if jobs == -1 else max(1, int(jobs))
+        if jobs := launcher.get("n_jobs"):
+            return (os.cpu_count() or 1) if jobs == -1 else max(1, int(jobs))
+        first_round = arms * self.settings.first_seeds
+        if launcher.get("array_parallelism"):
+            return min(int(launcher.array_parallelism), first_round)
+        return first_round if "ray" in launcher else 1

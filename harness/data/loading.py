@@ -220,7 +220,7 @@ def val_loader(
 
 def _leave_signals_to_the_parent(worker: int) -> None:
     """A terminal sends its signals to the loading processes, too; the training process ends them when it has saved."""
-    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 

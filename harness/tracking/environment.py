@@ -66,6 +66,11 @@ def artifact_name(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", run_id(name, LONGEST), flags=re.ASCII)
 
 
+def agents_run_id(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The id that W&B's sweep controller gave to what its agent runs here; ``None`` outside of such an agent."""
+    return (environ.get("WANDB_RUN_ID") or None) if environ.get("WANDB_SWEEP_ID") else None
+
+
 def _mode(told: Mapping[str, str]) -> str:
     if told.get("disabled", "").lower() in ("true", "1", "yes"):
         return "disabled"

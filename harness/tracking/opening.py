@@ -23,7 +23,7 @@ from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import Cost, Result
 from harness.runs.schema import TrackerConfig
 from harness.tracking.closing import close
-from harness.tracking.environment import LONGEST, TIMEOUT, artifact_name, cleaned_tags, run_id, settled
+from harness.tracking.environment import LONGEST, TIMEOUT, agents_run_id, artifact_name, cleaned_tags, run_id, settled
 from harness.tracking.report_values import Pictured, Plotted, report_values
 from harness.tracking.tracker import NoTracker, Tracker
 from harness.tracking.wandb_tracker import WandbTracker
@@ -55,7 +55,7 @@ def open_tracker(
     """Opens the mirror that ``settings`` asks for and closes it however the run ends.
 
     A run that is continued keeps its W&B identity, the name of its folder. Offline, each session leaves a folder of its
-    own, and ``wandb sync`` puts those of one run together.
+    own, and ``wandb sync`` puts those of one run together. Under the agent of a W&B sweep the identity is the agent's.
     """
     settings = settled(settings)
     if settings.kind == "none":
@@ -66,7 +66,7 @@ def open_tracker(
     run = _open(
         settings,
         folder,
-        id=run_id(folder.name),
+        id=agents_run_id() or run_id(folder.name),
         name=(settings.run_name or folder.name)[:LONGEST],
         group=group,
         job_type=settings.job_type,
@@ -91,12 +91,14 @@ def open_tracker(
 def complete_mirror(settings: TrackerConfig, folder: Path, dataset: DetectionDataset) -> None:
     """Mirrors a finished run from its files, where its own mirror was not closed: killed in its last part, or none.
 
+    The agent of a W&B sweep gets a mirror in any case: its controller waits for the result under an id of its own.
+
     Args:
         settings: as of the run.
         folder: of the run.
         dataset: the validation images.
     """
-    if settled(settings).kind == "none" or (folder / COMPLETE).exists():
+    if settled(settings).kind == "none" or ((folder / COMPLETE).exists() and agents_run_id() is None):
         return
     config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     assert isinstance(config, dict)

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-# What shells and schedulers send: Ctrl-C, kill, a closed terminal, Slurm's warning before the time is up.
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+# What shells and schedulers send: Ctrl-C, kill, a closed terminal, a warning before preemption or the end of the time.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 GRACE = 3.0  # seconds in which further signals belong to the first: a terminal and a parent process may both send one
 LOOK_EVERY = 0.5  # seconds between two looks at the stop file
 

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
-from hydra.core.plugins import Plugins
 
-from harness.app import until_settled
 from harness.app.arguments import rewritten
-from harness.app.entry import SweepFiles
+from harness.app.entry import register_plugins
 from harness.runs import schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,23 +58,16 @@ def one_job(override: Override) -> str:
     return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
 
 
-def of_missing_extra(argument: str) -> bool:
-    """Whether an argument chooses a launcher whose extra is not installed here; the rest is composed without it."""
-    launcher = re.fullmatch(r"hydra/launcher=(submitit|ray)\w*", argument)
-    return launcher is not None and find_spec(f"hydra_plugins.hydra_{launcher[1]}_launcher") is None
-
-
 def composes(arguments: list[str]) -> None:
     name = "config"
     if "-cn" in arguments:
         place = arguments.index("-cn")
         name = arguments[place + 1]
         del arguments[place : place + 2]
-    overrides = [a for a in rewritten(arguments) if not a.startswith("-") and not of_missing_extra(a)]
+    overrides = [a for a in rewritten(arguments) if not a.startswith("-")]
     parsed = OverridesParser.create().parse_overrides(overrides)
     schema.register()
-    Plugins.instance().register(SweepFiles)
-    until_settled.register()
+    register_plugins()
     with initialize_config_dir(str(schema.folder("conf")), version_base="1.3", job_name="harness"):
         compose(name, [one_job(override) for override in parsed], return_hydra_config=True)
 
