@@ -17,6 +17,7 @@ from harness.evaluation.tide import classify_errors
 from harness.inspect import drawing
 from harness.inspect.__main__ import main
 from harness.inspect.capture import NEAR, of_object, selections, training_images
+from harness.inspect.data_sheet import data_sheet
 from harness.inspect.errors import by_image
 from harness.inspect.setting import Setting, composed, of_folder, splits_of
 from harness.runs.records import read_json
@@ -255,3 +256,33 @@ def test_any_class_name_can_be_drawn(name: str, drawn: str, tmp_path: Path) -> N
     drawing.show(axes[0, 0], np.zeros((100, 100, 3)), f"{name}: 1 object")
     drawing.Labels(axes[0, 0]).add((30, 30, 60, 60), name, drawing.Pen(drawing.BLUE))
     drawing.save(sheet, tmp_path / "a.png")
+
+
+def test_masks_and_keypoints_are_drawn_where_they_are(tmp_path: Path) -> None:
+    """The sheet differs from the one of boxes alone inside the mask and at the keypoint, and nowhere else."""
+    mask = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    mask[0, 8:24, 8:56] = 1
+    boxes = {"boxes": torch.tensor([[8.0, 8, 56, 24]]), "labels": torch.tensor([1]), "iscrowd": torch.tensor([0])}
+    plain = {**boxes, "image_id": torch.tensor(7)}
+    targets = {
+        "boxes": plain,
+        "masks": {**plain, "masks": mask},
+        "keypoints": {**plain, "keypoints": torch.tensor([[[50.0, 50.0, 2.0], [20.0, 50.0, 0.0]]])},
+    }
+    image, pixels = torch.full((3, 64, 64), 128, dtype=torch.uint8), {}
+    for name, target in targets.items():
+        path = data_sheet([(image, target)], ["disc"], tmp_path / f"{name}.png", {7: "a"})
+        with Image.open(path) as drawn:
+            pixels[name] = np.asarray(drawn.convert("RGB")).astype(int)
+    gray = (abs(pixels["boxes"] - 128).max(-1) < 3).nonzero()  # where nothing was drawn: the picture's own extent
+    top, bottom, left, right = gray[0].min(), gray[0].max(), gray[1].min(), gray[1].max()
+
+    def changed(name: str) -> tuple[float, float, float, float]:
+        assert pixels[name].shape == pixels["boxes"].shape or name == "keypoints"
+        rows, columns = (abs(pixels[name] - pixels["boxes"]).max(-1) > 20).nonzero()
+        x, y = ((columns - left) / (right - left) * 64, (rows - top) / (bottom - top) * 64)
+        return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
+    assert changed("masks") == pytest.approx((8, 8, 56, 24), abs=1.5)
+    x1, y1, x2, y2 = changed("keypoints")
+    assert ((x1 + x2) / 2, (y1 + y2) / 2) == pytest.approx((50, 50), abs=1)

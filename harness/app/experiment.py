@@ -104,7 +104,14 @@ class Experiment:
             harness.data.records.DataError: the annotations or the images cannot be used.
             OSError: a file that is not there or cannot be read.
         """
-        splits: Splits = build(self.nodes.data, "data")
+        return self.with_targets(build(self.nodes.data, "data"))
+
+    def with_targets(self, splits: Splits) -> Splits:
+        """The data with the masks or keypoints that the detector trains on.
+
+        Raises:
+            harness.data.records.DataError: the data have none.
+        """
         options = self._detector_options()
         model = sketch(options.pop("_target_"), len(splits.classes) + 1, **options)
         splits = splits.yielding(extra_targets(model), num_keypoints(model))

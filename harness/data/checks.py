@@ -5,7 +5,6 @@ A bad box in a training step is a crash or a NaN hours later, and by then nobody
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,16 @@ from harness.data.dataset import fit_boxes
 from harness.data.images import Orientation
 from harness.data.outlines import BadSegmentation, encode
 from harness.data.probing import Probe
-from harness.data.records import AnnotationProblem, Box, DataError, ImageRecord, ObjectRecord, Parsed, list_problems
+from harness.data.records import (
+    AnnotationProblem,
+    Box,
+    DataError,
+    ImageRecord,
+    ObjectRecord,
+    Parsed,
+    list_problems,
+    shape_problem,
+)
 
 OnBad = Literal["error", "drop"]
 # A box may stick out by this much (px) without a word: rounding, or 0-based coordinates read as 1-based.
@@ -166,12 +174,8 @@ def _check_objects(
 
 def box_problem(box: Box, width: int, height: int) -> str | None:
     """What makes a box unusable in an image of this size, or None."""
-    if not all(math.isfinite(value) for value in box):
-        return "box is not finite"
-    if box.x2 < box.x1 or box.y2 < box.y1:
-        return "box is inverted"
-    if box.x2 == box.x1 or box.y2 == box.y1:
-        return "box has zero area"
+    if (what := shape_problem(box)) is not None:
+        return what
     if box.x1 >= width or box.y1 >= height or box.x2 <= 0 or box.y2 <= 0:
         return f"box lies outside the image of {width} x {height} px:"
     # Training sees float32: a box may vanish only there.

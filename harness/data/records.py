@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,15 @@ class ParsedData:
 
 class DataError(ValueError):
     """The data cannot be used. The message is one line, or one line and a list of problems."""
+
+
+def shape_problem(box: Box) -> str | None:
+    """What makes a box unusable in any image, or None."""
+    if not all(math.isfinite(value) for value in box):
+        return "box is not finite"
+    if box.x2 < box.x1 or box.y2 < box.y1:
+        return "box is inverted"
+    return "box has zero area" if box.x2 == box.x1 or box.y2 == box.y1 else None
 
 
 def list_problems(problems: Sequence[AnnotationProblem]) -> str:

@@ -47,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--iou-type", choices=IOU_TYPES, default="bbox", help="what is compared (default: %(default)s)")
     line.add_argument("--lvis", action="store_true", help="federated evaluation, AP of rare, common, frequent classes")
     line.add_argument(
-        "--lenient", action="store_true", help="leave out detections of unknown images and categories, and count them"
+        "--lenient",
+        action="store_true",
+        help="leave out, and count, detections of unknown images and categories, and unusable objects of YOLO and VOC",
     )
     line.add_argument("--backend", choices=BACKENDS, default="hotcoco", help="who computes (default: %(default)s)")
     line.add_argument(
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _scored(chosen: argparse.Namespace) -> tuple[list[str], Sequence[str]]:
     """What is printed, and the notes beside it."""
-    annotations = read_annotations(chosen.annotations, chosen.split)
+    annotations, left_out = read_annotations(chosen.annotations, chosen.split, chosen.lenient)
     detections = detection_list(read_detections(chosen.detections, annotations))
     if chosen.iou_type != "bbox":
         _only_boxes(chosen)
@@ -106,12 +108,12 @@ def _scored(chosen: argparse.Namespace) -> tuple[list[str], Sequence[str]]:
         lines += [f"{key:<12}{_shown(value)}" for key, value in found.scalars().items()]
         if chosen.per_class:
             lines += ["", *(f"{name:<24}{_shown(ap)}" for name, ap in found.per_class.items())]
-        return [json.dumps(found.to_dict(), allow_nan=False)] if chosen.json else lines, found.notes
+        return [json.dumps(found.to_dict(), allow_nan=False)] if chosen.json else lines, (*left_out, *found.notes)
     accuracy, voc = _score(chosen, annotations, detections)
     if chosen.json:
         plain = accuracy.to_dict() | ({"voc": voc.to_dict()} if voc else {})
-        return [json.dumps(plain, allow_nan=False)], ()
-    return _lines(accuracy, voc, chosen.per_class), accuracy.notes
+        return [json.dumps(plain, allow_nan=False)], left_out
+    return _lines(accuracy, voc, chosen.per_class), (*left_out, *accuracy.notes)
 
 
 def _only_boxes(chosen: argparse.Namespace) -> None:

@@ -7,13 +7,13 @@ VOC's; of detections, a folder of .txt files is YOLO's and one of .xml files VOC
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from harness.data.records import AnnotationProblem, list_problems
+from harness.data.records import AnnotationProblem, ObjectRecord, list_problems, shape_problem
 from harness.data.sources.voc_xml import CORNERS, Unusable, parse_voc_xml, read_voc_xml
 from harness.data.sources.yolo_labels import read_labels
 from harness.data.sources.yolo_layout import YoloLayout, label_file
@@ -22,22 +22,28 @@ from harness.data.values import BadValue, text_of
 Document = dict[str, Any]
 
 
-def read_annotations(path: Path, split: str = "val") -> Document:
-    """The annotations as a COCO document.
+def read_annotations(path: Path, split: str = "val", lenient: bool = False) -> tuple[Document, tuple[str, ...]]:
+    """The annotations as a COCO document, and a note where some were left out.
 
     Args:
         path: a COCO file, a data.yaml or its folder, or a VOC folder.
         split: of a YOLO folder: train or val; of a VOC folder: a list in ImageSets/Main, if there is one, else all.
+        lenient: objects of YOLO's and VOC's files that cannot be used are left out, as ``data.on_bad=drop`` does in
+            training.
 
     Raises:
-        ValueError: one line: what is missing or cannot be read.
+        ValueError: what is missing, cannot be read, or, unless ``lenient``, cannot be used.
     """
     if path.is_dir() and (path / "Annotations").is_dir():
-        return _voc_annotations(path, split)
-    if path.is_dir() or path.suffix.lower() in (".yaml", ".yml"):
-        return _yolo_annotations(path, split)
-    document: Document = read_json(path)
-    return document
+        document, problems = _voc_annotations(path, split)
+    elif path.is_dir() or path.suffix.lower() in (".yaml", ".yml"):
+        document, problems = _yolo_annotations(path, split)
+    else:
+        return read_json(path), ()
+    if problems and not lenient:
+        raise ValueError(f"annotations (--lenient goes on without them): {list_problems(problems)}")
+    first = f" (the first: {problems[0]})" if problems else ""
+    return document, (f"annotations: {len(problems)} left out{first}",) if problems else ()
 
 
 def read_detections(path: Path, annotations: Mapping[str, Any]) -> Any:
@@ -86,7 +92,7 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: broken JSON, its values are nested too deeply") from None
 
 
-def _yolo_annotations(path: Path, split: str) -> Document:
+def _yolo_annotations(path: Path, split: str) -> tuple[Document, list[AnnotationProblem]]:
     layout = YoloLayout.read(path, allow_outside=True)
     images: list[Document] = []
     objects: list[Document] = []
@@ -97,16 +103,15 @@ def _yolo_annotations(path: Path, split: str) -> Document:
         labels = label_file(image)
         found = read_labels(labels, str(labels), layout.names, width, height)
         problems += found.problems
-        for entry in found.objects:
+        for entry in _usable(found.objects, labels, "line", problems):
             row = _object(entry.box, number, layout.names.index(entry.name) + 1)
             if entry.segmentation is not None:
                 row["segmentation"] = entry.segmentation
             objects.append(row | {"id": len(objects) + 1})
-    _refuse(problems)
-    return _document(images, objects, layout.names)
+    return _document(images, objects, layout.names), problems
 
 
-def _voc_annotations(path: Path, split: str) -> Document:
+def _voc_annotations(path: Path, split: str) -> tuple[Document, list[AnnotationProblem]]:
     chosen = path / "ImageSets" / "Main" / f"{split}.txt"
     folder = path / "Annotations"
     if chosen.is_file():
@@ -123,15 +128,28 @@ def _voc_annotations(path: Path, split: str) -> Document:
             raise ValueError(f"{folder / name}.xml: {error}") from None
         problems += read.problems
         images.append({"id": number, "file_name": f"{name}.jpg", "width": read.width, "height": read.height})
-        found += [(number, entry) for entry in read.objects]
-    _refuse(problems)
+        file = folder / f"{name}.xml"
+        found += [(number, entry) for entry in _usable(read.objects, file, "object", problems)]
     classes = sorted({entry.name for _, entry in found})
     objects = [
         _object(entry.box, number, classes.index(entry.name) + 1)
         | {"id": index, "iscrowd": int(entry.difficult), "difficult": int(entry.difficult)}
         for index, (number, entry) in enumerate(found, start=1)
     ]
-    return _document(images, objects, classes)
+    return _document(images, objects, classes), problems
+
+
+def _usable(
+    objects: Iterable[ObjectRecord], file: Path, unit: str, problems: list[AnnotationProblem]
+) -> Iterator[ObjectRecord]:
+    """The objects whose boxes have an area; the others are entered in ``problems``."""
+    for entry in objects:
+        what = shape_problem(entry.box)
+        if what is None:
+            yield entry
+        else:
+            shown = ", ".join(f"{value:g}" for value in entry.written)
+            problems.append(AnnotationProblem(str(file), entry.index, f"{what} [{shown}]", unit=unit))
 
 
 def _yolo_rows(file: Path, image: Mapping[str, Any], annotations: Mapping[str, Any]) -> Iterator[Document]:
@@ -192,8 +210,3 @@ def _size(image: str) -> tuple[int, int]:
             return upright.size
     except (OSError, UnidentifiedImageError) as error:
         raise ValueError(f"{image}: not an image that can be read ({error})") from None
-
-
-def _refuse(problems: list[AnnotationProblem]) -> None:
-    if problems:
-        raise ValueError(f"annotations: {list_problems(problems)}")

@@ -25,6 +25,7 @@ from harness.data.splits import Splits
 from harness.data.summary import describe
 from harness.inspect import errors, sheets
 from harness.inspect.capture import selections, training_images
+from harness.inspect.data_sheet import data_sheet
 from harness.inspect.mined import mined_sheet, rounds_of
 from harness.inspect.setting import Setting, composed, of_folder, splits_of
 from harness.inspect.words import described
@@ -84,6 +85,7 @@ def look(setting: Setting, out: Path | None, images: int, least_score: float) ->
     splits = splits_of(setting)
     for line in described(describe(splits)):
         print(line)
+    splits = setting.experiment.with_targets(splits)
     run = setting.run_folder(splits)
     status = RunFolder(run).status
     finished = status is not None and status.state is State.DONE
@@ -93,7 +95,7 @@ def look(setting: Setting, out: Path | None, images: int, least_score: float) ->
 
     samples = training_images(splits, setting, max(images, 8))
     files = dict(zip(splits.train.annotations.ids, splits.train.annotations.files, strict=True))
-    print(sheets.data_sheet(samples, splits.classes, folder / "data.png", files))
+    print(data_sheet(samples, splits.classes, folder / "data.png", files, splits.train.keypoint_names))
     weights = next((run / name for name in ("model.pt", "checkpoint.pt") if (run / name).is_file()), None)
     print(f"targets and samples through {'fresh weights' if weights is None else weights}:")
     for stage, seen in selections(setting, splits, samples[:images], weights).items():

@@ -81,6 +81,19 @@ def box(axes: Axes, corners: Sequence[float], pen: Pen) -> None:
     )
 
 
+def mask(axes: Axes, pixels: Array, pen: Pen, strength: float = 0.35) -> None:
+    """Tints the pixels ``(H, W)`` that are not 0 in the pen's color, and draws their outline."""
+    from matplotlib.colors import to_rgb
+
+    layer = np.zeros((*pixels.shape, 4))
+    layer[..., :3], layer[..., 3] = to_rgb(pen.color), strength * (pixels != 0)
+    axes.imshow(layer, interpolation="nearest", extent=(0, pixels.shape[1], pixels.shape[0], 0))
+    framed = np.pad(pixels != 0, 1).astype(float)  # a mask that touches the border has an outline there, too
+    x, y = (np.arange(side + 2) - 0.5 for side in reversed(pixels.shape))
+    if framed.any():
+        axes.contour(x, y, framed, levels=[0.5], colors="white", linewidths=1.2)
+
+
 def write_title(axes: Axes, text: str) -> None:
     """A title of several lines, none of them longer than the picture is wide."""
     axes.set_title("\n".join(plain(line, 60) for line in text.split("\n")), fontsize=8, parse_math=False)

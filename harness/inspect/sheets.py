@@ -1,14 +1,13 @@
-"""The sheets of data, of the targets of every object and of the choices of every sampler."""
+"""The sheets of the targets of every object and of the choices of every sampler."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data.dataset import DatasetItem
 from harness.inspect import drawing
 from harness.inspect.capture import NEAR, Seen, Taken, of_object
 from harness.inspect.drawing import Array, Pen
@@ -17,7 +16,6 @@ from harness.telemetry.bins import EDGES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLUMNS = 4
 MOST_NEAR = 8  # negatives and ignored drawn an object: more hide the picture
 OBJECT = Pen(drawing.BLACK, width=2.0, label="object")
 KINDS = {
@@ -29,28 +27,6 @@ TRUTH = Pen(drawing.GREEN, "solid", 1.8, "positive: ground truth that joined", "
 NEGATIVE_CENTRES = Pen(drawing.VERMILLION, "none", 1.0, "centre of a negative", "x")
 MOST_OBJECTS = 5  # of an image
 FADE = 0.45  # of images under many boxes
-
-
-def data_sheet(samples: Sequence[DatasetItem], classes: Sequence[str], path: Path, files: Mapping[int, str]) -> Path:
-    """Training images after augmentation, with their boxes and labels; ignored regions dashed."""
-    rows = -(-len(samples) // COLUMNS)
-    sheet, axes = drawing.figure(rows, min(COLUMNS, len(samples)), "training images after augmentation")
-    for place, (image, target) in zip(axes.flat, samples, strict=False):
-        height, width = image.shape[1:]
-        count = len(target["boxes"])
-        title = f"{files[int(target['image_id'])]}\n{width} x {height} px, {count} object{'s' * (count != 1)}"
-        drawing.show(place, image.permute(1, 2, 0).numpy() / 255, title)
-        labels = drawing.Labels(place)
-        for corners, label, crowd in zip(target["boxes"], target["labels"], target["iscrowd"], strict=True):
-            color = drawing.CYCLE[(int(label) - 1) % len(drawing.CYCLE)]
-            name = classes[int(label) - 1]
-            if crowd:
-                pen, name = Pen(drawing.GREY, "dashed", 2.0), f"{name} (ignore)"
-            else:
-                pen = Pen(color)
-            drawing.box(place, corners, pen)
-            labels.add(corners, name, pen)
-    return drawing.save(sheet, path)
 
 
 def assignment_sheet(stage: str, images: Sequence[Seen], path: Path) -> Path:

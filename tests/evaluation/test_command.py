@@ -209,3 +209,84 @@ def test_yolo_and_voc_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "no image of this name" in refused(
         ["--annotations", str(tmp_path / "v"), "--detections", str(tmp_path / "v" / "found")], capsys
     )
+
+
+def two_images() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """COCO-format input of two images of 128 px, everything inside them."""
+    rows = [
+        {"image_id": i, "category_id": k, "bbox": [10.0 + 9 * k, 20.0 * i, 30.0, 25.0], "area": 750.0, "iscrowd": 0}
+        for i in (1, 2)
+        for k in (0, 1)
+    ]
+    return {
+        "images": [{"id": 1, "width": 128, "height": 128}, {"id": 2, "width": 128, "height": 128}],
+        "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}],
+        "annotations": [{**row, "id": number} for number, row in enumerate(rows, start=1)],
+    }, [{key: row[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9} for row in rows]
+
+
+def test_unusable_objects_are_refused_or_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in training: a click that some tool saved as a box is no object."""
+    annotations, detections = two_images()
+    yolo_and_voc(tmp_path, annotations, detections)
+    size = "<size><width>128</width><height>128</height></size>"
+    box = "<bndbox><xmin>9</xmin><ymin>9</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    xml = f"<annotation>{size}<object><name>cat</name>{box}</object></annotation>"
+    click = {"y": "0 0.5 0.5 0.0 0.1\n", "v": xml}
+    named = {"y": "line 1: box has zero area [0.5, 0.5, 0, 0.1]", "v": "object 0: box has zero area [9, 9, 9, 9]"}
+    for kind, place in (("y", "labels/val/0001.txt"), ("v", "Annotations/0001.xml")):
+        file = tmp_path / kind / place
+        file.write_text(click[kind])
+        line = ["--annotations", str(tmp_path / kind), "--detections", str(tmp_path / kind / "found")]
+        assert named[kind] in refused(line, capsys)
+        assert main([*line, "--lenient"]) == 0
+        assert f"annotations: 1 left out (the first: {file}, {named[kind]})" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("9 0.5 0.5 0.1 0.1 0.9", "class 9; valid: 0 to"),
+        ("0.5 0.5 0.5 0.1 0.1 0.9", "class 0.5; valid: 0 to"),
+        ("cat 0.5 0.5 0.1 0.1 0.9", "valid: class cx cy w h score"),
+    ],
+)
+def test_wrong_rows_of_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, says: str) -> None:
+    yolo_and_voc(tmp_path, *two_images())
+    (tmp_path / "y" / "found" / "0001.txt").write_text(text)
+    found = refused(["--annotations", str(tmp_path / "y"), "--detections", str(tmp_path / "y" / "found")], capsys)
+    assert "0001.txt, line 1: " in found
+    assert says in found
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("<annotation><object><name>a</name></object></annotation>", "object 0: valid: <bndbox> and <score>"),
+        ("<annotation>", "broken XML"),
+        ("<other/>", "the root element is <other>; valid: <annotation>"),
+    ],
+)
+def test_wrong_xml_of_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, says: str) -> None:
+    yolo_and_voc(tmp_path, *two_images())
+    (tmp_path / "v" / "found" / "0001.xml").write_text(text)
+    found = refused(["--annotations", str(tmp_path / "v"), "--detections", str(tmp_path / "v" / "found")], capsys)
+    assert "0001.xml" in found
+    assert says in found
+
+
+def test_places_without_predictions_and_parts_that_are_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotations, detections = two_images()
+    yolo_and_voc(tmp_path, annotations, detections)
+    line = ["--annotations", str(tmp_path / "y"), "--detections"]
+    assert "no .txt and no .xml file" in refused([*line, str(tmp_path / "y" / "images" / "val")], capsys)
+    own = [*line, str(tmp_path / "y" / "found")]
+    assert "annotations[0]: segmentation is None; valid" in refused([*own, "--iou-type", "segm"], capsys)
+    assert "--tide is of boxes; valid: --iou-type bbox" in refused([*own, "--iou-type", "segm", "--tide"], capsys)
+    assert "no frequency of each category" in refused([*own, "--lvis"], capsys)
+    bare = [{"id": row["id"], "file_name": f"{row['id']:04d}.png"} for row in annotations["images"]]
+    (tmp_path / "gt.json").write_text(json.dumps({**annotations, "images": bare}))
+    sizes = refused(["--annotations", str(tmp_path / "gt.json"), *own[2:]], capsys)
+    assert "has no width and height, which the shares in" in sizes

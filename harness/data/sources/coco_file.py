@@ -33,6 +33,9 @@ def read_json(path: Path, what: str = "annotations") -> Any:
         raise DataError(f"{what}: {path} is not readable JSON ({said})") from None
 
 
+FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")  # LVIS's lists of an image
+
+
 class CocoFile:
     """One annotation file. Entries that cannot even be attributed to an image are problems of the file as a whole.
 
@@ -87,12 +90,12 @@ class CocoFile:
                 continue
             found = (self._object(entry, problems) for entry in self.annotations.get(key, ()))
             objects = tuple(entry for entry in found if entry is not None)
+            absent, partial = (self._names(image, which, problems) for which in FEDERATED)
             number = key if self.integer_ids else position
             assert isinstance(number, int)
             records.append(
                 ImageRecord(
-                    number, key, file, Path(path), self.path.name, width, height, objects,
-                    self._names(image.get("neg_category_ids")), self._names(image.get("not_exhaustive_category_ids")),
+                    number, key, file, Path(path), self.path.name, width, height, objects, absent, partial
                 )
             )  # fmt: skip
         return Parsed(f"{split} split of {self.path.name}", tuple(records), tuple(problems))
@@ -200,10 +203,14 @@ class CocoFile:
             raise BadValue(f"keypoints {str(flat)[:40]}; valid: {valid}")
         return tuple((float(x), float(y), int(v)) for x, y, v in zip(flat[::3], flat[1::3], flat[2::3], strict=True))
 
-    def _names(self, ids: object) -> tuple[str, ...]:
-        """LVIS's lists of category ids of an image, as names."""
-        known = (self.categories.get(key) for value in ids or () if (key := _maybe_id(value)) is not None)  # type: ignore[attr-defined]
-        return tuple(name for name in known if name is not None)
+    def _names(self, image: Entry, which: str, problems: list[AnnotationProblem]) -> tuple[str, ...]:
+        """One of LVIS's lists of category ids of an image, as names."""
+        ids = image.get(which) or []
+        names = [self.categories.get(_maybe_id(value)) for value in ids] if isinstance(ids, list) else [None]  # type: ignore[arg-type]
+        if None in names:
+            what = f"image {image.get('id')!r}: {which} {str(ids)[:60]}"
+            problems.append(AnnotationProblem(self.path.name, None, what, "a list of category ids"))
+        return tuple(name for name in names if name is not None)
 
     def _problem(self, what: str, index: Id | None = None) -> None:
         self.problems.append(AnnotationProblem(self.path.name, index, what))
