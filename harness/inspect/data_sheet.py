@@ -12,6 +12,7 @@ from harness.inspect.drawing import Array, Pen
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from torch import Tensor
 
 COLUMNS = 4
 HIDDEN = Pen(drawing.GREY, "none", label="labeled but hidden", marker="s")
@@ -50,7 +51,7 @@ def data_sheet(
     return drawing.save(sheet, path)
 
 
-def _draw_objects(place: Axes, target: Mapping[str, Array], classes: Sequence[str]) -> None:
+def _draw_objects(place: Axes, target: Mapping[str, Tensor], classes: Sequence[str]) -> None:
     labels = drawing.Labels(place)
     for number, (corners, label, crowd) in enumerate(
         zip(target["boxes"], target["labels"], target["iscrowd"], strict=True)

@@ -8,7 +8,8 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from harness.report.folders import ReportError
 from harness.report.frame import RunTable
-from harness.report.methods import MISSING, Method, columns_named
+from harness.report.method_names import MISSING
+from harness.report.methods import Method, columns_named
 
 
 def parse_conditions(text: str) -> dict[str, str]:

@@ -15,7 +15,8 @@ from harness.report.fairness import unequal_inside, unequal_settings
 from harness.report.folders import ReportError
 from harness.report.frame import RunTable, read_table
 from harness.report.image_noise import ImageNoise, image_noise
-from harness.report.methods import MISSING, columns_named
+from harness.report.method_names import MISSING
+from harness.report.methods import columns_named
 from harness.report.metric import Metric, metric
 from harness.report.provenance import warnings_of
 from harness.report.rules import Options, rules_of

@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.report.across import Across
+from harness.report.answers import answer, method_text, noise_text, question
 from harness.report.build import ContextReport, Report
 from harness.report.decomposition import Decomposition
-from harness.report.details import across_figure, details, differences
+from harness.report.details import details
+from harness.report.difference_details import across_figure, differences
 from harness.report.evidence import Evidence
+from harness.report.findings import ACROSS_NOTE, across_text, decomposition_text
+from harness.report.main_table import main_table
 from harness.report.parts import Cell, Column, Fold, Heading, Part, Table, Text
 from harness.report.provenance import commands, facts_table
-from harness.report.tables import across_table, main_table, skipped_table, stopped_table
-from harness.report.words import (
-    ACROSS_NOTE,
-    across_text,
-    answer,
-    counted,
-    decomposition_text,
-    method_text,
-    noise_text,
-    question,
-)
+from harness.report.tables import across_table, skipped_table, stopped_table
+from harness.report.words import counted
 
 TITLE = "Which training samples, and is the difference real?"
 _TAKEN_APART = 3  # OHEM arms shown at once; the others are folded

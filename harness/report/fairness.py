@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from harness.report.comparison import Section
 from harness.report.experiments import keys_of_experiments
 from harness.report.frame import RunTable, node_of
-from harness.report.methods import MISSING, Method
+from harness.report.method_names import MISSING
+from harness.report.methods import Method
 from harness.runs.identity import role_of
 from harness.runs.roles import Role
 

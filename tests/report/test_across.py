@@ -8,8 +8,8 @@ import pytest
 
 from harness.report.__main__ import main
 from harness.report.build import Options, build_report
+from harness.report.findings import across_text
 from harness.report.folders import find_folders
-from harness.report.words import across_text
 from tests.report.folders import write_arm
 
 FIRST, SECOND, THIRD = "a" * 32, "b" * 32, "c" * 32

@@ -10,9 +10,9 @@ from harness.report.details import details
 from harness.report.evidence import gather
 from harness.report.folders import find_folders
 from harness.report.frame import load_runs
+from harness.report.main_table import main_table
 from harness.report.parts import Fold
 from harness.report.rules import Options
-from harness.report.tables import main_table
 from tests.report.folders import write_arm
 
 

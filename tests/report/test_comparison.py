@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from harness.report.__main__ import main
+from harness.report.answers import answer, question
 from harness.report.build import Options, build_report
 from harness.report.folders import ReportError, find_folders
-from harness.report.tables import main_table
-from harness.report.words import answer, question
+from harness.report.main_table import main_table
 from harness.statistics import compare
 from tests.report.folders import write_arm, write_run
 

@@ -5,8 +5,8 @@ import pytest
 
 from harness.report.build import Options, build_report
 from harness.report.decomposition import decompose
+from harness.report.findings import decomposition_text
 from harness.report.folders import find_folders
-from harness.report.words import decomposition_text
 from harness.statistics import decide
 from tests.report.folders import sampler, write_arm
 

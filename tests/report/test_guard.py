@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.report.build import Options, build_report
 from harness.report.folders import find_folders
-from harness.report.tables import main_table
+from harness.report.main_table import main_table
 from tests.report.folders import write_arm
 
 LINE = "stage dense: 85 % of the objects in the first training images have no positive; change assigner.point_scale"

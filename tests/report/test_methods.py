@@ -6,7 +6,7 @@ from harness.report.build import Options, build_report
 from harness.report.contexts import contexts_of
 from harness.report.folders import ReportError, find_folders
 from harness.report.frame import choice_column, read_table
-from harness.report.methods import labels
+from harness.report.method_names import labels
 from harness.runs.records import State
 from tests.report.folders import write_arm, write_run
 

@@ -6,13 +6,13 @@ import pytest
 import yaml
 
 from harness.report.__main__ import main
+from harness.report.answers import answer, method_text, question
 from harness.report.build import build_report
 from harness.report.document import document_of
 from harness.report.folders import find_folders
+from harness.report.main_table import main_table
 from harness.report.rules import Options
-from harness.report.tables import main_table
 from harness.report.views.markdown import render_markdown
-from harness.report.words import answer, method_text, question
 from harness.statistics import best_of, compare, compared_with_best
 from tests.report.folders import write_arm, write_run
 

@@ -206,7 +206,8 @@ class CocoFile:
     def _names(self, image: Entry, which: str, problems: list[AnnotationProblem]) -> tuple[str, ...]:
         """One of LVIS's lists of category ids of an image, as names."""
         ids = image.get(which) or []
-        names = [self.categories.get(_maybe_id(value)) for value in ids] if isinstance(ids, list) else [None]  # type: ignore[arg-type]
+        keys = [_maybe_id(value) for value in ids] if isinstance(ids, list) else [None]
+        names = [None if key is None else self.categories.get(key) for key in keys]
         if None in names:
             what = f"image {image.get('id')!r}: {which} {str(ids)[:60]}"
             problems.append(AnnotationProblem(self.path.name, None, what, "a list of category ids"))

@@ -37,6 +37,11 @@ def color(index: int) -> str:
     return LIGHT[index % NUM_METHODS]
 
 
+def method_colors(labels: Sequence[str]) -> dict[str, str]:
+    """Each drawn method and its color, for the buttons that hide it."""
+    return {label: color(i) for i, label in enumerate(labels)}
+
+
 def dark_colors() -> dict[str, str]:
     """Every color that figures use on a light page -> the one that a dark page shows."""
     pairs = {**dict(zip(LIGHT, DARK, strict=True)), **dict(zip(BANDS, DARK_BANDS, strict=True)), **DARK_OF}
