@@ -21,6 +21,18 @@ _PLAIN = re.compile(r"[\w./:\\-]*$", re.ASCII)  # read by Hydra as it stands
 _SWEPT = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)$|null$")
 _QUOTED = re.compile(r"""(["']).*\1$""")
 _MULTIRUN = ("-m", "--multirun")
+_COMMANDS = {  # Hydra does one of them at a time
+    "-m": "-m", "--multirun": "-m", "-r": "--run", "--run": "--run", "-c": "--cfg", "--cfg": "--cfg", "-i": "--info",
+    "--info": "--info", "-sc": "--shell-completion", "--shell-completion": "--shell-completion",
+}  # fmt: skip
+
+
+def conflict(arguments: Sequence[str]) -> str | None:
+    """One line where the arguments ask for several things at once, such as ``-m --cfg job``; else None."""
+    asked = dict.fromkeys(
+        _COMMANDS[flag] for argument in arguments if (flag := argument.partition("=")[0]) in _COMMANDS
+    )
+    return f"{' '.join(asked)}: only one of them at a time" if len(asked) > 1 else None
 
 
 def rewritten(arguments: Sequence[str]) -> list[str]:

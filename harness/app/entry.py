@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.app import ray_launcher, submitit_launcher, until_settled
+from harness.app.arguments import conflict
 from harness.app.composition import keys_without
 from harness.app.job import INTERRUPTED, STOP_FILE, Job, run_job
 from harness.app.names import explained
@@ -85,6 +86,9 @@ def start(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: with the code of what went wrong, which one line on standard error names.
     """
+    if line := conflict(arguments):
+        print(f"harness: {line}", file=sys.stderr)
+        raise SystemExit(2)
     sys.argv[1:] = arguments
     wants_trace = os.environ.get(TRACE) == "1"
     os.environ[TRACE] = "1"  # Hydra then raises instead of printing a page, and the line below is all that is said

@@ -81,7 +81,7 @@ class Job:
         if self.sweep is None:
             return ""
         total = f"/{self.sweep.jobs}" if self.sweep.jobs else ""
-        return f"{self.number + 1}{total} {job_label(self.overrides, self.sweep.varied)}"
+        return f"{self.number + 1}{total} {job_label(self.overrides, self.sweep.varied)}".rstrip()
 
     def check_choices(self) -> None:
         """Refuses several options of one group, which Hydra would lay over each other.

@@ -46,8 +46,8 @@ def job_label(overrides: Iterable[str], varied: Collection[str] | None) -> str:
 
 def _differences(overrides: Sequence[str], told: set[str], choices: Mapping[str, str]) -> list[str]:
     found = []
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
+    last = dict(override.lstrip("+~").partition("=")[::2] for override in overrides)  # of a key that is given twice
+    for key, value in last.items():
         if key in told or key.startswith("hydra") or _role(key) in NOT_NAMED:
             continue
         short = key.rpartition("@")[2].replace("/", ".")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from harness.app.names import unknown_key
 from harness.runs.identity import fields_of, schema_of
@@ -37,14 +37,17 @@ def settled(config: DictConfig) -> tuple[HarnessConfig, DictConfig]:
         ConfigError: a value that is missing, out of range or refers to nothing.
     """
     nodes = config.copy()
-    with open_dict(nodes):
-        _expand_home(nodes)
-    if lines := list(_misplaced(nodes)):
-        raise ConfigError("\n".join(lines))
-    if missing := sorted(OmegaConf.missing_keys(nodes)):
-        raise ConfigError(f"{', '.join(missing)} must be given: {missing[0]}=...")
     try:
+        with open_dict(nodes):
+            _expand_home(nodes)
+        if lines := list(_misplaced(nodes)):
+            raise ConfigError("\n".join(lines))
+        if missing := sorted(OmegaConf.missing_keys(nodes)):
+            raise ConfigError(f"{', '.join(missing)} must be given: {missing[0]}=...")
         settings: HarnessConfig = OmegaConf.to_object(nodes)  # type: ignore[assignment]
+    except InterpolationResolutionError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{error.full_key}: {reason}; a value with ${{ in it is written \\${{") from error
     except OmegaConfBaseException as error:
         raise ConfigError(" ".join(str(error).split("\n")[:2])) from error
     settings.check()
@@ -73,7 +76,9 @@ def _outside_schema(node: DictConfig, schema: type, prefix: str) -> Iterator[str
         key = f"{prefix}{name}"
         inner = node._get_node(name)
         typed = schema_of(schema, name) if name in known else None
-        if name not in known:
+        if name not in known and prefix and name in fields_of(HarnessConfig):
+            yield f"{key}: there is no such key; did you mean {name}?"
+        elif name not in known:
             yield unknown_key(key, known)
         elif typed is not None and isinstance(inner, DictConfig) and not inner._is_none():
             yield from _outside_schema(inner, typed, f"{key}.")

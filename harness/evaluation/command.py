@@ -31,14 +31,14 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument(
         "--annotations",
         required=True,
-        type=Path,
+        type=_path,
         metavar="GT",
         help="COCO annotations (.json), a YOLO data.yaml or its folder, or a VOC folder",
     )
     line.add_argument(
         "--detections",
         required=True,
-        type=Path,
+        type=_path,
         metavar="DT",
         help="COCO results list, or an object with it under 'annotations' or 'predictions'; or a folder of YOLO's "
         "'class cx cy w h score' files or of VOC's XML files with a <score>",
@@ -68,6 +68,11 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--calibration", action="store_true", help="also reliability bins and the detection ECE")
     line.add_argument("--json", action="store_true", help="print one JSON object, unrounded, instead of tables")
     return line
+
+
+def _path(text: str) -> Path:
+    """A path as it is written where no shell replaces ``~``."""
+    return Path(text).expanduser()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -52,13 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = [text.removeprefix("out=") for text in arguments.overrides if text.startswith("out=")]
     overrides = [text for text in arguments.overrides if not text.startswith("out=")]
     try:
-        folders = [Path(t) for t in overrides if Path(t).is_dir() or ("=" not in t and not t.startswith("~"))]
+        paths = {t: Path(t).expanduser() if t.startswith("~/") else Path(t) for t in overrides}  # ~name removes a node
+        folders = [
+            path for t, path in paths.items() if path.is_dir() or ("=" not in t and not str(path).startswith("~"))
+        ]
         if folders:
             refuse_wrong_folders(folders, overrides)
             setting = of_folder(folders[0], arguments.trust)
         else:
             setting = composed(overrides, arguments.config_dir)
-        look(setting, Path(out[-1]) if out else None, arguments.images, arguments.score)
+        look(setting, Path(out[-1]).expanduser() if out else None, arguments.images, arguments.score)
     except (HydraException, OmegaConfBaseException, DataError, Stopped, CheckpointError, OSError, ValueError) as error:
         print(f"harness: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

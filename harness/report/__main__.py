@@ -25,14 +25,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code 0; 2 with one line on what cannot be; 1 where the table could not be printed."""
     make_output_safe()
     asked = _parser().parse_args(arguments)
-    results = Path(asked.results)
+    results = Path(asked.results).expanduser()
     group_by = None if asked.group_by is None else tuple(filter(None, asked.group_by.split(",")))
     options = Options(asked.baseline, group_by, asked.metric, asked.test, asked.margin, asked.alpha, asked.goal)
     try:
         report = build_report(find_folders(results), options)
         printed = _print(render_terminal(document_of(report)))
         parts = document_of(report, gather(report, asked.pictures))
-        written = write_report(report, parts, _place(results) if asked.out is None else Path(asked.out), asked.latex)
+        written = write_report(
+            report, parts, _place(results) if asked.out is None else Path(asked.out).expanduser(), asked.latex
+        )
     except ReportError as error:
         print(f"harness.report: {error}", file=sys.stderr)
         return 2

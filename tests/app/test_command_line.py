@@ -26,8 +26,10 @@ def harness(cwd: Path, *arguments: str, timeout: float = 300) -> subprocess.Comp
     ("arguments", "says"),
     [
         (["sampler=ohme"], "sampler=ohme: there is no such option; did you mean ohem?"),
+        (["arm=ohem_papr"], "experiment/arm=ohem_papr: there is no such option; did you mean ohem_paper?"),
         (["samplr=ohem"], "samplr: there is no such key; did you mean sampler?"),
         (["sampler.numm=3"], "sampler.numm: there is no such key; did you mean sampler.num?"),
+        (["-m", "--cfg=job", "sampler=random,ohem"], "-m --cfg: only one of them at a time"),
         (["run.iterations=many"], "run.iterations=many: must be of type int"),
         (["seed=-1", "mode=check"], "seed=-1 must be between 0 and 4294967295"),
         (["data=voc", "mode=train"], "data.root must be given"),

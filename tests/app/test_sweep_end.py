@@ -12,7 +12,7 @@ from harness.app.job import Outcome
 from harness.app.sweep import SweepEnd
 from harness.app.sweep_record import SweepRecord
 from harness.runs.records import State
-from harness.runs.schema import ConfigError
+from harness.runs.schema import ConfigError, folder
 from tests.app.test_command_line import harness
 from tests.runs.conftest import SMALL
 
@@ -52,6 +52,21 @@ def test_a_sweeper_that_raises_does_not_hide_what_its_jobs_came_to(
         assert said.endswith("harness: failed: the sweep ended early: hydra.sweeper.x: no\n")
     else:
         assert stop.value is error  # a fault of a program keeps its traceback
+
+
+def test_a_sweep_knows_its_own_jobs_wherever_they_wrote(tmp_path: Path) -> None:
+    """In folders named by ``hydra.sweep.subdir=${hydra.job.override_dirname}``, beside those of an earlier sweep."""
+    earlier = SweepRecord.begin(tmp_path, [["seed=0"], ["seed=1"]])
+    for number in range(2):
+        Outcome(State.FAILED, number=number, sweep=earlier.token).write(tmp_path / str(number))
+    own = SweepRecord.begin(tmp_path, [["sampler=random"]])
+    Outcome(State.DONE, number=0, sweep=own.token).write(tmp_path / "sampler=random,sampler.num=8")
+    assert [(one["state"], one["number"]) for one in own.outcomes()] == [("done", 0)]
+    assert own.outcome(1) is None
+
+
+def test_sweeps_that_start_in_the_same_second_have_folders_of_their_own() -> None:
+    assert "%f" in OmegaConf.to_container(OmegaConf.load(folder("conf") / "config.yaml"))["hydra"]["sweep"]["dir"]  # type: ignore[index,call-overload]
 
 
 @pytest.mark.slow

@@ -56,6 +56,7 @@ def test_what_means_something_to_hydra_stays() -> None:
 WRONG = {
     "+smapler=ohem": "smapler: there is no such key; did you mean sampler?",
     "+run.iters=100": "run.iters: there is no such key; did you mean run.iterations?",
+    "+run.seed=3": "run.seed: there is no such key; did you mean seed?",
     "+data.foo=1": "data.foo: there is no such key; data has ",
     "+detector.num_clases=91": "detector.num_clases: there is no such key",
     "+detector.num_classes=91": "detector.num_classes: the harness sets it",
@@ -67,6 +68,7 @@ WRONG = {
     "detector.anchor_sizes=[8,16]": "detector: .* cannot be built with these values",
     "assigner=hungarian": "set sampler.add_gt_as_proposals=false",
     "sampler._target_=no_such_module.Sampler": "No module named 'no_such_module'; put its folder on PYTHONPATH",
+    "data.cache_dir=${nothing}": "data.cache_dir: Interpolation key .nothing. not found; a value with",
     "area_ranges.small=[5,1]": "area_ranges.small must be two areas",
     "tracker.project='a:b'": "tracker.project='a:b' must have 1 to 128 characters",
 }
@@ -111,6 +113,7 @@ def test_a_run_is_named_by_what_differs() -> None:
     assert name == "shapes-tiny_rcnn-ohem-atss-num=64"
     assert run_name({**choices, "experiment/arm": "ohem_paper"}, []) == "shapes-tiny_rcnn-ohem_paper"
     assert len(run_name(choices, [f"data.key{i}=value" for i in range(30)])) <= LONGEST
+    assert run_name(choices, ["sampler.num=64", "sampler.num=8"]) == "shapes-tiny_rcnn-ohem-num=8"
     assert run_name(choices, ["optimizer.lr=a/b c?"]) == "shapes-tiny_rcnn-ohem-lr=a_b_c"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,8 @@ from harness.runs import schema
 from harness.runs.folder import RunFolder
 from harness.runs.identity import config_hash
 from harness.runs.metrics_log import MetricsLog
-from harness.runs.records import State
+from harness.runs.records import Result, State
+from harness.tracking import NoTracker, opening
 from harness.training import checkpoint
 from tests.app.test_command_line import write_voc
 from tests.runs.conftest import Composed, Trained, outcome
@@ -62,6 +65,35 @@ def test_a_finished_run_is_not_made_again(trained: Trained, caplog: pytest.LogCa
         assert trained() == folder
     assert (folder / "result.json").stat().st_mtime_ns == before
     assert "already done" in caplog.text
+    for name in ("config.yaml", "detections.json", "result.json"):  # half a folder is not done
+        (folder / name).rename(folder / "aside")
+        assert not RunFolder(folder).finished
+        (folder / "aside").rename(folder / name)
+
+
+def test_a_mirror_that_a_kill_cut_off_is_completed_by_the_next_call(
+    trained: Trained, composed: Composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Kept(NoTracker):
+        def __init__(self) -> None:
+            self.rows: list[int] = []
+            self.maps: list[float] = []
+
+        def log(self, iteration: int, values: Mapping[str, float | None]) -> None:
+            self.rows.append(iteration)
+
+        def finish(self, result: Result, *rest: object) -> None:
+            self.maps.append(result.metrics["map"])
+
+    kept = Kept()
+    monkeypatch.setattr(opening, "open_tracker", lambda *arguments: nullcontext(kept))
+    folder = trained()  # without a mirror
+    config = composed("tracker=offline")
+    for _ in range(2):
+        run(config, choices={"detector": "tiny_rcnn", "sampler": "chosen", "data": "shapes"}, sources=[])
+        assert kept.rows == [2, 4, 6]
+        assert kept.maps == [RunFolder(folder).result()["metrics"]["map"]]
+        (folder / opening.COMPLETE).touch()  # as a mirror that was closed leaves it
 
 
 def test_what_cannot_change_the_result_is_no_part_of_the_identity(composed: Composed) -> None:
