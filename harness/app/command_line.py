@@ -9,6 +9,7 @@ from pathlib import Path
 from harness import __version__
 from harness.app.arguments import rewritten
 from harness.core.output import make_output_safe
+from harness.runs import launched
 
 _HELP, _VERSION, _FOLDER = ("--help", "-h"), ("--version",), ("--config-dir", "-cd")
 
@@ -16,6 +17,7 @@ _HELP, _VERSION, _FOLDER = ("--help", "-h"), ("--version",), ("--config-dir", "-
 def main() -> None:
     """The command line."""
     make_output_safe()
+    launched.silence_followers()
     try:
         _run(sys.argv[1:])
     except OSError as error:  # of the output: a full disk

@@ -25,10 +25,11 @@ from harness.detectors.equip import planned
 from harness.detectors.facts import SKETCHED_CLASSES, extra_targets, num_keypoints, sketch
 from harness.detectors.options import check_sizes, check_weights
 from harness.runs.identity import config_hash
-from harness.runs.schema import ConfigError, HarnessConfig
+from harness.runs.schema import ConfigError, HarnessConfig, RunConfig
 from harness.tracking.environment import settled as tracker_settled
 from harness.training.devices import check_device
 from harness.training.mining import mining_plan
+from harness.training.process_group import module_refusals, processes_of
 from harness.training.streams import Streams
 
 
@@ -45,6 +46,7 @@ class Experiment:
         plain: the resolved configuration as plain containers: what ``config.yaml`` holds and the identity is made of.
         choices: group -> option.
         overrides: the run's part of the command line, for its name.
+        sources: folders of the configuration search path, for processes that compose it again.
         pieces: the assigner, sampler and loss of every stage.
         mining: when the training set is mined; None where no sampler asks for it.
         evaluator: measures detections.
@@ -55,6 +57,7 @@ class Experiment:
     plain: Mapping[str, Any]
     choices: Mapping[str, str]
     overrides: Sequence[str]
+    sources: Sequence[str]
     pieces: Pieces
     mining: MiningPlan | None
     evaluator: Any
@@ -86,14 +89,15 @@ class Experiment:
             if nodes.data.get("augment") is not None:
                 build(nodes.data.augment, "data.augment")
             _check_optimizer(nodes)
-            _check_detector(nodes, pieces)
             check_device(settings.run.device)
+            processes_of(settings.run)
+            _check_detector(nodes, pieces, settings.run)
             tracker_settled(settings.tracker)
             settings.code = code_of(nodes)
         except (ConfigError, IncompatibleError, ImportError) as error:
             raise RefusedError(str(error)) from error
         plain = {**OmegaConf.to_container(nodes, resolve=True), "code": settings.code}  # type: ignore[dict-item]
-        return cls(settings, plain, choices, overrides, pieces, mining, evaluator, nodes)
+        return cls(settings, plain, choices, overrides, sources, pieces, mining, evaluator, nodes)
 
     @cached_property
     def splits(self) -> Splits:
@@ -180,7 +184,7 @@ def _check_optimizer(nodes: DictConfig) -> None:
         raise ConfigError(f"optimizer: {error}") from error
 
 
-def _check_detector(nodes: DictConfig, pieces: Pieces) -> None:
+def _check_detector(nodes: DictConfig, pieces: Pieces, run: RunConfig) -> None:
     """Builds the detector without memory or weights, and asks whether the pieces and the data fit it."""
     options: dict[str, Any] = OmegaConf.to_container(nodes.detector, resolve=True)  # type: ignore[assignment]
     target = options.pop("_target_")
@@ -206,5 +210,6 @@ def _check_detector(nodes: DictConfig, pieces: Pieces) -> None:
         f"detector: {type(model).__name__} trains on {name}, and the data have none; choose a detector of boxes alone"
         for name in sorted(absent)
     ]
+    lines += module_refusals(model, run)
     if lines:
         raise IncompatibleError("\n".join(lines))

@@ -15,6 +15,7 @@ from harness.app.composition import choices_of
 from harness.app.naming import job_label, run_name
 from harness.app.settings import GROUPS, settled
 from harness.app.sweep_record import SweepRecord, minutes
+from harness.runs import launched
 from harness.runs.records import State, write_json
 from harness.runs.schema import ConfigError, HarnessConfig
 from harness.training.interrupt import StopSignals
@@ -146,6 +147,8 @@ def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:
             return job.outcome(State.DONE)
         finished = runner.run_experiment(experiment, stop)
     except runner.Stopped as end:
+        if launched.rank() > 0 and end.state is State.FAILED and not isinstance(end, runner.LostProcess):
+            print(f"harness: failed: process {launched.rank()}: {listed(end.reason)}", file=sys.__stderr__)
         return _stopped(job, config, end.state, end.reason, end.folder)
     if job.sweep is None:
         log.warning("%s", finished.line)

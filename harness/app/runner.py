@@ -6,6 +6,7 @@ import logging
 import shutil
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,24 +15,28 @@ from omegaconf import DictConfig, OmegaConf
 from harness.app.experiment import Experiment, RefusedError
 from harness.app.naming import run_name
 from harness.app.training_run import TrainingRun
+from harness.core.processes import broadcast_object, lost_another, process_rank
 from harness.data.images import BadImage
 from harness.data.records import DataError
 from harness.data.splits import Splits
 from harness.data.summary import describe_split
+from harness.runs import launched
 from harness.runs.folder import FolderBusyError, RunFolder
 from harness.runs.integrity import DamagedFileError
 from harness.runs.records import State, atomic_write
 from harness.runs.schema import ConfigError
-from harness.tracking import complete_mirror, open_tracker
+from harness.tracking import NoTracker, complete_mirror, open_tracker
 from harness.training.batches import LoadingError
 from harness.training.checkpoint import CheckpointError, NonFiniteWeightsError
 from harness.training.devices import DeviceLease
 from harness.training.interrupt import Interrupted, StopSignals
 from harness.training.loop import NonFiniteLossError
+from harness.training.process_group import joined
 
 log = logging.getLogger("harness")
 
 MAX_NAMED = 12  # classes that a line names
+LOST = "another process of the run ended; the same command continues the run from its last checkpoint"
 
 # Faults of the world that are foreseen: their message says all, so no traceback is kept.
 SAID_PLAINLY = (BadImage, CheckpointError, DamagedFileError, LoadingError, NonFiniteLossError, NonFiniteWeightsError)
@@ -48,6 +53,10 @@ class Stopped(Exception):
         self.state = state
         self.reason = reason
         self.folder = None if folder is None else str(folder)
+
+
+class LostProcess(Stopped):
+    """What a process says that is left alone: the cause is known by another one, or by the launcher."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,9 @@ def check(
 
 
 def run_experiment(experiment: Experiment, stop: StopSignals | None = None) -> Finished:
-    """Runs an experiment to its result, or continues it, or finds it done.
+    """Runs an experiment to its result, or continues it, or finds it done: here, or in ``run.devices`` processes.
+
+    Of the processes that a launcher started, the first one answers for all; the others return an empty answer.
 
     Args:
         experiment: checked; its data are read here.
@@ -114,28 +125,73 @@ def run_experiment(experiment: Experiment, stop: StopSignals | None = None) -> F
         Stopped: its data are refused or cannot be read, its training failed, was interrupted or runs elsewhere.
         KeyboardInterrupt: a signal came before the run folder was opened.
     """
+    stop = stop or StopSignals()
+    run = experiment.settings.run
+    if run.devices > launched.processes():
+        from harness.app.workers import run_in_workers  # torch's launch takes half a second to import
+
+        return run_in_workers(experiment, stop)
+    with joined(run.device):
+        return _follow(experiment, stop) if process_rank() else _lead(experiment, stop)
+
+
+def _lead(experiment: Experiment, stop: StopSignals) -> Finished:
+    """Runs the experiment as the only process or the first one."""
+    path, others = None, _Others()
     try:
         splits = experiment.splits
-    except (ConfigError, DataError) as error:
-        raise Stopped(State.REFUSED, str(error)) from error
-    except OSError as error:
-        raise Stopped(State.FAILED, _os_line(error)) from error
-    _describe(splits)
-    for problem in splits.problems:
-        log.warning("data: %s", problem)
-    path = None
-    try:
+        _describe(splits)
+        for problem in splits.problems:
+            log.warning("data: %s", problem)
         path = folder_of(experiment, splits.fingerprint)
         with RunFolder(path) as folder:
-            return _in_folder(folder, experiment, stop or StopSignals())
+            return _in_folder(folder, experiment, stop, others)
     except FolderBusyError as error:
         raise Stopped(State.RUNNING, f"running elsewhere: {error}", path) from error
-    except (DamagedFileError, OSError) as error:
-        raise Stopped(State.FAILED, _os_line(error), path) from error
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         if path is not None and not (path / "checkpoint.pt").exists():
             shutil.rmtree(path, ignore_errors=True)  # what is refused leaves no run behind
         raise Stopped(State.REFUSED, str(error)) from error
+    except (DamagedFileError, OSError) as error:
+        raise Stopped(State.FAILED, _os_line(error), path) from error
+    finally:
+        others.dismiss()
+
+
+class _Others:
+    """The other processes of a run: they wait until the first one has read the data and knows what is to do."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def begin(self, folder: Path) -> None:
+        """They train in ``folder``."""
+        broadcast_object(str(folder))
+        self._told = True
+
+    def dismiss(self) -> None:
+        """There is nothing to do for those that still wait."""
+        if not self._told:
+            self._told = True
+            with suppress(RuntimeError):  # one of them is not there any more; why, is said elsewhere
+                broadcast_object("")
+
+
+def _follow(experiment: Experiment, stop: StopSignals) -> Finished:
+    """Trains as one of the processes that are not the first. They write nothing but the traceback of their end."""
+    path = broadcast_object("")
+    if not path:
+        return Finished(Path(), None)
+    folder, lease = RunFolder(Path(path)), DeviceLease()
+    try:
+        TrainingRun(folder, experiment, NoTracker(), lease, stop).execute()
+    except (KeyboardInterrupt, Interrupted) as end:
+        raise Stopped(State.INTERRUPTED, f"stopped by {str(end) or 'SIGINT'}", folder.path) from end
+    except Exception as error:
+        raise _failed(folder, error) from error
+    finally:
+        lease.release()
+    return Finished(folder.path, None)
 
 
 def _describe(splits: Splits) -> None:
@@ -170,7 +226,7 @@ def folder_of(experiment: Experiment, fingerprint: str) -> Path:
     return repeated
 
 
-def _in_folder(folder: RunFolder, experiment: Experiment, stop: StopSignals) -> Finished:
+def _in_folder(folder: RunFolder, experiment: Experiment, stop: StopSignals, others: _Others) -> Finished:
     settings = experiment.settings
     if folder.finished:
         known = folder.result()["metrics"]["map"]
@@ -183,6 +239,7 @@ def _in_folder(folder: RunFolder, experiment: Experiment, stop: StopSignals) -> 
     lease = DeviceLease()
     try:
         with open_tracker(settings.tracker, folder.path, dict(experiment.plain), dict(experiment.choices)) as tracker:
+            others.begin(folder.path)
             result = TrainingRun(folder, experiment, tracker, lease, stop).execute()
     except Interrupted as end:
         raise Stopped(State.INTERRUPTED, f"{end}; the same command continues it", folder.path) from end
@@ -199,18 +256,26 @@ def _in_folder(folder: RunFolder, experiment: Experiment, stop: StopSignals) -> 
         raise _failed(folder, error) from error
     finally:
         lease.release()
+    assert result is not None
     accuracy = result.metrics
     line = f"mAP {_shown(accuracy['map'])}, AP50 {_shown(accuracy['map50'])}: {folder.path}"
     return Finished(folder.path, accuracy["map"], line)
 
 
 def _failed(folder: RunFolder, error: Exception) -> Stopped:
+    """Leaves in the folder what ended a run; processes other than the first leave a traceback at most."""
+    writes = process_rank() == 0
+    if lost_another(error):
+        if writes:
+            folder.set_status(State.FAILED, LOST, _saved_iteration(folder))
+        return LostProcess(State.FAILED, LOST, folder.path)
     reason = _os_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     if isinstance(error, SAID_PLAINLY):
         reason = str(error)
     told = reason
     try:
-        folder.set_status(State.FAILED, reason, _saved_iteration(folder))
+        if writes:
+            folder.set_status(State.FAILED, reason, _saved_iteration(folder))
         if isinstance(error, SAID_PLAINLY):
             return Stopped(State.FAILED, str(error), folder.path)
         folder.file("error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")

@@ -20,6 +20,7 @@ from harness.app.check_table import matrix
 from harness.app.job import EXIT_CODES, INTERRUPTED, STOP_FILE
 from harness.app.naming import job_label
 from harness.app.sweep_record import FILE, SweepRecord, count_jobs
+from harness.runs import launched
 from harness.runs.folder import settle
 from harness.runs.records import State
 from harness.runs.schema import TrackerConfig
@@ -68,6 +69,10 @@ class SweepEnd(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Writes the sweep's record, which its jobs read. From here on a signal stops the whole sweep."""
+        if launched.processes() > 1:
+            line = "a launcher (WORLD_SIZE) started several processes of one run, not a sweep; use -m run.devices=N"
+            print(f"harness: refused: {line}", file=sys.stderr)
+            raise SystemExit(2)
         folder = Path(str(config.hydra.sweep.dir))
         jobs = jobs_of(config)
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,14 +13,15 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import Subset
 
 from harness.app.experiment import Experiment
+from harness.app.validation import Validation
+from harness.core.processes import alone, broadcast_object, process_count, process_rank
 from harness.data.class_counts import class_counts
-from harness.data.dataset import DetectionDataset
 from harness.data.export import to_coco
-from harness.data.loading import Batch, train_loader, val_loader
+from harness.data.loading import Batch, Share, train_loader, val_loader
 from harness.detectors.adapters.mixing import plain_module
+from harness.detectors.adapters.padding import share_padding
 from harness.detectors.equip import equip
 from harness.runs.environment import describe
 from harness.runs.folder import RunFolder
@@ -30,14 +32,13 @@ from harness.telemetry.recorder import SamplingTelemetry
 from harness.tracking import Tracker
 from harness.training import checkpoint
 from harness.training.batches import watched
-from harness.training.detect import detect
 from harness.training.devices import DeviceLease, choose, peak_memory_mb, set_threads
 from harness.training.guard import measure
 from harness.training.image_order import ImageOrder
 from harness.training.interrupt import Interrupted, StopSignals
 from harness.training.loop import Hooks, TrainState, train
 from harness.training.mining import Mining
-from harness.training.progress import Bar
+from harness.training.process_group import synchronize_batch_norm
 from harness.training.schedule import lr_scheduler
 from harness.training.selection import BestWeights
 from harness.training.streams import Streams
@@ -55,6 +56,7 @@ class TrainingRun:
         self.experiment = experiment
         self.splits = experiment.splits
         self.settings = experiment.settings.run.for_images(len(self.splits.train))
+        self.writes = process_rank() == 0  # of several processes, the first one alone
         self.tracker = tracker
         self.stop = stop
         self.threads = set_threads(self.settings.threads)
@@ -70,46 +72,62 @@ class TrainingRun:
             batch_size=self.settings.batch_size,
         )
         self.annotations = to_coco(self.splits.val)
-        self.eval_seconds = 0.0
+        self.validation = Validation(experiment, self.settings, self.annotations, self.device, stop)
 
-    def execute(self) -> Result:
-        """Builds or continues, trains, evaluates, writes."""
-        write_json(self.folder.file("environment.json"), describe(self.device, self.threads))
-        self._keep_annotations()
+    def execute(self) -> Result | None:
+        """Builds or continues, trains, evaluates, writes. Processes other than the first return nothing."""
+        if self.writes:
+            write_json(self.folder.file("environment.json"), describe(self.device, self.threads))
+            self._keep_annotations()
         training = self._build()
-        if self.folder.checkpoint.exists():
+        if broadcast_object(self.folder.checkpoint.exists()):
             training.load_state_dict(checkpoint.load(self.folder.checkpoint))
             log.info("continues %s at iteration %d", self.folder.path, training.iteration)
-        else:
-            if self.settings.rehearse:
-                self._rehearse(training)
-            if self.guard_images:
-                self._guard(training.model)
-        metrics_log = MetricsLog(self.folder.file("metrics.jsonl"), training.iteration, training.evaluated_at)
-
-        def on_log(iteration: int, values: dict[str, float]) -> None:
-            metrics_log.append({"iteration": iteration, **values})
-            self.tracker.log(iteration, values)
-            if self.telemetry is not None:
-                self.tracker.log_sampling(iteration, self.telemetry.close_window(iteration))
-
-        def on_eval(iteration: int) -> None:
-            metrics, _ = self._evaluate(training)
-            if training.best is not None:
-                training.best.offer(iteration, metrics["map"], training.evaluated_model)
-            scalars = {f"eval/{name}": metrics[name] for name in ("map", "map50", "map75")}
-            metrics_log.append({"iteration": iteration, **scalars})
-            self.tracker.log(iteration, scalars)
-
-        try:
-            self._train(training, Hooks(on_log, on_eval, self._on_save))
-        except Interrupted as stop:
-            self.folder.set_status(State.INTERRUPTED, str(stop), training.iteration)
-            raise
-        finally:
-            metrics_log.close()
-
+        elif self.writes:
+            with alone():
+                if self.settings.rehearse:
+                    self.validation.rehearse(training.model)
+                if self.guard_images:
+                    self._guard(training.model)
+        if process_count() > 1 and self.device.type == "cuda":
+            synchronize_batch_norm(training.model)
+        self._train_and_log(training)
         metrics, detections = self._evaluate_selected(training)
+        return self._finish(training, metrics, detections) if self.writes else None
+
+    def _train_and_log(self, training: TrainState) -> None:
+        with self._metrics_log(training) as metrics_log:
+
+            def record(iteration: int, values: dict[str, float]) -> None:
+                if metrics_log is not None:
+                    metrics_log.append({"iteration": iteration, **values})
+                self.tracker.log(iteration, values)
+
+            def on_log(iteration: int, values: dict[str, float]) -> None:
+                record(iteration, values)
+                if self.telemetry is not None:
+                    self.tracker.log_sampling(iteration, self.telemetry.close_window(iteration))
+
+            def on_eval(iteration: int) -> None:
+                metrics, _ = self.validation.evaluate(training.evaluated_model)
+                if training.best is not None:
+                    training.best.offer(iteration, metrics["map"], training.evaluated_model)
+                record(iteration, {f"eval/{name}": metrics[name] for name in ("map", "map50", "map75")})
+
+            try:
+                self._train(training, Hooks(on_log, on_eval, self._on_save))
+            except Interrupted as stop:
+                if self.writes:
+                    self.folder.set_status(State.INTERRUPTED, str(stop), training.iteration)
+                raise
+
+    def _metrics_log(self, training: TrainState) -> AbstractContextManager[MetricsLog | None]:
+        if not self.writes:
+            return nullcontext()
+        return closing(MetricsLog(self.folder.file("metrics.jsonl"), training.iteration, training.evaluated_at))
+
+    def _finish(self, training: TrainState, metrics: dict[str, Any], detections: list[dict[str, Any]]) -> Result:
+        """Writes what a finished run keeps, and closes its mirror."""
         with self.stop.deferred():
             write_json(self.folder.file("detections.json"), detections, indent=None)
             if self.telemetry is not None:
@@ -168,25 +186,18 @@ class TrainingRun:
             until=until,
             order=self._order(training).order,
             timeout=self.settings.loading_timeout,
-        )
-        return watched(loader)
-
-    def _images(self, dataset: DetectionDataset) -> Iterator[Batch]:
-        loader = val_loader(
-            dataset,
-            batch_size=self.settings.batch_size,
-            num_workers=self.settings.num_workers,
-            timeout=self.settings.loading_timeout,
+            share=Share(process_rank(), process_count(), self.settings.accumulate),
         )
         return watched(loader)
 
     def _mine(self, training: TrainState) -> None:
         """Stores what the detector wrongly finds in the training images as they are. Its time is time of training."""
+        assert self.experiment.mining is not None
         started = time.monotonic()
-        batches = self._images(self.splits.train)
-        # Batch by batch: of all detections of a large training set, only the confident ones fit into memory.
-        parts = (detect(training.model, [batch], self.device, self.settings.precision) for batch in batches)
-        self.mining.add(training.iteration, (row for rows in parts for row in rows))
+        # Of all detections of a large training set, only the confident ones fit into memory.
+        score_thr = self.experiment.mining.score_thr
+        found = self.validation.detect(training.model, self.splits.train, score_thr=score_thr, everywhere=True)
+        self.mining.add(training.iteration, found)
         training.seconds += time.monotonic() - started
 
     def _build(self) -> TrainState:
@@ -211,6 +222,8 @@ class TrainingRun:
             class_counts=class_counts(self.splits.train),
         )
         order.watch(model)
+        if process_count() > 1:
+            share_padding(model)
         optimizer = self.experiment.optimizer(p for p in model.parameters() if p.requires_grad)
         ema = None
         if self.settings.ema_decay is not None:
@@ -241,32 +254,16 @@ class TrainingRun:
             write_json(path, self.annotations, indent=None)
 
     def _on_save(self, iteration: int) -> None:
-        self.folder.set_status(State.RUNNING, iteration=iteration)
-
-    def _rehearse(self, training: TrainState) -> None:
-        """Evaluates one batch of validation images, so that a fault of the evaluation does not cost a training."""
-        images = min(len(self.splits.val), self.settings.batch_size)
-        batches = val_loader(Subset(self.splits.val, range(images)), batch_size=images)
-        self.experiment.evaluator(
-            self.annotations, detect(training.model, batches, self.device, self.settings.precision)
-        )
+        if self.writes:
+            self.folder.set_status(State.RUNNING, iteration=iteration)
 
     def _evaluate_selected(self, training: TrainState) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Evaluates the last weights, then, where ``run.select`` is best and others were better, those again."""
-        metrics, detections = self._evaluate(training)
+        metrics, detections = self.validation.evaluate(training.evaluated_model)
         if training.best is None or training.best.offer(training.iteration, metrics["map"], training.evaluated_model):
             return metrics, detections
         training.best.put_into(training.evaluated_model)
-        return self._evaluate(training)
-
-    def _evaluate(self, training: TrainState) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        started = time.monotonic()
-        steps = -(-len(self.splits.val) // self.settings.batch_size)
-        batches = Bar("evaluate", steps, mode=self.settings.progress).over(self._images(self.splits.val))
-        detections = detect(training.evaluated_model, batches, self.device, self.settings.precision)
-        metrics = self.experiment.evaluator(self.annotations, detections).to_dict()
-        self.eval_seconds += time.monotonic() - started
-        return metrics, detections
+        return self.validation.evaluate(training.evaluated_model)
 
     def _result(self, training: TrainState, metrics: dict[str, Any]) -> Result:
         images = training.iteration * self.settings.batch_size
@@ -290,10 +287,11 @@ class TrainingRun:
             parameters=sum(p.numel() for p in training.model.parameters() if p.requires_grad),
             cost=Cost(
                 train_seconds=training.seconds,
-                eval_seconds=self.eval_seconds,
+                eval_seconds=self.validation.seconds,
                 images_per_second=images / max(training.seconds, 1e-9),
                 peak_memory_mb=peak_memory_mb(self.device),
                 sessions=training.sessions,
+                processes=process_count(),
             ),
             files={"detections.json": file_digest(self.folder.file("detections.json"))},
             extra={**self.mining.summary(), **self._selected(training), **self._measured(training.model)},

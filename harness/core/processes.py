@@ -5,12 +5,15 @@ that is divided by the positives of the part would then weigh an image by the co
 normalizers are summed over the processes (:func:`reduce_sum`), and a loss is multiplied by :func:`process_count`, which
 the average of the gradients takes away again.
 
-Every function below but the first two is collective: all processes call it, in the same order. With one process each
-returns what it was given.
+Where nothing else is said, a function below is collective: all processes call it, in the same order. With one process
+each returns what it was given.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
@@ -18,14 +21,26 @@ from torch import Tensor, distributed
 
 T = TypeVar("T")
 
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this process computes as if there were no other; the others may wait for it meanwhile. Not collective."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
 
 def process_count() -> int:
-    """How many processes train together; 1 without ``torch.distributed``."""
+    """How many processes train together; 1 without ``torch.distributed``. Not collective."""
     return distributed.get_world_size() if _together() else 1
 
 
 def process_rank() -> int:
-    """The number of this process among them, from 0. The first one writes the files of a run."""
+    """The number of this process among them, from 0. The first one writes the files of a run. Not collective."""
     return distributed.get_rank() if _together() else 0
 
 
@@ -78,6 +93,11 @@ def own_rows(gathered: Tensor, count: int) -> Tensor:
     return gathered[first : first + count]
 
 
+def gather_sum(value: Tensor) -> Tensor:
+    """The sum of the scalar ``value`` over all processes; the gradient flows back to each of them."""
+    return value if not _together() else gather_rows(value.reshape(1), 0).sum()
+
+
 def gather_objects(value: T) -> list[T]:
     """``value`` of every process, in their order: plain containers and numbers."""
     if not _together():
@@ -85,6 +105,16 @@ def gather_objects(value: T) -> list[T]:
     gathered: list[Any] = [None] * process_count()
     distributed.all_gather_object(gathered, value)
     return gathered
+
+
+def gather_objects_to_first(value: T) -> list[T]:
+    """The same for the first process; the others get an empty list."""
+    if not _together():
+        return [value]
+    first = process_rank() == 0
+    gathered: list[Any] = [None] * process_count()
+    distributed.gather_object(value, gathered if first else None)
+    return gathered if first else []
 
 
 def broadcast_object(value: T) -> T:
@@ -112,5 +142,13 @@ class _Gather(torch.autograd.Function):
         return own_rows(total, len(total) // process_count())
 
 
+def lost_another(error: Exception) -> bool:
+    """Whether ``error`` says that another process could not be reached any more. Not collective."""
+    if not _together() or not isinstance(error, RuntimeError):
+        return False
+    text = str(error).lower()
+    return isinstance(error, distributed.DistError) or any(word in text for word in ("gloo", "connection", "nccl"))
+
+
 def _together() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
+    return distributed.is_available() and distributed.is_initialized() and not _ALONE.get()

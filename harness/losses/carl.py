@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from harness.core import limits
-from harness.core.processes import reduce_sum
+from harness.core.processes import gather_sum, reduce_sum
 from harness.losses.interface import RegressionLoss
 from harness.losses.terms import BoxTerm, Slots
 
@@ -45,7 +45,5 @@ class CARLTerm(BoxTerm):
     def values(self, slots: Slots) -> Tensor:
         positive = slots.counts.positive.to(slots.logits.dtype)
         share = (self.bias + (1 - self.bias) * slots.own_score).pow(self.k) * positive
-        own = share.sum()
-        total = own + (reduce_sum(own) - own).detach()  # of all processes, with the gradient of this one
-        scale = reduce_sum(positive.sum()) / total.clamp(min=1e-12)
+        scale = reduce_sum(positive.sum()) / gather_sum(share.sum()).clamp(min=1e-12)
         return super().values(slots) * share * scale

@@ -48,6 +48,7 @@ class Cost:
     images_per_second: float  # training images over train_seconds
     peak_memory_mb: float  # device memory on CUDA, resident set elsewhere
     sessions: int  # 1 unless the run was interrupted
+    processes: int = 1  # that trained together in the last session
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class RunConfig:
     batch_size: int = key(Role.TRAINING, 4)  # images of an optimizer step
     accumulate: int = key(Role.TRAINING, 1)  # parts of a batch that are computed one after another, to save memory
     device: str = key(Role.CONDITION, "auto")  # auto | cpu | cuda | cuda:N | mps
+    devices: int = key(Role.SPEED, 1)  # processes that train together, one a device; each takes its share of a batch
     precision: str = key(Role.TRAINING, "fp32")  # fp32 | bf16
     threads: int | None = key(Role.CONDITION, None)  # null: $OMP_NUM_THREADS, else one a core; others give other bits
     channels_last: bool = key(Role.TRAINING, True)
@@ -49,7 +50,7 @@ class RunConfig:
 
     def check(self) -> None:
         """Raises ValueError for the first value out of range."""
-        for name in ("iterations", "batch_size", "accumulate", "log_every"):
+        for name in ("iterations", "batch_size", "accumulate", "devices", "log_every"):
             limits.count(f"run.{name}", getattr(self, name), 1)
         for name in ("threads", "eval_every", "checkpoint_iterations"):
             limits.optional(limits.count, f"run.{name}", getattr(self, name), 1)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.processes import gather_rows, own_rows, process_rank
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, Sampler, SamplingResult
 from harness.core.topk import rank_within
 from harness.samplers.building_blocks.wrapping import WrappingSampler
@@ -24,8 +27,8 @@ class ISRPSampler(WrappingSampler):
     mmdetection numbers objects across images with a shift that lets two objects of different images share a number, and
     then ranks their positives as those of one object; here an object is one image's.
 
-    The third part of PISA is a loss, :class:`~harness.losses.carl.CARLTerm`; ISR-N is ``score_hlr``. With several
-    processes each ranks the positives of its own images.
+    The third part of PISA is a loss, :class:`~harness.losses.carl.CARLTerm`; ISR-N is ``score_hlr``. The batch is that
+    of all processes.
 
     Args:
         of: the sampler that chooses.
@@ -68,30 +71,53 @@ class ISRPSampler(WrappingSampler):
         factor = torch.ones_like(losses)
         if Need.REWEIGHTING in self.of.needs:
             factor = super().class_weights(sample, gt_index, labels, iou, losses)
-        if losses.numel() == 0:
+        batch = _Slots.of(sample, gt_index, labels, iou, losses * factor)
+        if len(batch.positive) == 0:
             return factor
-        positive = (sample.positive & sample.used).flatten()
-        importance = self._importance(sample, gt_index, labels, iou)
-        loss = (losses * factor).flatten().nan_to_num(nan=0.0).clamp(min=0) * positive
-        weight = torch.where(sample.used, sample.weight, 1).flatten()
-        relative = importance / weight  # the losses are multiplied by the weight already
+        relative = self._importance(batch) / torch.where(batch.positive, batch.weight, 1)  # losses are weighted already
+        loss = batch.loss.nan_to_num(nan=0.0).clamp(min=0) * batch.positive
         ratio = loss.sum() / (loss * relative).sum()
         ratio = torch.where(ratio.isfinite(), ratio, 1.0)  # without positives, or where a loss is infinite
-        return factor * torch.where(positive, relative * ratio, 1.0).view_as(losses)
+        scaled = torch.where(batch.positive, relative * ratio, 1.0).to(losses.dtype)
+        return factor * own_rows(scaled, losses.numel()).view_as(losses)
 
-    def _importance(self, sample: SamplingResult, gt_index: Tensor, labels: Tensor, iou: Tensor) -> Tensor:
+    def _importance(self, batch: _Slots) -> Tensor:
         """``(M,)`` importances of the M slots of the batch, meaningful where positive."""
-        slots = sample.index.shape[-1]
-        positive = (sample.positive & sample.used).flatten()
-        fit = iou.flatten().float().nan_to_num(nan=0.0)
-        image = torch.arange(positive.shape[0], device=positive.device) // slots
-        labels = labels.flatten()
         # An object's number is unique in the batch. All other slots are a group, and a class, of their own.
-        objects = torch.where(positive, image * (gt_index.max().clamp(min=0) + 1) + gt_index.flatten() + 1, 0)
-        classes = torch.where(positive, labels + 1, 0)
-        local_rank = rank_within(-fit, objects)
-        class_size = rank_within(-fit, classes) + 1
-        most = torch.where(positive, class_size, 1).amax()
-        place = rank_within(-(fit + (most - local_rank)), classes)
-        share = sample.weight.flatten() * ((most - place).float() / most)
+        highest = batch.gt_index.max().clamp(min=0) + 1
+        objects = torch.where(batch.positive, batch.image * highest + batch.gt_index + 1, 0)
+        classes = torch.where(batch.positive, batch.label + 1, 0)
+        local_rank = rank_within(-batch.fit, objects)
+        class_size = rank_within(-batch.fit, classes) + 1
+        most = torch.where(batch.positive, class_size, 1).amax()
+        place = rank_within(-(batch.fit + (most - local_rank)), classes)
+        share = batch.weight * ((most - place).float() / most)
         return (self.bias + (1 - self.bias) * share).clamp(min=0).pow(self.k)
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """The slots of the whole batch, over all processes, ``(M,)`` each."""
+
+    positive: Tensor  # bool
+    image: Tensor  # int64, of all processes
+    gt_index: Tensor  # int64, numbered within the image
+    label: Tensor  # int64
+    fit: Tensor  # float32, IoU of the predicted box with its object
+    weight: Tensor
+    loss: Tensor
+
+    @classmethod
+    def of(cls, sample: SamplingResult, gt_index: Tensor, labels: Tensor, iou: Tensor, losses: Tensor) -> _Slots:
+        """Those of this process, ``(*, S)`` each, with those of the others."""
+        positive = sample.positive & sample.used
+        images, slots = positive.shape[:-1].numel(), positive.shape[-1]
+        image = torch.arange(images, device=positive.device) + process_rank() * images
+        whole = [image.unsqueeze(-1).expand(images, slots), gt_index, labels]
+        numbers = torch.stack([part.reshape(-1) for part in (positive.long(), *whole)], -1)
+        values = torch.stack([part.reshape(-1).to(losses.dtype) for part in (sample.weight, losses)], -1)
+        numbers, values = gather_rows(numbers, 0), gather_rows(values, 0)
+        fit = gather_rows(iou.flatten().float().nan_to_num(nan=0.0), 0)
+        own, image, gt_index, label = numbers.unbind(-1)
+        weight, loss = values.unbind(-1)
+        return cls(own.bool(), image, gt_index, label, fit, weight, loss)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.processes import gather_rows, own_rows, process_count
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.core.topk import among, mask_of_largest, order_code
+from harness.core.topk import NEVER, among, mask_of_largest, order_code
 from harness.samplers.building_blocks.hardness import hardest, hardness, parse_rank_by
 from harness.samplers.building_blocks.quota import Quota
 from harness.samplers.building_blocks.ranker import Pool, sample_by_rank
@@ -101,13 +102,13 @@ class OHEMSampler:
         return hardest(pool, self.rank_by, self.quota.num)
 
     def _of_batch(self, pool: Pool) -> SamplingResult:
-        """The hardest of all images together."""
-        shape, size = pool.positive.shape, pool.positive.shape[-1]
-        if size == 0:
+        """The hardest of all images together, over all processes; each then keeps its own."""
+        shape = pool.positive.shape
+        own, images = pool.positive.numel(), pool.positive.shape[:-1].numel() * process_count()
+        code = gather_rows(order_code(hardness(pool, self.rank_by)).flatten(), NEVER)
+        positive, negative = gather_rows(pool.positive.flatten(), 0), gather_rows(pool.negative.flatten(), 0)
+        if len(code) == 0:
             return keep_in_order(pool.positive, pool.negative)
-        code = order_code(hardness(pool, self.rank_by)).flatten()
-        positive, negative = pool.positive.flatten(), pool.negative.flatten()
-        images = code.shape[-1] // size
         places = self.quota.num * images
         if self.separate_quotas:
             granted = torch.full((1,), self.quota.num_pos * images, device=code.device)
@@ -118,7 +119,7 @@ class OHEMSampler:
             granted = torch.full((1,), places, device=code.device)
             taken = mask_of_largest(among(code, positive | negative), granted, places)
             positive, negative = positive & taken, negative & taken
-        return keep_in_order(positive.view(shape), negative.view(shape))
+        return keep_in_order(own_rows(positive, own).view(shape), own_rows(negative, own).view(shape))
 
     def _survivors(self, pool: Pool, nms_thr: float) -> Tensor:
         group = torch.zeros_like(pool.assignment.gt_index)

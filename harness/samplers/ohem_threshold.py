@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.processes import gather_rows
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
-from harness.core.topk import among, order_code
+from harness.core.topk import NEVER, among, order_code
 from harness.samplers.building_blocks.hardness import hardness, parse_rank_by
 from harness.samplers.building_blocks.ranker import Pool
 from harness.samplers.building_blocks.slots import keep_in_order
@@ -48,8 +49,8 @@ class OHEMThresholdSampler:
         """Samples; ``losses`` are required, ``noise`` is not looked at."""
         pool = Pool.of(truth, candidates, assignment, losses=losses)
         code = among(order_code(hardness(pool, self.rank_by)), pool.positive | pool.negative)
-        if code.shape[-1] == 0:
+        every = gather_rows(code.flatten(), NEVER)  # of all processes
+        if len(every) == 0:
             return keep_in_order(pool.positive, pool.negative)
-        every = code.flatten()
         threshold = torch.topk(every, min(self.num, every.shape[-1])).values[-1]  # a value: ties do not matter
         return keep_in_order(pool.positive & (code >= threshold), pool.negative & (code >= threshold))

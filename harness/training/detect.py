@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.core.processes import any_process, gather_objects, gather_objects_to_first, process_count
 from harness.data.loading import Batch, to_device
 from harness.data.outlines import encode_mask
 from harness.training.devices import autocast
+from harness.training.interrupt import StopRequested, StopSignals
 
 MASK_THRESHOLD = 0.5  # probability from which on a pixel belongs to the object (He et al. 2017, section 3.1)
 
@@ -50,6 +52,45 @@ def detect(model: nn.Module, batches: Iterable[Batch], device: torch.device, pre
     finally:
         model.train(training)
     return rows
+
+
+def detect_together(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    total: int,
+    device: torch.device,
+    precision: str,
+    *,
+    stop: StopSignals,
+    score_thr: float | None = None,
+    everywhere: bool = False,
+) -> list[dict[str, Any]]:
+    """What :func:`detect` returns for all batches, of which every process of a training detects its own.
+
+    The processes ask each other before every batch whether one of them was asked to stop.
+
+    Args:
+        model: as for :func:`detect`.
+        batches: of this process: from that of its rank on, every so many-th (:func:`harness.data.loading.val_loader`).
+        total: batches of all processes.
+        device: as for :func:`detect`.
+        precision: as for :func:`detect`.
+        stop: what may ask to stop.
+        score_thr: detections of a lower score are left out; ``None``: none is.
+        everywhere: all processes get the detections, otherwise the first alone; the others then get none.
+
+    Raises:
+        StopRequested: some process was asked to stop, and there are several.
+    """
+    source = iter(batches)
+    own: list[list[dict[str, Any]]] = []
+    for _ in range(-(-total // process_count())):
+        if process_count() > 1 and any_process(stop.requested() is not None):
+            raise StopRequested(stop.requested() or "a signal to another process")
+        rows = detect(model, [batch] if (batch := next(source, None)) else [], device, precision)
+        own.append(rows if score_thr is None else [row for row in rows if row["score"] >= score_thr])
+    parts = gather_objects(own) if everywhere else gather_objects_to_first(own)
+    return [row for turn in zip(*parts, strict=True) for rows in turn for row in rows]
 
 
 def _more(output: Mapping[str, Tensor], count: int) -> list[dict[str, Any]]:

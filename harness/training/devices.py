@@ -11,35 +11,39 @@ from pathlib import Path
 
 import torch
 
+from harness.core.processes import gather_objects, process_count, process_rank
+from harness.runs import launched
 from harness.runs.locks import FileLock
 from harness.runs.schema import ConfigError
 
 
 class DeviceLease:
-    """Holds one CUDA device for this process while other jobs of a sweep look for another.
+    """Holds CUDA devices for this process while other jobs of a sweep look for others.
 
     The lease is a lock on a file in the temporary folder: it ends with the process, however that ends. With more jobs
     than devices the devices are shared, the later job on the one that is asked for first.
     """
 
     def __init__(self) -> None:
-        self._lock: FileLock | None = None
+        self._locks: list[FileLock] = []
 
-    def take(self) -> int:
-        """The index of a free device, or of device (process number modulo devices) where none is free."""
-        count = torch.cuda.device_count()
-        for index in range(count):
+    def take(self, count: int = 1) -> list[int]:
+        """The indices of ``count`` different devices: free ones first, then from (process number modulo devices) on."""
+        devices = torch.cuda.device_count()
+        taken: list[int] = []
+        for index in range(devices):
             lock = FileLock(Path(tempfile.gettempdir()) / f"harness-cuda-{getpass.getuser()}-{index}.lock")
-            if lock.acquire(patience=0.0):
-                self._lock = lock
-                return index
-        return os.getpid() % count
+            if len(taken) < count and lock.acquire(patience=0.0):
+                self._locks.append(lock)
+                taken.append(index)
+        shared = (index % devices for index in range(os.getpid(), os.getpid() + devices))
+        return [*taken, *(index for index in shared if index not in taken)][:count]
 
     def release(self) -> None:
-        """Lets the device go."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        """Lets the devices go."""
+        for lock in self._locks:
+            lock.release()
+        self._locks.clear()
 
 
 def check_device(device: str) -> None:
@@ -68,8 +72,18 @@ def choose(device: str, lease: DeviceLease) -> torch.device:
     if device == "auto" and not torch.cuda.is_available():
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if device in ("auto", "cuda"):
-        return torch.device("cuda", lease.take())
+        return torch.device("cuda", _own_device(lease))
     return torch.device(device)
+
+
+def _own_device(lease: DeviceLease) -> int:
+    """The index of this process's device; the first process of a machine takes those of all processes there."""
+    own = launched.local_rank() if process_count() > 1 else 0
+    taken = lease.take(launched.local_processes()) if own == 0 else []
+    leader = process_rank() - own
+    index = gather_objects(taken)[leader][own]
+    torch.cuda.set_device(index)
+    return index
 
 
 def usable_cores() -> int:
@@ -84,9 +98,9 @@ def set_threads(threads: int | None) -> int:
 
     Args:
         threads: ``run.threads``; None is ``OMP_NUM_THREADS`` where that is a number, else one per core that this
-            process may use.
+            process may use, shared with the processes that train together with it.
     """
-    count = threads or _asked_by_environment() or usable_cores()
+    count = threads or _asked_by_environment() or max(1, usable_cores() // launched.local_processes())
     torch.set_num_threads(count)
     return count
 

@@ -39,7 +39,7 @@ class StopSignals:
     def __init__(self, stop_file: Path | None = None) -> None:
         self.asked: str | None = None
         self._asked_at = 0.0
-        self._stop_file = stop_file
+        self.stop_file = stop_file
         self._looked_at = -LOOK_EVERY
         self._deferring = False
         self._previous: dict[int, Any] = {}
@@ -90,9 +90,9 @@ class StopSignals:
 
     def requested(self) -> str | None:
         """The name of the signal that asked to stop, or ``a stopped sweep``; ``None`` where nothing did."""
-        if self.asked is None and self._stop_file is not None and time.monotonic() - self._looked_at >= LOOK_EVERY:
+        if self.asked is None and self.stop_file is not None and time.monotonic() - self._looked_at >= LOOK_EVERY:
             self._looked_at = time.monotonic()
-            if self._stop_file.exists():
+            if self.stop_file.exists():
                 self.note("a stopped sweep")
         return self.asked
 

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.core.boxes import pairwise_iof, pairwise_iou
+from harness.core.processes import process_rank
 from harness.core.structures import MiningPlan, MiningSampler, Need, Sampler
 from harness.data.dataset import Annotations, DetectionDataset
 from harness.runs.integrity import DamagedFileError
@@ -107,7 +108,7 @@ class Mining:
 
     def add(self, iteration: int, detections: Iterable[Row]) -> None:
         """Stores what is false among ``detections`` of the training images, after ``iteration`` iterations, and where
-        the plan asks for it which objects they miss."""
+        the plan asks for it which objects they miss. Of several processes all are told; the first one writes."""
         assert self.plan is not None
         plan = self.plan
         detections = list(detections)
@@ -124,9 +125,10 @@ class Mining:
         if plan.positives:
             self.missed = missed_objects(self._plain.annotations, detections, score_thr=plan.score_thr)
         number = len(self.found)
-        self.folder.mkdir(exist_ok=True)
-        record = {"round": number, "iteration": iteration, "parameters": asdict(plan), "detections": rows}
-        write_json(self._file(number), {**record, "missed": self.missed}, indent=None)
+        if process_rank() == 0:
+            self.folder.mkdir(exist_ok=True)
+            record = {"round": number, "iteration": iteration, "parameters": asdict(plan), "detections": rows}
+            write_json(self._file(number), {**record, "missed": self.missed}, indent=None)
         what = f"{len(rows)} new false positives" + (f", {len(self.missed)} missed objects" if plan.positives else "")
         log.info("mining round %d after %d iterations: %s", number, iteration, what)
 
