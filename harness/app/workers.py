@@ -47,7 +47,7 @@ class Task:
     overrides: tuple[str, ...]
     sources: tuple[str, ...]
     stop_file: Path | None
-    logging: DictConfig | None  # Hydra's; None where Hydra has not started this process
+    logging: Any  # Hydra's; None where Hydra has not started this process
     reports: Path
 
 

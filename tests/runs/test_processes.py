@@ -18,8 +18,11 @@ from harness.detectors.adapters.padding import share_padding
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
 from harness.detectors.zoo.yolox import tiny_yolox
+from harness.losses import CrossEntropyLoss, SmoothL1Loss
+from harness.losses.carl import CARLTerm
+from harness.losses.pair import Loss
 from harness.runs.schema import RunConfig, ScheduleConfig
-from harness.samplers import RandomSampler
+from harness.samplers import ISRPSampler, OHEMSampler, RandomSampler
 from harness.telemetry.recorder import SamplingTelemetry
 from harness.training.loop import TrainState, step
 from harness.training.schedule import lr_scheduler
@@ -35,7 +38,22 @@ CPU = torch.device("cpu")
 Chosen = list[tuple[str, Tensor, Tensor]]
 
 
-def trained(name: str, iterations: int, cache: str, accumulate: int = 1) -> dict[str, Any]:
+def pisa() -> dict[str, Any]:
+    """Pieces that rank and weigh over the whole batch: ISR-P on batch-wide OHEM, and CARL."""
+    terms = {"carl": CARLTerm(SmoothL1Loss(1.0))}
+    return {
+        "sampler": ISRPSampler(OHEMSampler(16, 0.25, scope="batch")),
+        "loss": Loss(CrossEntropyLoss(), SmoothL1Loss(1.0), terms=terms),
+    }
+
+
+PIECES: dict[str, Callable[[], dict[str, Any]]] = {
+    "random": lambda: {"sampler": RandomSampler(16, 0.25)},
+    "pisa": pisa,
+}
+
+
+def trained(name: str, iterations: int, cache: str, accumulate: int = 1, pieces: str = "random") -> dict[str, Any]:
     """Weights, losses, choices and telemetry after ``iterations`` steps of batches of four, in float64."""
     torch.set_default_dtype(torch.float64)
     streams = Streams(7, CPU)
@@ -48,7 +66,7 @@ def trained(name: str, iterations: int, cache: str, accumulate: int = 1) -> dict
     telemetry = SamplingTelemetry()
     model = equip(
         DETECTORS[name](7, min_size=64).double(),
-        sampler=RandomSampler(16, 0.25),
+        **PIECES[pieces](),
         generator=streams.sampling,
         observers=[note, telemetry],
         loss_observers=[telemetry.add_losses],
@@ -98,13 +116,13 @@ def narrowed(found: Any) -> Iterator[Batch]:
         yield images, targets
 
 
-def check_equal(name: str, processes: int, iterations: int, cache: str, accumulate: int = 1) -> None:
+def check_equal(name: str, processes: int, iterations: int, cache: str, accumulate: int = 1, pieces: str = "random") -> None:
     dtype = torch.get_default_dtype()
     try:
-        alone = trained(name, iterations, cache, accumulate)
+        alone = trained(name, iterations, cache, accumulate, pieces)
     finally:
         torch.set_default_dtype(dtype)
-    parts = together(processes, trained, name, iterations, cache, accumulate)
+    parts = together(processes, trained, name, iterations, cache, accumulate, pieces)
     for part in parts:
         assert part["weights"].keys() == alone["weights"].keys()
         for key, value in alone["weights"].items():
@@ -124,6 +142,10 @@ def check_equal(name: str, processes: int, iterations: int, cache: str, accumula
 
 def test_two_processes_train_as_one(cache: Any) -> None:
     check_equal("tiny_retinanet", 2, 5, str(cache), accumulate=2)
+
+
+def test_pieces_that_rank_the_whole_batch_do_so_over_the_processes(cache: Any) -> None:
+    check_equal("tiny_rcnn", 2, 3, str(cache), pieces="pisa")
 
 
 @pytest.mark.slow
