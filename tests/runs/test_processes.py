@@ -53,8 +53,19 @@ PIECES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def trained(name: str, iterations: int, cache: str, accumulate: int = 1, pieces: str = "random") -> dict[str, Any]:
-    """Weights, losses, choices and telemetry after ``iterations`` steps of batches of four, in float64."""
+def trained(
+    name: str,
+    iterations: int,
+    cache: str,
+    accumulate: int = 1,
+    pieces: str = "random",
+    saved: str = "",
+    until: int | None = None,
+) -> dict[str, Any]:
+    """Weights, losses, choices and telemetry after ``iterations`` steps of batches of four, in float64.
+
+    With ``until`` the training ends there and leaves its state in the file ``saved``; without, it goes on from there.
+    """
     torch.set_default_dtype(torch.float64)
     streams = Streams(7, CPU)
     torch.manual_seed(streams.weights)
@@ -77,11 +88,17 @@ def trained(name: str, iterations: int, cache: str, accumulate: int = 1, pieces:
     config = RunConfig(iterations=iterations, batch_size=4, accumulate=accumulate)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     schedule = lr_scheduler(optimizer, iterations, ScheduleConfig())
-    training = TrainState(model, optimizer, schedule, streams, CPU, config)
+    training = TrainState(model, optimizer, schedule, streams, CPU, config, saved_parts={"telemetry": telemetry})
+    if saved and until is None:
+        training.load_state_dict(torch.load(saved))
     losses = []
-    for batch in narrowed(batches(iterations, cache, accumulate)):
+    for batch in narrowed(batches(iterations, cache, accumulate, training.iteration, until)):
         losses.append(step(training, batch))
         training.iteration += 1
+    if until is not None:
+        state = training.state_dict()
+        if process_rank() == 0:
+            torch.save(state, saved)
     window = telemetry.close_window(iterations)
     return {
         "weights": model.state_dict(),
@@ -97,10 +114,10 @@ def in_double(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return [image.double() for image in images], [{**t, "boxes": t["boxes"].double()} for t in targets]
 
 
-def batches(iterations: int, cache: str, accumulate: int) -> Any:
+def batches(iterations: int, cache: str, accumulate: int, start: int, until: int | None) -> Any:
     splits = shapes(image_size=64, num_train=10, num_val=1, cache_dir=cache)
     share = Share(process_rank(), process_count(), accumulate)
-    return train_loader(splits, batch_size=4, seed=3, iterations=iterations, share=share)
+    return train_loader(splits, batch_size=4, seed=3, iterations=iterations, start=start, until=until, share=share)
 
 
 def narrowed(found: Any) -> Iterator[Batch]:
@@ -116,7 +133,9 @@ def narrowed(found: Any) -> Iterator[Batch]:
         yield images, targets
 
 
-def check_equal(name: str, processes: int, iterations: int, cache: str, accumulate: int = 1, pieces: str = "random") -> None:
+def check_equal(
+    name: str, processes: int, iterations: int, cache: str, accumulate: int = 1, pieces: str = "random"
+) -> None:
     dtype = torch.get_default_dtype()
     try:
         alone = trained(name, iterations, cache, accumulate, pieces)
@@ -146,6 +165,20 @@ def test_two_processes_train_as_one(cache: Any) -> None:
 
 def test_pieces_that_rank_the_whole_batch_do_so_over_the_processes(cache: Any) -> None:
     check_equal("tiny_rcnn", 2, 3, str(cache), pieces="pisa")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2)])
+def test_a_training_is_continued_by_another_number_of_processes(
+    first: int, second: int, cache: Any, tmp_path: Any
+) -> None:
+    arguments = ("tiny_rcnn", 6, str(cache), 1, "random", str(tmp_path / "state"))
+    together(first, trained, *arguments, 3)
+    (whole,), (found, *_) = together(1, trained, *arguments[:-1]), together(second, trained, *arguments)
+    for key, value in whole["weights"].items():
+        torch.testing.assert_close(found["weights"][key], value, rtol=1e-8, atol=1e-11, msg=key)
+    assert found["counts"] == whole["counts"]
+    assert all(torch.equal(found["histograms"][key], row) for key, row in whole["histograms"].items())
 
 
 @pytest.mark.slow
