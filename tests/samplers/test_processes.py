@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from harness.core.processes import process_count, process_rank
-from harness.core.structures import SamplingResult
+from harness.core.structures import Sampler, SamplingResult
 from harness.samplers.all import AllSampler
 from harness.samplers.isr_p import ISRPSampler
 from harness.samplers.ohem import OHEMSampler
@@ -15,7 +15,7 @@ from harness.testing.sampling_scenes import make_scene
 from tests.processes import together
 from tests.samplers.test_isr_p import slots
 
-SAMPLERS = {
+SAMPLERS: dict[str, Sampler] = {
     "ohem": OHEMSampler(6, 0.25, neg_pos_ub=3, scope="batch"),
     "ohem without quotas": OHEMSampler(6, 0.25, separate_quotas=False, scope="batch"),
     "ohem by threshold": OHEMThresholdSampler(9),
