@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -106,16 +107,26 @@ def _launch(task: Task, count: int) -> dict[int, int]:
         start_method="spawn",  # a fork of a process that uses threads may hang
         signals_to_handle="SIGQUIT",  # the others are passed on, so that the processes can save
     )
-    before, quit_handler = logging.root.manager.disable, signal.getsignal(signal.SIGQUIT)
-    logging.disable(logging.CRITICAL)  # torch tells in pages what is one line here
+    with _quiet():
+        try:
+            elastic_launch(config, work)(task)
+        except ChildFailedError as error:
+            return {rank: failure.exitcode for rank, failure in error.failures.items()}
+    return {}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch tells in pages what is one line here, and leaves its handler of a signal behind."""
+    before, handled = logging.root.manager.disable, getattr(signal, "SIGQUIT", None)
+    handler = None if handled is None else signal.getsignal(handled)
+    logging.disable(logging.CRITICAL)
     try:
-        elastic_launch(config, work)(task)
-    except ChildFailedError as error:
-        return {rank: failure.exitcode for rank, failure in error.failures.items()}
+        yield
     finally:
         logging.disable(before)
-        signal.signal(signal.SIGQUIT, quit_handler)
-    return {}
+        if handled is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(handled, handler)
 
 
 class PassedOn(StopSignals):
@@ -181,7 +192,7 @@ def _read(path: Path) -> Report | None:
 
 def work(task: Task) -> None:
     """The life of one of the processes. One that failed ends with an exit code, by which the launch ends the others."""
-    rank = launched.rank()
+    rank, parent = launched.rank(), os.getppid()
     launched.silence_followers()
     if task.logging is not None:
         configure_log(task.logging)
@@ -191,7 +202,7 @@ def work(task: Task) -> None:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         time.sleep(AFTERMATH)
-    if report.state is State.FAILED:
+    if report.state is State.FAILED or os.getppid() != parent:  # nobody waits for this process any more
         sys.exit(1)
 
 

@@ -67,6 +67,11 @@ def any_process(value: bool) -> bool:
     return value if not _together() else bool(reduce_max([int(value)])[0])
 
 
+def wait_for_all() -> None:
+    """Returns once every process has come here."""
+    any_process(False)
+
+
 def gather_rows(values: Tensor, fill: float) -> Tensor:
     """The rows of all processes, in the order of the processes; the gradient flows back to each.
 

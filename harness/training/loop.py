@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from harness.core.processes import any_process, process_count, process_rank
+from harness.core.processes import any_process, process_count, process_rank, wait_for_all
 from harness.data.loading import Batch, to_device
 from harness.runs.schema import RunConfig
 from harness.training import checkpoint
@@ -206,6 +206,7 @@ def train(
         state = training.state_dict()  # by every process: it sums what each of them has counted
         if process_rank() == 0:
             checkpoint.save(path, state)
+        wait_for_all()  # a launcher may end all processes as soon as one of them has ended
         saved_at, saved_iteration = time.monotonic(), training.iteration
         hooks.on_save(training.iteration)
 
