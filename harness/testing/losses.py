@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.core.structures import Activation, Need
+from harness.core.structures import Activation, ClassCounts, Need
 from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
 from harness.testing.contract import broken_as, demand, left_alone
 
@@ -27,7 +27,8 @@ def check_classification_loss(loss: ClassificationLoss, *, columns: int = COLUMN
     A value for each slot in float32 at least, of any float type and any leading dimensions, also without slots; value
     and gradient finite, also of huge logits, and not silent about a logit that is no number. A slot of weight 0 costs
     nothing, has no gradient, and does not exist for the others. Inputs stay as they were. State changes in training
-    mode only. The activation gives probabilities. It compiles without a graph break.
+    mode only. The activation gives probabilities. It compiles without a graph break. The loss is told the class counts
+    of a made-up training set with a long tail, and is given a quality and a box loss for each slot where it needs them.
 
     Args:
         loss: the loss; it is copied, so that its state stays as it was.
@@ -38,6 +39,7 @@ def check_classification_loss(loss: ClassificationLoss, *, columns: int = COLUMN
     """
     prepared = copy.deepcopy(loss)
     prepared.prepare(columns + loss.extra_columns)
+    prepared.set_class_counts(_long_tail(columns + loss.extra_columns))
 
     def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Inputs:
         generator = torch.Generator().manual_seed(0)
@@ -45,7 +47,11 @@ def check_classification_loss(loss: ClassificationLoss, *, columns: int = COLUMN
         # Column `columns` means "none" with sigmoid; the background of a softmax is a column.
         high = columns + 1 if loss.activation is Activation.SIGMOID else columns
         target = torch.randint(high, shape, generator=generator)
-        extra = {"quality": torch.rand(shape, generator=generator)} if Need.QUALITY in loss.needs else {}
+        extra = {
+            name: torch.rand(shape, generator=generator)
+            for need, name in ((Need.QUALITY, "quality"), (Need.BOX_LOSSES, "box_loss"))
+            if need in loss.needs
+        }
         return logits, target, extra
 
     _values(prepared, draw)
@@ -64,6 +70,8 @@ def check_classification_loss(loss: ClassificationLoss, *, columns: int = COLUMN
     logits, _, _ = draw(2, 9)
     scores = prepared.activation_of(logits)
     demand(((scores >= 0) & (scores <= 1)).all(), "activation_of gives probabilities")
+    if loss.activation is Activation.SOFTMAX:
+        demand(torch.allclose(scores.sum(-1), torch.ones(2, 9)), "the probabilities of a softmax add up to 1")
 
 
 def check_regression_loss(loss: RegressionLoss) -> None:
@@ -101,7 +109,11 @@ def check_regression_loss(loss: RegressionLoss) -> None:
     _weights(prepared, draw)
     _pure(prepared, draw)
     _compiles(prepared, draw)
-    if loss.space is not Space.DISTRIBUTION:
+    if loss.space is Space.DISTRIBUTION:
+        logits, target, _ = draw(49)
+        with broken_as("with huge logits and targets outside the bins"):
+            _finite(_value_and_gradient(copy.deepcopy(prepared), 1e4 * logits.sign(), 2 * target - BINS / 2))
+    else:
         extreme = torch.tensor(
             [
                 [10.0, 20, 30, 60],
@@ -116,6 +128,12 @@ def check_regression_loss(loss: RegressionLoss) -> None:
         first, second = extreme.repeat_interleave(len(extreme), 0), extreme.repeat(len(extreme), 1)
         with broken_as("with boxes that are empty, inverted, far or equal"):
             _finite(_value_and_gradient(copy.deepcopy(prepared), first, second, **surroundings(len(first))))
+
+
+def _long_tail(columns: int) -> ClassCounts:
+    """Of a training set of 1,000 images: frequent, common and rare classes in turn."""
+    images = torch.tensor([200, 3, 60, 1, 12, 150, 7])[torch.arange(columns) % 7]
+    return ClassCounts(images, 2 * images, num_images=1000)
 
 
 def _value_and_gradient(loss: nn.Module, prediction: Tensor, *inputs: Tensor, **options: Tensor) -> tuple[Tensor, Any]:
@@ -141,6 +159,7 @@ def _values(loss: nn.Module, draw: Draw) -> None:
                 wide = torch.float64 if dtype is torch.float64 else torch.float32
                 demand(value.dtype == wide, f"the value is in {wide}, not {value.dtype}")
                 demand(gradient.dtype == dtype, "the gradient has the type of the prediction")
+                demand(not value.numel() or bool(gradient.any()), "there is a gradient where there are slots")
                 _finite((value, gradient))
 
 

@@ -9,12 +9,14 @@ from copy import deepcopy
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import Tensor
 
 import harness.losses.classification as classification
 import harness.losses.regression as regression
 from harness.core.structures import Activation, Need
 from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
+from harness.testing import check_classification_loss, check_regression_loss
 from tests.losses.choices import CLASSIFICATION, CONF, REGRESSION, build, node
 
 COLUMNS, BINS = 5, 8
@@ -112,20 +114,8 @@ def test_every_choice_states_its_published_weight(group: str) -> None:
 
 
 @each_classification
-@pytest.mark.parametrize("shape", [(7,), (2, 7), (3, 2, 7), (0,), (2, 0), (1,)])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_value_a_slot_with_finite_gradient(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    loss = classify(name)
-    logits, target, extra = logits_and_targets(loss, *shape, dtype=dtype)
-    value, gradient = value_and_gradient(loss, logits, target, weight=torch.ones(shape), **extra)
-    assert value.shape == shape
-    assert value.dtype == (torch.float64 if dtype is torch.float64 else torch.float32)
-    assert gradient.shape == logits.shape
-    assert gradient.dtype == dtype
-    assert torch.isfinite(value).all()
-    assert torch.isfinite(gradient).all()
-    if len(shape) == 2 and shape[1]:
-        assert gradient.abs().sum() > 0
+def test_a_classification_loss_keeps_the_contract(name: str) -> None:
+    check_classification_loss(instantiate(node("classification", name)), columns=COLUMNS)
 
 
 @each_classification
@@ -136,57 +126,6 @@ def test_double_agrees_with_single(name: str) -> None:
     precise, precise_gradient = value_and_gradient(double, logits.double(), target, **extra)
     torch.testing.assert_close(value, precise.float(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradient, precise_gradient.float(), rtol=1e-4, atol=1e-5)
-
-
-@each_classification
-def test_a_slot_without_weight_does_not_exist(name: str) -> None:
-    alone, beside = classify(name), classify(name)
-    logits, target, extra = logits_and_targets(alone, 12)
-    weight = torch.tensor([1.0, 0.0, 0.5] * 4)
-    value, gradient = value_and_gradient(alone, logits, target, weight=weight, **extra)
-    unused = weight == 0
-    assert (value[unused] == 0).all()
-    assert (gradient[unused] == 0).all()
-
-    used = ~unused
-    smaller = {key: part[used] for key, part in extra.items()}
-    expected, expected_gradient = value_and_gradient(beside, logits[used], target[used], weight=weight[used], **smaller)
-    torch.testing.assert_close(value[used], expected)
-    torch.testing.assert_close(gradient[used], expected_gradient)
-    for key, buffer in alone.state_dict().items():
-        torch.testing.assert_close(buffer, beside.state_dict()[key])
-
-
-@each_classification
-@pytest.mark.parametrize("scale", [1e4, -1e4])
-def test_huge_logits_stay_finite(name: str, scale: float) -> None:
-    loss = classify(name)
-    logits, target, extra = logits_and_targets(loss, 40)
-    value, gradient = value_and_gradient(loss, logits.sign() * scale, target, **extra)
-    assert torch.isfinite(value).all()
-    assert torch.isfinite(gradient).all()
-
-
-@each_classification
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_a_logit_that_is_no_number_is_not_silent(name: str, bad: float) -> None:
-    loss = classify(name).eval()
-    logits, target, extra = logits_and_targets(loss, 12)
-    logits[0] = bad
-    target[0] = 0
-    value = loss(logits, target, **extra)
-    assert not torch.isfinite(value.sum()), value
-
-
-@each_classification
-def test_inputs_are_left_alone(name: str) -> None:
-    loss = classify(name)
-    logits, target, extra = logits_and_targets(loss, 2, 6)
-    weight = torch.rand(2, 6)
-    before = [part.clone() for part in (logits, target, weight, *extra.values())]
-    value_and_gradient(loss, logits, target, weight=weight, **extra)
-    for part, copy in zip((logits, target, weight, *extra.values()), before, strict=True):
-        assert torch.equal(part, copy)
 
 
 @each_classification
@@ -211,31 +150,6 @@ def test_state_changes_in_training_mode_only(name: str) -> None:
     assert torch.equal(first, second)
 
 
-@each_classification
-@pytest.mark.parametrize("training", [True, False])
-def test_compiles_without_a_graph_break(name: str, training: bool) -> None:
-    eager, traced = classify(name).train(training), classify(name).train(training)
-    torch._dynamo.reset()
-    compiled = torch.compile(traced, fullgraph=True, backend="eager")
-    logits, target, extra = logits_and_targets(eager, 2, 9)
-    weight = torch.rand(2, 9)
-    value, gradient = value_and_gradient(eager, logits, target, weight=weight, **extra)
-    compiled_value, compiled_gradient = value_and_gradient(compiled, logits, target, weight=weight, **extra)
-    torch.testing.assert_close(compiled_value, value)
-    torch.testing.assert_close(compiled_gradient, gradient)
-
-
-@each_classification
-def test_activation_gives_probabilities(name: str) -> None:
-    loss = classify(name)
-    logits, _, _ = logits_and_targets(loss, 2, 9)
-    scores = loss.activation_of(logits)
-    assert scores.shape[:-1] == (2, 9)
-    assert ((scores >= 0) & (scores <= 1)).all()
-    if loss.activation is Activation.SOFTMAX:
-        torch.testing.assert_close(scores.sum(-1), torch.ones(2, 9))
-
-
 def test_quality_is_asked_for() -> None:
     with pytest.raises(ValueError, match="VarifocalLoss needs quality"):
         classification.VarifocalLoss()(torch.zeros(1, 3), torch.zeros(1, dtype=torch.int64))
@@ -245,64 +159,8 @@ def test_quality_is_asked_for() -> None:
 
 
 @each_regression
-@pytest.mark.parametrize("shape", [(7,), (2, 7), (3, 2, 7), (0,), (2, 0), (1,)])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_value_a_box_with_finite_gradient(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    loss = regress(name)
-    prediction, target = boxes(loss, *shape, dtype=dtype)
-    value, gradient = value_and_gradient(loss, prediction, target, weight=torch.ones(shape))
-    assert value.shape == shape
-    assert value.dtype == (torch.float64 if dtype is torch.float64 else torch.float32)
-    assert gradient.shape == prediction.shape
-    assert gradient.dtype == dtype
-    assert torch.isfinite(value).all()
-    assert torch.isfinite(gradient).all()
-    if len(shape) == 2 and shape[1]:
-        assert gradient.abs().sum() > 0
-
-
-@each_regression
-def test_a_box_without_weight_does_not_exist(name: str) -> None:
-    alone, beside = regress(name), regress(name)
-    prediction, target = boxes(alone, 12)
-    weight = torch.tensor([1.0, 0.0, 0.5] * 4)
-    value, gradient = value_and_gradient(alone, prediction, target, weight=weight)
-    unused = weight == 0
-    assert (value[unused] == 0).all()
-    assert (gradient[unused] == 0).all()
-    expected, expected_gradient = value_and_gradient(
-        beside, prediction[~unused], target[~unused], weight=weight[~unused]
-    )
-    torch.testing.assert_close(value[~unused], expected)
-    torch.testing.assert_close(gradient[~unused], expected_gradient)
-
-
-def extreme_boxes() -> list[Tensor]:
-    ordinary = torch.tensor([10.0, 20.0, 30.0, 60.0])
-    return [
-        ordinary,
-        torch.zeros(4),
-        torch.tensor([10.0, 20.0, 10.0, 60.0]),  # no width
-        torch.tensor([30.0, 60.0, 10.0, 20.0]),  # inverted
-        ordinary + 1e4,
-        torch.tensor([-1e4, -1e4, 1e4, 1e4]),
-        torch.tensor([30.0, 20.0, 50.0, 60.0]),  # touches the first
-    ]
-
-
-@each_regression
-def test_extreme_pairs_stay_finite(name: str) -> None:
-    loss = regress(name)
-    if loss.space is Space.DISTRIBUTION:
-        generator = torch.Generator().manual_seed(0)
-        prediction = 1e4 * torch.randn(49, 4 * BINS, generator=generator).sign()
-        target = torch.linspace(-2, BINS + 2, 49 * 4).view(49, 4)
-    else:
-        extreme = torch.stack(extreme_boxes())
-        prediction, target = extreme.repeat_interleave(len(extreme), 0), extreme.repeat(len(extreme), 1)
-    value, gradient = value_and_gradient(loss, prediction, target)
-    assert torch.isfinite(value).all()
-    assert torch.isfinite(gradient).all()
+def test_a_regression_loss_keeps_the_contract(name: str) -> None:
+    check_regression_loss(regress(name))
 
 
 @each_regression
@@ -317,16 +175,6 @@ def test_a_perfect_box_costs_nothing(name: str) -> None:
         value, gradient = value_and_gradient(loss, target, target)
     torch.testing.assert_close(value, torch.zeros_like(value), rtol=0, atol=1e-5)
     assert torch.isfinite(gradient).all()
-
-
-@each_regression
-def test_regression_inputs_are_left_alone(name: str) -> None:
-    loss = regress(name)
-    prediction, target = boxes(loss, 2, 6)
-    before = prediction.clone(), target.clone()
-    value_and_gradient(loss, prediction, target, weight=torch.ones(2, 6))
-    assert torch.equal(prediction, before[0])
-    assert torch.equal(target, before[1])
 
 
 @pytest.mark.parametrize("make", [lambda: regression.GHMRLoss(momentum=0.7), regression.WIoULoss])
@@ -352,19 +200,6 @@ def test_the_image_size_is_asked_for() -> None:
 def test_a_wrapper_of_a_loss_of_deltas_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^base='L1Loss' must be a loss of decoded boxes"):
         regression.FocalerIoULoss(regression.L1Loss())
-
-
-@each_regression
-def test_regression_compiles_without_a_graph_break(name: str) -> None:
-    eager, traced = regress(name), regress(name)
-    torch._dynamo.reset()
-    compiled = torch.compile(traced, fullgraph=True, backend="eager")
-    prediction, target = boxes(eager, 2, 9)
-    given = {"weight": torch.rand(2, 9), **surroundings(eager, prediction)}
-    value, gradient = value_and_gradient(eager, prediction, target, **given)
-    compiled_value, compiled_gradient = value_and_gradient(compiled, prediction, target, **given)
-    torch.testing.assert_close(compiled_value, value)
-    torch.testing.assert_close(compiled_gradient, gradient)
 
 
 @pytest.mark.parametrize("group", ["classification", "regression"])
