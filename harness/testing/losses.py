@@ -159,7 +159,7 @@ def _values(loss: nn.Module, draw: Draw) -> None:
                 wide = torch.float64 if dtype is torch.float64 else torch.float32
                 demand(value.dtype == wide, f"the value is in {wide}, not {value.dtype}")
                 demand(gradient.dtype == dtype, "the gradient has the type of the prediction")
-                demand(not value.numel() or bool(gradient.any()), "there is a gradient where there are slots")
+                demand(value.numel() < 2 or bool(gradient.any()), "there is a gradient where there are several slots")
                 _finite((value, gradient))
 
 
