@@ -24,8 +24,9 @@ from harness.detectors import equip
 from harness.detectors.adapters.padding import share_padding
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.runs.schema import RunConfig, ScheduleConfig
-from harness.training.loop import TrainState, step
 from harness.training.schedule import lr_scheduler
+from harness.training.state import TrainState
+from harness.training.steps import step
 from harness.training.streams import Streams
 from tests.processes import together
 from tests.runs.test_processes import DETECTORS, trained

@@ -30,8 +30,8 @@ from harness.training.batches import LoadingError
 from harness.training.checkpoint import CheckpointError, NonFiniteWeightsError
 from harness.training.devices import DeviceLease
 from harness.training.interrupt import Interrupted, StopSignals
-from harness.training.loop import NonFiniteLossError
 from harness.training.process_group import joined
+from harness.training.state import NonFiniteLossError
 
 log = logging.getLogger("harness")
 

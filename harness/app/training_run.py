@@ -36,11 +36,12 @@ from harness.training.devices import DeviceLease, choose, peak_memory_mb, set_th
 from harness.training.guard import measure
 from harness.training.image_order import ImageOrder
 from harness.training.interrupt import Interrupted, StopSignals
-from harness.training.loop import Hooks, TrainState, train
+from harness.training.loop import Hooks, train
 from harness.training.mining import Mining
 from harness.training.process_group import synchronize_batch_norm
 from harness.training.schedule import lr_scheduler
 from harness.training.selection import BestWeights
+from harness.training.state import TrainState
 from harness.training.streams import Streams
 
 log = logging.getLogger("harness")

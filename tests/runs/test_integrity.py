@@ -175,7 +175,7 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_evaluated(
 
 
 def test_a_box_that_is_not_finite_is_an_error() -> None:
-    from harness.training.loop import require_finite_boxes
+    from harness.training.steps import require_finite_boxes
 
     target = {"boxes": torch.tensor([[0.0, 0.0, float("nan"), 4.0]]), "image_id": torch.tensor(7)}
     with pytest.raises(ValueError, match="a box of image 7 is not finite"):

@@ -21,8 +21,9 @@ from harness.detectors.zoo.yolox import tiny_yolox
 from harness.runs.schema import RunConfig, ScheduleConfig
 from harness.samplers import RandomSampler
 from harness.telemetry.recorder import SamplingTelemetry
-from harness.training.loop import TrainState, step
 from harness.training.schedule import lr_scheduler
+from harness.training.state import TrainState
+from harness.training.steps import step
 from harness.training.streams import Streams
 from tests.processes import together
 

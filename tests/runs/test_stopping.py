@@ -24,7 +24,7 @@ from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import State
 from harness.training import interrupt
 from harness.training.interrupt import SIGNALS, StopRequested, StopSignals
-from harness.training.loop import TrainState
+from harness.training.state import TrainState
 from tests.runs.conftest import Composed, outcome
 
 EVALUATED = ("run.eval_every=2", "run.log_every=1", "run.rehearse=false")
