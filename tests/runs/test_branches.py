@@ -44,7 +44,7 @@ def test_full_size_takes_two_steps(trained: Trained, detector: str, branch: str)
 
 @pytest.mark.slow
 def test_masks_are_learned_in_one_epoch(trained: Trained) -> None:
-    """Of 400 of the embedded data's training images (it has 2,000); measured: segm AP MEASURED."""
+    """Of 400 of the embedded data's training images (it has 2,000)."""
     more = ["data.num_train=400", "data.num_val=40", "data.image_size=128", "detector.min_size=128"]
     result = read_json(trained("detector=tiny_maskrcnn", *more, "run.epochs=1", "run.batch_size=4") / "result.json")
     assert result["metrics"]["segm"]["map"] > 0
