@@ -32,6 +32,7 @@ from harness.telemetry.recorder import SamplingTelemetry
 from harness.tracking import Tracker
 from harness.training import checkpoint
 from harness.training.batches import watched
+from harness.training.compiled import compile_networks
 from harness.training.devices import DeviceLease, choose, peak_memory_mb, set_threads
 from harness.training.guard import measure
 from harness.training.image_order import ImageOrder
@@ -222,6 +223,8 @@ class TrainingRun:
             loss_observers=[*telemetry, order.add_losses] if order.pauses else telemetry,
             class_counts=class_counts(self.splits.train),
         )
+        if self.settings.compile:
+            compile_networks(model)
         order.watch(model)
         if process_count() > 1:
             share_padding(model)

@@ -9,7 +9,7 @@ from dataclasses import Field, fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from harness.runs.roles import EVERYWHERE, INSIDE, ROLE, WITHOUT_EFFECT, Role
+from harness.runs.roles import ADDED, EVERYWHERE, INSIDE, ROLE, WITHOUT_EFFECT, Role
 from harness.runs.schema import HarnessConfig
 
 
@@ -61,7 +61,7 @@ def _kept(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         if isinstance(value, Mapping) and value:
             if inner := _kept(value, f"{dotted}."):
                 kept[name] = inner
-        elif role_of(dotted) not in WITHOUT_EFFECT:
+        elif role_of(dotted) not in WITHOUT_EFFECT and (dotted not in _added() or value != _added()[dotted]):
             kept[name] = _plain(value)
     return kept
 
@@ -91,12 +91,20 @@ def schema_of(schema: type, name: str) -> type | None:
 
 @cache
 def _everywhere() -> dict[str, Role]:
-    return {name: one.metadata[ROLE] for name, one in _walk(HarnessConfig) if one.metadata[EVERYWHERE]}
+    found = _walk(HarnessConfig)
+    return {name.rpartition(".")[2]: one.metadata[ROLE] for name, one in found if one.metadata[EVERYWHERE]}
 
 
-def _walk(schema: type) -> list[tuple[str, Field[Any]]]:
+@cache
+def _added() -> dict[str, Any]:
+    """The dotted keys of later versions, with their defaults."""
+    return {name: one.default for name, one in _walk(HarnessConfig) if one.metadata[ADDED]}
+
+
+def _walk(schema: type, prefix: str = "") -> list[tuple[str, Field[Any]]]:
+    """Dotted names and fields of the typed keys."""
     found = []
     for name, one in fields_of(schema).items():
         inner = schema_of(schema, name)
-        found += [(name, one)] if inner is None else _walk(inner)
+        found += [(f"{prefix}{name}", one)] if inner is None else _walk(inner, f"{prefix}{name}.")
     return found

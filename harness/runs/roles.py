@@ -11,7 +11,7 @@ from dataclasses import MISSING, field
 from enum import StrEnum
 from typing import Any
 
-ROLE, INSIDE, EVERYWHERE = "role", "inside", "everywhere"  # keys of a field's metadata
+ROLE, INSIDE, EVERYWHERE, ADDED = "role", "inside", "everywhere", "added"  # keys of a field's metadata
 
 
 class Role(StrEnum):
@@ -41,6 +41,7 @@ def key(
     factory: Any = MISSING,
     inside: Mapping[str, Role] | None = None,
     everywhere: bool = False,
+    added: bool = False,
 ) -> Any:
     """A dataclass field of the configuration schema with its role.
 
@@ -50,8 +51,10 @@ def key(
         factory: makes the default value, where that is a container.
         inside: roles of keys below a node that has no schema of its own, such as ``data``.
         everywhere: a key of this name has this role in whatever node it stands.
+        added: a key of a later version. With its default value it does not enter the hash, so that runs which were made
+            without it are found again.
     """
-    metadata = {ROLE: role, INSIDE: dict(inside or {}), EVERYWHERE: everywhere}
+    metadata = {ROLE: role, INSIDE: dict(inside or {}), EVERYWHERE: everywhere, ADDED: added}
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)

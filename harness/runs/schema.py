@@ -33,6 +33,7 @@ class RunConfig:
     precision: str = key(Role.TRAINING, "fp32")  # fp32 | bf16
     threads: int | None = key(Role.CONDITION, None)  # null: $OMP_NUM_THREADS, else one a core; others give other bits
     channels_last: bool = key(Role.TRAINING, True)
+    compile: bool = key(Role.CONDITION, False, added=True)  # torch.compile of backbone and heads; other bits
     clip_norm: float | None = key(Role.TRAINING, 10.0)  # gradient norm, null: none
     ema_decay: float | None = key(Role.TRAINING, None)  # evaluate an exponential moving average of the weights
     eval_every: int | None = key(Role.CONDITION, None)  # iterations between evaluations; null: at the end only
