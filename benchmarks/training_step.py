@@ -6,6 +6,7 @@ optimiser's step, which is the same for all, is left out. Prints a markdown tabl
 
     python benchmarks/training_step.py
     python benchmarks/training_step.py --device cuda --precision bf16 --model fasterrcnn_resnet50_fpn --size 800
+    python benchmarks/training_step.py --clock cpu --model fasterrcnn_resnet50_fpn --size 400 --batch 2 --rounds 10
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from harness.detectors.zoo import rcnn as rcnn_models
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.samplers.ohem import OHEMSampler
 from harness.telemetry.recorder import SamplingTelemetry
+from harness.training.compiled import compile_networks
 
 LOG_EVERY = 50  # steps between two windows of the telemetry, as in a run
 CLASSES = 7
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def main() -> None:
@@ -42,11 +45,13 @@ def main() -> None:
     device = torch.device(options.device)
     model = detector(options).to(device, memory_format=torch.channels_last)
     images, targets = batch(options, device)
+    if options.compile:
+        compile_networks(model)
     telemetry = SamplingTelemetry()
     variants = twins(model, telemetry)
 
     def step(variant: nn.Module) -> float:
-        return timed(lambda: train(variant, images, targets, options.precision, device), device)
+        return timed(lambda: train(variant, images, targets, options.precision, device), device, options.clock)
 
     for _ in range(options.warmup):
         for variant in variants.values():
@@ -56,7 +61,7 @@ def main() -> None:
         names = list(variants)[turn % len(variants) :] + list(variants)[: turn % len(variants)]
         for name in names:
             seconds[name].append(step(variants[name]))
-    window = timed(lambda: telemetry.close_window(0), device) / LOG_EVERY
+    window = timed(lambda: telemetry.close_window(0), device, options.clock) / LOG_EVERY
     seconds["telemetry"] = [second + window for second in seconds["telemetry"]]
     report(options, device, seconds)
 
@@ -73,6 +78,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--clock", default="wall", choices=list(CLOCKS), help="cpu: where others use the machine, too")
+    parser.add_argument("--compile", action="store_true", help="backbone and heads compiled, as by run.compile")
     return parser.parse_args()
 
 
@@ -120,24 +127,27 @@ def train(
     torch.stack(list(losses.values())).sum().backward()
 
 
-def timed(action: Callable[[], object], device: torch.device) -> float:
+def timed(action: Callable[[], object], device: torch.device, clock: str) -> float:
     """Seconds until the device has done it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    now = CLOCKS[clock]
+    start = now()
     action()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return now() - start
 
 
 def report(options: argparse.Namespace, device: torch.device, seconds: dict[str, list[float]]) -> None:
     """The table, and what it was measured with."""
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     print(f"`python benchmarks/training_step.py {' '.join(sys.argv[1:])}`".replace(" `", "`"))
+    compiled = ", compiled" if options.compile else ""
     print(
         f"on {machine}, {options.threads} threads, torch {torch.__version__}, torchvision {torchvision.__version__}: "
-        f"{options.model}, {options.size} px, batch {options.batch}, {options.precision}, {options.rounds} rounds\n"
+        f"{options.model}, {options.size} px, batch {options.batch}, {options.precision}{compiled}, "
+        f"{options.rounds} rounds, {options.clock} time\n"
     )
     print("| step | ms (median) | images/s | ratio to torchvision (median) | quartiles |")
     print("|---|---|---|---|---|")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import pad_sequence
+from torchvision.ops import MultiScaleRoIAlign
 
 from harness.core.heads import Outputs
 from harness.core.preserved import preserved
-from harness.core.structures import Candidates, GroundTruth
+from harness.core.structures import Candidates, GroundTruth, SamplingResult
+from harness.detectors.adapters.repooling import Pooled, can_repool, repooled
 
 
 def proposal_candidates(
@@ -45,7 +48,7 @@ def with_truth(candidates: Candidates, truth: GroundTruth) -> Candidates:
 
 
 class BoxBranch:
-    """Runs the three modules of a box branch on boxes ``(B, N, 4)``.
+    """Runs the three modules of a box branch on boxes ``(B, N, 4)``; one object serves one step of one stage.
 
     Args:
         pool: ``MultiScaleRoIAlign`` or the like.
@@ -57,6 +60,7 @@ class BoxBranch:
         self.pool = pool
         self.head = head
         self.predictor = predictor
+        self._peeked: Pooled | None = None
 
     def __call__(
         self, features: dict[str, Tensor], boxes: Tensor, used: Tensor, image_shapes: list[tuple[int, int]]
@@ -68,26 +72,50 @@ class BoxBranch:
         """
         if (boxes.is_cuda and not self._normalizes_over_boxes()) or bool(used.all()):
             rows: list[Tensor] = list(boxes.unbind(0))
-            logits, deltas = self._run(features, rows, image_shapes)
-            return Outputs(logits.unflatten(0, used.shape), deltas.unflatten(0, used.shape))
+            return self._outputs(self.pool(features, rows, image_shapes), None, used.shape)
         rows = [image[keep] for image, keep in zip(boxes, used, strict=True)]
-        logits, deltas = self._run(features, rows, image_shapes)
-        place = used.flatten().nonzero().squeeze(1)
-        return Outputs(_placed(logits, place, used.shape), _placed(deltas, place, used.shape))
+        return self._outputs(self.pool(features, rows, image_shapes), used, used.shape)
+
+    def chosen(
+        self,
+        features: dict[str, Tensor],
+        candidates: Candidates,
+        sample: SamplingResult,
+        image_shapes: list[tuple[int, int]],
+    ) -> Outputs:
+        """Outputs ``(B, S, ...)`` at the slots of ``sample``, with gradient.
+
+        What :meth:`peek` has pooled of the same candidates is not pooled again where that saves time; the result is the
+        same, bit for bit.
+        """
+        boxes, used = sample.take(candidates.boxes), sample.used
+        if self._peeked is None:
+            return self(features, boxes, used, image_shapes)
+        rows = [image[keep] for image, keep in zip(boxes, used, strict=True)]
+        pooled = repooled(cast(MultiScaleRoIAlign, self.pool), features, rows, self._peeked.of(sample))
+        self._peeked = None
+        return self._outputs(pooled, None if bool(used.all()) else used, used.shape)
 
     @torch.no_grad()
     def peek(
         self, features: dict[str, Tensor], boxes: Tensor, used: Tensor, image_shapes: list[tuple[int, int]]
     ) -> Outputs:
         """The outputs without gradient, leaving every buffer and random stream as it was."""
+        features = {name: level.detach() for name, level in features.items()}
         with preserved((self.head, self.predictor), boxes.device):
-            return self({name: level.detach() for name, level in features.items()}, boxes, used, image_shapes)
+            if not can_repool(self.pool, features):
+                return self(features, boxes, used, image_shapes)
+            rows = [image[keep] for image, keep in zip(boxes, used, strict=True)]
+            self._peeked = Pooled(self.pool(features, rows, image_shapes), used)
+            return self._outputs(self._peeked.values, None if bool(used.all()) else used, used.shape)
 
-    def _run(
-        self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> tuple[Tensor, Tensor]:
-        logits, deltas = self.predictor(self.head(self.pool(features, boxes, image_shapes)))
-        return logits, deltas
+    def _outputs(self, pooled: Tensor, used: Tensor | None, shape: torch.Size) -> Outputs:
+        """Outputs of ``shape``, out of what was pooled of all boxes or of the ``used`` ones."""
+        logits, deltas = self.predictor(self.head(pooled))
+        if used is None:
+            return Outputs(logits.unflatten(0, shape), deltas.unflatten(0, shape))
+        place = used.flatten().nonzero().squeeze(1)
+        return Outputs(_placed(logits, place, shape), _placed(deltas, place, shape))
 
     def _normalizes_over_boxes(self) -> bool:
         return any(isinstance(m, _BatchNorm) and m.training for part in self._parts() for m in part.modules())

@@ -101,8 +101,7 @@ class EquippedCascade(CascadeRoIHeads):
         selection = criterion.select(
             truth, candidates, lambda: branch.peek(features, candidates.boxes, candidates.valid, image_shapes)
         )
-        sample = selection.sample
-        return selection, branch(features, sample.take(candidates.boxes), sample.used, image_shapes)
+        return selection, branch.chosen(features, candidates, selection.sample, image_shapes)
 
     def _next(
         self, name: str, outputs: Outputs, selection: Selection, image_shapes: list[tuple[int, int]]

@@ -59,7 +59,7 @@ class EquippedRoIHeads(RoIHeads):
         )
         sample = selection.sample
         boxes = sample.take(candidates.boxes)
-        losses = self.criterion(branch(features, boxes, sample.used, image_shapes), selection)
+        losses = self.criterion(branch.chosen(features, candidates, sample, image_shapes), selection)
         named = {"loss_classifier": losses["classification"], "loss_box_reg": losses["regression"]}
         if self.has_mask() or self.has_keypoint():
             named.update(self._branch_losses(features, boxes, selection, image_shapes, targets))
