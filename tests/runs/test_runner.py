@@ -358,13 +358,13 @@ def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients() -> None:
 def test_a_fault_of_the_evaluation_shows_before_the_training(
     composed: Composed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.app import training_run
+    from harness.app import validation
     from harness.training import loop
 
     def broken(*arguments: object) -> None:
         raise RuntimeError("no evaluation here")
 
-    monkeypatch.setattr(training_run, "detect", broken)
+    monkeypatch.setattr(validation, "detect", broken)
     monkeypatch.setattr(loop, "step", lambda *arguments: pytest.fail("trained for nothing"))
     with pytest.raises(Stopped, match="no evaluation here"):
         run(composed(), choices={}, sources=[])
