@@ -74,7 +74,8 @@ def _overlap(
     height = np.minimum(a[1] + a[3], b[1] + b[3]) - np.maximum(a[1], b[1])
     touch = (width > 0) & (height > 0)
     detection, obj, intersection, a, b = detection[touch], obj[touch], (width * height)[touch], a[:, touch], b[:, touch]
-    own = a[2] * a[3]
+    with np.errstate(over="ignore"):  # an infinite area overlaps by nothing
+        own = a[2] * a[3]
     # The order of the operations is that of the reference: it decides on which side of a threshold a tie falls.
     union = np.where(tables.object_crowd[obj], own, own + b[2] * b[3] - intersection)
     iou = intersection / union
@@ -130,7 +131,8 @@ def outcome(tables: CocoTables, matched: NDArray[np.int64], max_dets: int | None
     """Sort matches (T, D) of `greedy_match` into true, ignored and false as cocoapi's `accumulate` counts them."""
     hit = matched >= 0
     on_ignored = hit & object_ignored(tables)[matched] if len(tables.object_image) else hit
-    area = tables.detection_box[:, 2] * tables.detection_box[:, 3]
+    with np.errstate(over="ignore"):  # a side of 1e300 px: an infinite area is beyond the range, too
+        area = tables.detection_box[:, 2] * tables.detection_box[:, 3]
     unlisted = np.zeros(len(area), bool) if max_dets is None else tables.detection_rank >= max_dets
     outside = (area < AREA_ALL[0]) | (area > AREA_ALL[1])
     return Outcome(true=hit & ~on_ignored, ignored=on_ignored | unlisted | (~hit & outside))

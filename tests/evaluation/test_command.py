@@ -290,3 +290,14 @@ def test_places_without_predictions_and_parts_that_are_not_there(
     (tmp_path / "gt.json").write_text(json.dumps({**annotations, "images": bare}))
     sizes = refused(["--annotations", str(tmp_path / "gt.json"), *own[2:]], capsys)
     assert "has no width and height, which the shares in" in sizes
+
+
+def test_a_box_whose_area_overflows_lies_beyond_every_range() -> None:
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 1}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}],
+    }
+    boxes = ([1, 1, 9, 9], [0, 0, 1e300, 1e300])
+    found = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.9} for box in boxes]
+    assert evaluate(truth, found, tide=True).scalars()["map"] == pytest.approx(1.0)
