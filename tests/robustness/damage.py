@@ -175,7 +175,7 @@ def small_run(root: Path) -> Path:
     folder = run(config, choices={"detector": "tiny_rcnn"}, sources=[str(schema.folder("conf"))]).folder
     (folder / "mined").mkdir(exist_ok=True)
     row = {"image_id": 1, "category_id": 2, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5}
-    record = {"round": 1, "iteration": 3, "parameters": {"max_iou": 0.1}, "detections": [row]}
+    record = {"round": 1, "iteration": 3, "parameters": {"max_iou": 0.1}, "detections": [row], "missed": []}
     write_json(folder / "mined" / "round_1.json", record, indent=None)
     return folder
 
