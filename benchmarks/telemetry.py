@@ -18,8 +18,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from harness.core.stage import Selection
 from harness.core.structures import CandidateLosses
+from harness.criterion.stage import Selection
 from harness.detectors.equip import equip
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.telemetry.recorder import SamplingTelemetry

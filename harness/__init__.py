@@ -10,8 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.core.compatibility import IncompatibleError
-    from harness.core.stage import StageComponents
     from harness.core.structures import (
         Assignment,
         CandidateLosses,
@@ -21,6 +19,8 @@ if TYPE_CHECKING:
         Predictions,
         SamplingResult,
     )
+    from harness.criterion.compatibility import IncompatibleError
+    from harness.criterion.stage import StageComponents
     from harness.detectors.equip import equip
     from harness.losses.pair import Loss
 
@@ -31,12 +31,12 @@ _HOMES = {
     "CandidateLosses": "harness.core.structures",
     "Candidates": "harness.core.structures",
     "GroundTruth": "harness.core.structures",
-    "IncompatibleError": "harness.core.compatibility",
+    "IncompatibleError": "harness.criterion.compatibility",
     "Loss": "harness.losses.pair",
     "Need": "harness.core.structures",
     "Predictions": "harness.core.structures",
     "SamplingResult": "harness.core.structures",
-    "StageComponents": "harness.core.stage",
+    "StageComponents": "harness.criterion.stage",
     "equip": "harness.detectors.equip",
 }
 

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.app.names import keys_of
+from harness.experiment.names import keys_of
 from harness.runs import schema
 
 

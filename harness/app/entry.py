@@ -21,9 +21,9 @@ from harness.app import ray_launcher, submitit_launcher, until_settled
 from harness.app.arguments import conflict
 from harness.app.composition import keys_without
 from harness.app.job import INTERRUPTED, STOP_FILE, Job, run_job
-from harness.app.names import explained
 from harness.app.parallel import ParallelLauncher
 from harness.app.sweep import SweepStopped, end_broken_sweep, end_sweep
+from harness.experiment.names import explained
 from harness.runs import schema
 from harness.training.interrupt import StopSignals
 

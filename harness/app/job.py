@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness.app.composition import choices_of
 from harness.app.naming import job_label, run_name
-from harness.app.settings import GROUPS, settled
 from harness.app.sweep_record import SweepRecord, minutes
+from harness.experiment.settings import GROUPS, settled
 from harness.runs import launched
 from harness.runs.records import State, write_json
 from harness.runs.schema import ConfigError, HarnessConfig

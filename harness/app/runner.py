@@ -12,7 +12,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from harness.app.experiment import Experiment, RefusedError
 from harness.app.naming import run_name
 from harness.app.training_run import TrainingRun
 from harness.core.processes import broadcast_object, lost_another, process_rank
@@ -20,6 +19,7 @@ from harness.data.images import BadImage
 from harness.data.records import DataError
 from harness.data.splits import Splits
 from harness.data.summary import describe_split
+from harness.experiment.experiment import Experiment, RefusedError
 from harness.runs import launched
 from harness.runs.folder import FolderBusyError, RunFolder
 from harness.runs.integrity import DamagedFileError

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.app.experiment import Experiment
 from harness.app.validation import Validation
 from harness.core.processes import alone, broadcast_object, process_count, process_rank
 from harness.data.class_counts import class_counts
@@ -23,6 +22,7 @@ from harness.data.loading import Batch, Share, train_loader, val_loader
 from harness.detectors.adapters.mixing import plain_module
 from harness.detectors.adapters.padding import share_padding
 from harness.detectors.equip import equip
+from harness.experiment.experiment import Experiment
 from harness.runs.environment import describe
 from harness.runs.folder import RunFolder
 from harness.runs.integrity import file_digest

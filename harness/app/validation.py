@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.utils.data import Subset
 
-from harness.app.experiment import Experiment
 from harness.core.processes import broadcast_object, process_count, process_rank
 from harness.data.dataset import DetectionDataset
 from harness.data.loading import Share, val_loader
+from harness.experiment.experiment import Experiment
 from harness.runs.schema import RunConfig
 from harness.training.batches import watched
 from harness.training.detect import detect, detect_together

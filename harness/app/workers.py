@@ -29,7 +29,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from harness.app import runner
-from harness.app.experiment import Experiment
+from harness.experiment.experiment import Experiment
 from harness.runs import launched
 from harness.runs.folder import FolderBusyError, RunFolder
 from harness.runs.records import State, read_json, write_json

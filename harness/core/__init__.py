@@ -1,1 +1,1 @@
-"""What every part shares: structures, geometry, head specifications, the criterion, the compatibility checks."""
+"""What every part shares: structures, geometry, the top-k, bounds of memory, noise, several processes."""

@@ -1,7 +1,8 @@
 """What a parameter may be, checked early: one line says which parameter, its value, and what would be valid.
 
 Every check raises ValueError ``name=value must be ...`` and otherwise returns the value, so that a constructor checks
-and keeps a parameter in one line. Callers that know the configuration path prefix it (:mod:`harness.app.pieces`).
+and keeps a parameter in one line. Callers that know the configuration path prefix it (see
+:mod:`harness.experiment.pieces`).
 """
 
 from __future__ import annotations

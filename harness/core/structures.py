@@ -2,8 +2,8 @@
 
 Shapes: ``*`` is any number of leading batch dimensions (none for a single image), ``G`` padded objects, ``N`` padded
 candidates, ``S`` sample slots, ``K`` foreground classes. Boxes are ``(x1, y1, x2, y2)`` in pixels, continuous (no +1).
-A label is a foreground class ``0..K-1``: only a detector's :class:`~harness.core.heads.HeadSpec` knows of background
-columns.
+A label is a foreground class ``0..K-1``: only a detector's :class:`~harness.criterion.heads.HeadSpec` knows of
+background columns.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ from typing import Any, Protocol, TypeVar, cast
 import torch
 from torch import nn
 
-from harness.core.compatibility import IncompatibleError, refusals
-from harness.core.criterion import Criterion
-from harness.core.heads import HeadSpec
-from harness.core.stage import LossObserver, Observer, StageComponents, WarmUp
 from harness.core.structures import Assigner, ClassCounts, Sampler
+from harness.criterion.compatibility import IncompatibleError, refusals
+from harness.criterion.criterion import Criterion
+from harness.criterion.heads import HeadSpec
+from harness.criterion.stage import LossObserver, Observer, StageComponents, WarmUp
 from harness.detectors.adapters import cascade, dense_detector, fcos, rcnn, retinanet, ssd, yolox
 from harness.losses.pair import Loss
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.core.compatibility import refusals
-from harness.core.heads import HeadSpec
-from harness.core.stage import StageComponents
+from harness.criterion.compatibility import refusals
+from harness.criterion.heads import HeadSpec
+from harness.criterion.stage import StageComponents
 from harness.detectors.equip import family_of, planned
 
 PRETRAINING = ("weights", "weights_backbone")

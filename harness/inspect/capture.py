@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.app.pieces import build
 from harness.core.boxes import pairwise_iou
-from harness.core.stage import Selection
 from harness.core.structures import IGNORED, NEGATIVE
+from harness.criterion.stage import Selection
 from harness.data.class_counts import class_counts
 from harness.data.dataset import DatasetItem as ImageAndTarget
 from harness.data.image_samplers.drawing import epoch_order
 from harness.data.image_samplers.presence import class_presence
 from harness.data.loading import AugmentedDataset, TrainOrder, to_device
 from harness.data.splits import Splits
+from harness.experiment.pieces import build
 from harness.inspect.setting import Setting
 from harness.training import checkpoint
 from harness.training.streams import Streams

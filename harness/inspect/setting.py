@@ -13,10 +13,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.app.experiment import Experiment
-from harness.app.pieces import build
 from harness.app.runner import check, folder_of
 from harness.data.splits import Splits
+from harness.experiment.experiment import Experiment
+from harness.experiment.pieces import build
 from harness.runs import schema
 from harness.runs.schema import ConfigError, HarnessConfig
 

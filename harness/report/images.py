@@ -70,7 +70,7 @@ def images_of(run: Path, fingerprint: str) -> Images:
     """
     from omegaconf import OmegaConf
 
-    from harness.app.pieces import build
+    from harness.experiment.pieces import build
 
     try:
         # The data alone: a run whose sampler is a user's own class has pictures, too.

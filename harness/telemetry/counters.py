@@ -17,8 +17,8 @@ from torch.nn.functional import pad
 
 from harness.core.boxes import area
 from harness.core.processes import process_rank, reduce_sum
-from harness.core.stage import Selection
 from harness.core.structures import IGNORED, CandidateLosses
+from harness.criterion.stage import Selection
 from harness.telemetry.bins import AVAILABLE, CANDIDATE_QUANTITIES, EDGES, KINDS, OBJECT_KINDS, SAMPLED
 
 # What a candidate is: 0 ignored or padded, 1 negative, 2 positive; 3 more where it is a joined ground-truth box.

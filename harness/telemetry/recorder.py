@@ -1,8 +1,8 @@
 """What every stage was offered and what its sampler took: histograms on the device, read at log steps only.
 
-An observer of :class:`~harness.core.criterion.Criterion`. All bins are fixed (:mod:`harness.telemetry.bins`), so that
-windows of several runs and samplers compare. The figure that it serves is Libra R-CNN's (Pang et al. 2019, section 3.2
-and figure 3): the IoU of sampled negatives.
+An observer of :class:`~harness.criterion.criterion.Criterion`. All bins are fixed (:mod:`harness.telemetry.bins`), so
+that windows of several runs and samplers compare. The figure that it serves is Libra R-CNN's (Pang et al. 2019,
+section 3.2 and figure 3): the IoU of sampled negatives.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.core.stage import Selection
 from harness.core.structures import CandidateLosses
+from harness.criterion.stage import Selection
 from harness.runs.integrity import seal_zip
 from harness.runs.records import atomic_write
 from harness.telemetry.bins import COUNTS, EDGES

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.core.criterion import Criterion
-from harness.core.heads import Geometry
 from harness.core.preserved import preserved
-from harness.core.stage import Selection
+from harness.criterion.criterion import Criterion
+from harness.criterion.heads import Geometry
+from harness.criterion.stage import Selection
 from harness.data.loading import Batch, to_device
 from harness.training.devices import autocast
 

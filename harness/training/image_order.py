@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.processes import gather_rows
-from harness.core.stage import Selection
 from harness.core.structures import CandidateLosses
+from harness.criterion.stage import Selection
 from harness.data.dataset import DetectionDataset
 from harness.data.image_samplers.drawing import epoch_order
 from harness.data.image_samplers.interface import ImageSampler

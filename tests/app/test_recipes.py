@@ -10,9 +10,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from harness.app.pieces import build, build_pieces
 from harness.app.runner import Stopped, check
 from harness.detectors.facts import refusals_for
+from harness.experiment.pieces import build, build_pieces
 from harness.runs.schema import folder, register
 from harness.training.streams import Streams
 from tests.detectors.dense_parity import images, losses_and_gradients, scene

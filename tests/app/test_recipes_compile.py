@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.app.pieces import build, build_pieces
-from harness.core.heads import Outputs
-from harness.core.stage import Selection
 from harness.core.structures import Candidates, GroundTruth
+from harness.criterion.heads import Outputs
+from harness.criterion.stage import Selection
+from harness.experiment.pieces import build, build_pieces
 from harness.training.streams import Streams
 from tests.app.test_recipes import composed
 from tests.detectors.dense_parity import images, scene

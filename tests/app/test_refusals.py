@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from harness.app.pieces import build, build_pieces
+from harness.experiment.pieces import build, build_pieces
 from harness.runs.identity import role_of
 from harness.runs.roles import Role
 from harness.runs.schema import ConfigError, HarnessConfig, folder

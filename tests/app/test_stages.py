@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hydra import compose, initialize_config_dir
 
-from harness.app.pieces import build_pieces
+from harness.experiment.pieces import build_pieces
 from harness.runs import schema
 from harness.samplers.ohem import OHEMSampler
 from harness.samplers.random import RandomSampler

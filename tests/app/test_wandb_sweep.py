@@ -11,7 +11,7 @@ import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from harness.app.composition import composed
-from harness.app.settings import settled
+from harness.experiment.settings import settled
 from harness.runs.schema import folder
 from tests.app.test_command_line import harness
 from tests.runs.conftest import SMALL

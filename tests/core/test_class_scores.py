@@ -11,8 +11,8 @@ from harness.assigners.building_blocks.usable_predictions import read_prediction
 from harness.assigners.simota import SimOTAAssigner
 from harness.assigners.task_aligned import TaskAlignedAssigner
 from harness.coders import DeltaCoder
-from harness.core.heads import Geometry, HeadSpec, Outputs
 from harness.core.structures import Activation, Candidates, Predictions
+from harness.criterion.heads import Geometry, HeadSpec, Outputs
 from harness.losses.classification.focal import FocalLoss
 from harness.losses.terms import Branch
 from harness.testing.assignment_scenes import scene

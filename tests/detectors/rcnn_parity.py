@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.core.stage import Selection
+from harness.criterion.stage import Selection
 
 Target = dict[str, Tensor]
 Losses = dict[str, Tensor]

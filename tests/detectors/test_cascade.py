@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.core.stage import StageComponents
+from harness.criterion.stage import StageComponents
 from harness.detectors import equip
 from harness.detectors.facts import heads_for
 from harness.detectors.networks.cascade_heads import STAGES

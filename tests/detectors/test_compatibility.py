@@ -10,10 +10,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from harness.core import compatibility
-from harness.core.compatibility import ASSIGNERS, CLASSIFICATION, REGRESSION, SAMPLERS, refusals
-from harness.core.stage import StageComponents
 from harness.core.structures import ClassCounts, Need
+from harness.criterion import compatibility
+from harness.criterion.compatibility import ASSIGNERS, CLASSIFICATION, REGRESSION, SAMPLERS, refusals
+from harness.criterion.stage import StageComponents
 from harness.detectors import equip
 from harness.detectors.adapters.rcnn_facts import roi_head, rpn_head
 from harness.detectors.facts import heads_for, refusals_for

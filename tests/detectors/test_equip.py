@@ -15,8 +15,8 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
-from harness.core.compatibility import IncompatibleError
-from harness.core.stage import StageComponents
+from harness.criterion.compatibility import IncompatibleError
+from harness.criterion.stage import StageComponents
 from harness.detectors import equip
 from harness.detectors.adapters.mixing import plain_module
 from harness.detectors.zoo.tiny_fcos import tiny_fcos

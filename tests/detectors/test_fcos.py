@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harness.core.boxes import centerness
-from harness.core.stage import Selection
+from harness.criterion.stage import Selection
 from harness.detectors.equip import equip
 from harness.detectors.zoo.fcos import fcos_head, fcos_resnet50_fpn
 from harness.detectors.zoo.tiny_fcos import tiny_fcos

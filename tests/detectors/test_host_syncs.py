@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness.app.pieces import build, build_pieces
 from harness.detectors.facts import refusals_for
+from harness.experiment.pieces import build, build_pieces
 from harness.inspect.setting import composed
 from harness.training.streams import Streams
 from tests.detectors.host_syncs import fake_cuda, forward

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.core.heads import Outputs
-from harness.core.stage import StageComponents
 from harness.core.structures import Candidates, GroundTruth
+from harness.criterion.heads import Outputs
+from harness.criterion.stage import StageComponents
 from harness.detectors.equip import equip, family_of, planned
 from harness.detectors.zoo.cascade_rcnn import tiny_cascade
 from harness.detectors.zoo.tiny_fcos import tiny_fcos

@@ -7,7 +7,7 @@ import torch
 
 from harness.assigners.atss import ATSSAssigner
 from harness.assigners.task_aligned import TaskAlignedAssigner
-from harness.core.stage import WarmUp
+from harness.criterion.stage import WarmUp
 from harness.detectors import equip
 from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
 from harness.detectors.zoo.yolox import tiny_yolox

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.core.heads import Outputs
-from harness.core.stage import StageComponents
 from harness.core.structures import Need
+from harness.criterion.heads import Outputs
+from harness.criterion.stage import StageComponents
 from harness.detectors import equip
 from harness.detectors.adapters.box_branch import BoxBranch, proposal_candidates, with_truth
 from harness.detectors.adapters.postprocess import class_detections

@@ -10,7 +10,7 @@ import torch
 from harness.assigners.atss import ATSSAssigner
 from harness.assigners.simota import SimOTAAssigner
 from harness.assigners.task_aligned import TaskAlignedAssigner
-from harness.core.stage import StageComponents
+from harness.criterion.stage import StageComponents
 from harness.detectors import equip
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from tests.detectors.rcnn_parity import Recorder, scenes, step

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness.core.stage import Selection
+from harness.criterion.stage import Selection
 from harness.detectors.equip import equip
 from harness.detectors.zoo.tiny_ssd import tiny_ssd
 from tests.detectors.dense_parity import SCENES, images, losses_and_gradients, scene

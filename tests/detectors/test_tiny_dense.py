@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from harness.app import until_settled
-from harness.core.compatibility import IncompatibleError
-from harness.core.stage import Selection, StageComponents
 from harness.core.structures import ClassCounts
+from harness.criterion.compatibility import IncompatibleError
+from harness.criterion.stage import Selection, StageComponents
 from harness.detectors.equip import equip, family_of
 from harness.losses.pair import Loss
 from harness.runs import schema

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from harness.core.stage import Selection, StageComponents
 from harness.core.structures import Candidates, GroundTruth
+from harness.criterion.stage import Selection, StageComponents
 from harness.detectors.equip import equip
 from harness.detectors.networks.pafpn import PAFPN
 from harness.detectors.networks.tiny_backbone import group_norm

@@ -17,13 +17,13 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from harness.app.pieces import build_pieces
 from harness.coders import Coder, LinearCoder, StandardizedDeltaCoder, StrideDistanceCoder, YOLOv3Coder, YOLOv5Coder
 from harness.coders.delta import DeltaCoder
-from harness.core.criterion import Criterion
-from harness.core.heads import Geometry, HeadSpec, Outputs
-from harness.core.stage import Selection, StageComponents
 from harness.core.structures import IGNORED, Activation, Assignment, Candidates, GroundTruth, Need, SamplingResult
+from harness.criterion.criterion import Criterion
+from harness.criterion.heads import Geometry, HeadSpec, Outputs
+from harness.criterion.stage import Selection, StageComponents
+from harness.experiment.pieces import build_pieces
 from harness.losses.terms import Branch
 from harness.runs.schema import folder, register
 from harness.samplers.isr_p import ISRPSampler

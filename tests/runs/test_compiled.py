@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from harness.app.composition import composed
-from harness.app.pieces import build
+from harness.experiment.pieces import build
 from harness.runs.identity import config_hash
 from harness.runs.metrics_log import MetricsLog
 from harness.training.compiled import compile_networks

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from harness.app.experiment import RefusedError
 from harness.app.runner import Stopped, run
-from harness.core.stage import Selection
 from harness.core.structures import MiningPlan
+from harness.criterion.stage import Selection
 from harness.data.augment.boxes import apply, mirrored
 from harness.data.augment.mosaic_mixup import MosaicMixup
 from harness.data.augment.protocol import Surroundings
@@ -32,6 +31,7 @@ from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
 from harness.detectors.zoo.tiny_ssd import tiny_ssd
 from harness.detectors.zoo.yolox import tiny_yolox
+from harness.experiment.experiment import RefusedError
 from harness.inspect.mined import mined_sheet, rounds_of
 from harness.runs import schema
 from harness.runs.metrics_log import MetricsLog

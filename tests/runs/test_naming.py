@@ -13,9 +13,9 @@ from harness.app.arguments import rewritten
 from harness.app.check_table import matrix
 from harness.app.help_page import page
 from harness.app.naming import LONGEST, job_label, run_name
-from harness.app.own_code import code_of
 from harness.app.runner import Stopped, check
 from harness.app.sweep_record import SweepRecord, varied_keys
+from harness.experiment.own_code import code_of
 from harness.runs import schema
 from harness.runs.records import write_json
 from tests.runs.conftest import Composed

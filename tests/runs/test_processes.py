@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.processes import process_count, process_rank
-from harness.core.stage import Selection
+from harness.criterion.stage import Selection
 from harness.data.loading import Batch, Share, train_loader
 from harness.data.sources.shapes import shapes
 from harness.detectors import equip

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from harness.core.stage import Selection, Targets
 from harness.core.structures import (
     IGNORED,
     NEGATIVE,
@@ -24,6 +23,7 @@ from harness.core.structures import (
     GroundTruth,
     SamplingResult,
 )
+from harness.criterion.stage import Selection, Targets
 from harness.data.export import to_coco
 from harness.data.sources.shapes import shapes
 from harness.data.splits import Splits

@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import MultiScaleRoIAlign
 
-from harness.core.heads import Outputs
 from harness.core.preserved import preserved
 from harness.core.structures import Candidates, GroundTruth, SamplingResult
+from harness.criterion.heads import Outputs
 from harness.detectors.adapters.repooling import Pooled, can_repool, repooled
 
 

@@ -16,10 +16,10 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from harness.assigners.torchvision import TorchvisionMatcher
-from harness.core.criterion import Criterion
-from harness.core.heads import HeadSpec, Outputs
-from harness.core.stage import Selection, StageComponents
 from harness.core.structures import Candidates, GroundTruth
+from harness.criterion.criterion import Criterion
+from harness.criterion.heads import HeadSpec, Outputs
+from harness.criterion.stage import Selection, StageComponents
 from harness.detectors.adapters import rcnn
 from harness.detectors.adapters.box_branch import proposal_candidates, with_truth
 from harness.detectors.adapters.equipped import Equipped

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
-from harness.core.criterion import Criterion
-from harness.core.heads import Geometry, HeadSpec
+from harness.criterion.criterion import Criterion
+from harness.criterion.heads import Geometry, HeadSpec
 from harness.detectors.adapters.equipped import Equipped
 from harness.detectors.adapters.mixing import mixed, refuse_overrides, replace_module
 from harness.detectors.adapters.targets import ground_truth

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from harness.assigners.fcos import FCOSAssigner
 from harness.assigners.torchvision import TorchvisionMatcher
-from harness.core.criterion import Criterion
-from harness.core.heads import Geometry, HeadSpec
-from harness.core.stage import StageComponents
+from harness.criterion.criterion import Criterion
+from harness.criterion.heads import Geometry, HeadSpec
+from harness.criterion.stage import StageComponents
 from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
 from harness.detectors.networks.dense_detector import DenseDetector
 from harness.losses.classification.focal import FocalLoss

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from harness.core.criterion import Criterion
+from harness.criterion.criterion import Criterion
 from harness.losses.balance import TERMS
 
 

@@ -9,10 +9,10 @@ from torchvision.models.detection import FCOS
 
 from harness.assigners.fcos import FCOSAssigner
 from harness.coders import LinearCoder
-from harness.core.criterion import Criterion
-from harness.core.heads import Geometry, HeadSpec
-from harness.core.stage import StageComponents
 from harness.core.structures import Activation
+from harness.criterion.criterion import Criterion
+from harness.criterion.heads import Geometry, HeadSpec
+from harness.criterion.stage import StageComponents
 from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
 from harness.losses.classification.focal import FocalLoss
 from harness.losses.pair import Loss

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from torch import nn
 
-from harness.core.compatibility import IncompatibleError
+from harness.criterion.compatibility import IncompatibleError
 
 M = TypeVar("M", bound=nn.Module)
 

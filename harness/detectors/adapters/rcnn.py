@@ -10,9 +10,9 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
-from harness.core.criterion import Criterion
-from harness.core.heads import HeadSpec
-from harness.core.stage import StageComponents
+from harness.criterion.criterion import Criterion
+from harness.criterion.heads import HeadSpec
+from harness.criterion.stage import StageComponents
 from harness.detectors.adapters.counterparts import assigner_like, sampler_like
 from harness.detectors.adapters.equipped import Equipped
 from harness.detectors.adapters.mixing import mixed, refuse_overrides, replace_module

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from harness.coders import DeltaCoder
-from harness.core.heads import Geometry, HeadSpec
 from harness.core.structures import Activation
+from harness.criterion.heads import Geometry, HeadSpec
 
 
 def rpn_head() -> HeadSpec:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from torchvision.models.detection import RetinaNet
 
 from harness.coders import DeltaCoder
-from harness.core.criterion import Criterion
-from harness.core.heads import Geometry, HeadSpec
-from harness.core.stage import StageComponents
 from harness.core.structures import Activation
+from harness.criterion.criterion import Criterion
+from harness.criterion.heads import Geometry, HeadSpec
+from harness.criterion.stage import StageComponents
 from harness.detectors.adapters.counterparts import assigner_like
 from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
 from harness.losses.classification.focal import FocalLoss

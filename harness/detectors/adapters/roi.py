@@ -13,9 +13,9 @@ from torchvision.models.detection.roi_heads import (
     maskrcnn_loss,
 )
 
-from harness.core.criterion import Criterion
 from harness.core.processes import process_count
-from harness.core.stage import Selection
+from harness.criterion.criterion import Criterion
+from harness.criterion.stage import Selection
 from harness.detectors.adapters.box_branch import BoxBranch, proposal_candidates, with_truth
 from harness.detectors.adapters.postprocess import class_detections, is_plain_softmax
 from harness.detectors.adapters.targets import ground_truth

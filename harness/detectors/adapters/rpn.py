@@ -10,9 +10,9 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 
-from harness.core.criterion import Criterion
-from harness.core.heads import Outputs
 from harness.core.structures import Candidates
+from harness.criterion.criterion import Criterion
+from harness.criterion.heads import Outputs
 from harness.detectors.adapters.targets import ground_truth
 
 

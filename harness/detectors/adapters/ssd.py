@@ -9,10 +9,10 @@ from torchvision.models.detection.ssd import SSD
 
 from harness.assigners.ssd import SSDMatcher
 from harness.coders import DeltaCoder
-from harness.core.criterion import Criterion
-from harness.core.heads import Geometry, HeadSpec
-from harness.core.stage import StageComponents
 from harness.core.structures import Activation
+from harness.criterion.criterion import Criterion
+from harness.criterion.heads import Geometry, HeadSpec
+from harness.criterion.stage import StageComponents
 from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
 from harness.losses.classification.cross_entropy import CrossEntropyLoss
 from harness.losses.pair import Loss

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from harness.assigners.simota import SimOTAAssigner
-from harness.core.criterion import Criterion
-from harness.core.heads import HeadSpec
-from harness.core.stage import StageComponents
+from harness.criterion.criterion import Criterion
+from harness.criterion.heads import HeadSpec
+from harness.criterion.stage import StageComponents
 from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
 from harness.detectors.networks.yolox_net import YOLOX
 from harness.losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss

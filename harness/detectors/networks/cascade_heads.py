@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.ops import clip_boxes_to_image
 
-from harness.core.heads import HeadSpec, Outputs
 from harness.core.structures import Candidates
+from harness.criterion.heads import HeadSpec, Outputs
 from harness.detectors.adapters.box_branch import BoxBranch, proposal_candidates
 from harness.detectors.adapters.postprocess import class_detections
 from harness.detectors.adapters.rcnn_facts import roi_head

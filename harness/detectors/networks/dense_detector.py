@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
-from harness.core.heads import Geometry, HeadSpec, Outputs
 from harness.core.structures import Candidates, full_precision
+from harness.criterion.heads import Geometry, HeadSpec, Outputs
 from harness.detectors.networks.pyramid import PyramidAnchors
 from harness.losses.terms import Branch
 

@@ -12,8 +12,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from harness.coders import Coder, DeltaCoder, YOLOv3Coder, YOLOv5Coder
 from harness.core import limits
-from harness.core.heads import Geometry, HeadSpec
 from harness.core.structures import Activation
+from harness.criterion.heads import Geometry, HeadSpec
 from harness.detectors.networks.dense_detector import DenseDetector
 from harness.detectors.networks.pafpn import PAFPN, NormLayer
 from harness.detectors.networks.pyramid import PyramidGenerator

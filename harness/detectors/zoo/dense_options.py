@@ -11,8 +11,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from harness.coders import Coder, DeltaCoder, StrideDistanceCoder
 from harness.core import limits
-from harness.core.heads import Geometry, HeadSpec
 from harness.core.structures import Activation
+from harness.criterion.heads import Geometry, HeadSpec
 from harness.detectors.networks.dense_detector import DenseDetector
 from harness.detectors.networks.dense_head import DenseBoxHead, DenseHead
 from harness.detectors.networks.pyramid import PyramidGenerator

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from harness.core.heads import Geometry, HeadSpec
-from harness.core.stage import StageComponents
 from harness.core.structures import Activation, Assigner, Need, Sampler
+from harness.criterion.heads import Geometry, HeadSpec
+from harness.criterion.stage import StageComponents
 from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
 from harness.losses.pair import Loss
 from harness.losses.reduction import BoxWeight

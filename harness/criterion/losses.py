@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from harness.core.heads import HeadSpec
 from harness.core.structures import CandidateLosses, Need, full_precision
+from harness.criterion.heads import HeadSpec
 from harness.losses.pair import Loss
 from harness.losses.reduction import BoxWeight
 from harness.losses.terms import Branch, Slots, Term

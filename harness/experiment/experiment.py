@@ -11,12 +11,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from harness.app.own_code import code_of
-from harness.app.pieces import Pieces, build, build_pieces
-from harness.app.settings import settled
-from harness.app.targets import located, wrong_arguments
-from harness.core.compatibility import IncompatibleError, refusals
 from harness.core.structures import MiningPlan
+from harness.criterion.compatibility import IncompatibleError, refusals
 from harness.data.class_counts import class_counts
 from harness.data.image_samplers.presence import class_presence
 from harness.data.sources import extra_targets_of
@@ -24,6 +20,10 @@ from harness.data.splits import Splits
 from harness.detectors.equip import planned
 from harness.detectors.facts import SKETCHED_CLASSES, extra_targets, num_keypoints, sketch
 from harness.detectors.options import check_sizes, check_weights
+from harness.experiment.own_code import code_of
+from harness.experiment.pieces import Pieces, build, build_pieces
+from harness.experiment.settings import settled
+from harness.experiment.targets import located, wrong_arguments
 from harness.runs.identity import config_hash
 from harness.runs.schema import ConfigError, HarnessConfig, RunConfig
 from harness.tracking.environment import settled as tracker_settled

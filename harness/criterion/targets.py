@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.core.heads import HeadSpec, Outputs
-from harness.core.stage import Targets
 from harness.core.structures import Assignment, Candidates, GroundTruth, SamplingResult, full_precision
+from harness.criterion.heads import HeadSpec, Outputs
+from harness.criterion.stage import Targets
 from harness.losses.reduction import Counts
 from harness.losses.terms import Slots
 

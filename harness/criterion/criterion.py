@@ -1,7 +1,8 @@
 """The one flow: candidates -> assignment -> sample -> named losses, for every stage of every detector.
 
-There is no branch per detector or per method here: a head states its facts (:class:`~harness.core.heads.HeadSpec`), a
-component declares what it needs (:class:`~harness.core.structures.Need`), and the flow provides exactly that.
+There is no branch per detector or per method here: a head states its facts
+(:class:`~harness.criterion.heads.HeadSpec`), a component declares what it needs
+(:class:`~harness.core.structures.Need`), and the flow provides exactly that.
 """
 
 from __future__ import annotations
@@ -13,11 +14,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from harness.core.heads import HeadSpec, Outputs
 from harness.core.matches import Matches, every_match
 from harness.core.noise import image_noise
-from harness.core.stage import LossObserver, Observer, Selection, Targets, WarmUp
-from harness.core.stage_loss import further_terms, ranking_losses, reduced_pair, slot_losses
 from harness.core.structures import (
     Assigner,
     Assignment,
@@ -31,7 +29,10 @@ from harness.core.structures import (
     Sampler,
     SamplingResult,
 )
-from harness.core.targets import all_candidates, slots_of, targets_of
+from harness.criterion.heads import HeadSpec, Outputs
+from harness.criterion.losses import further_terms, ranking_losses, reduced_pair, slot_losses
+from harness.criterion.stage import LossObserver, Observer, Selection, Targets, WarmUp
+from harness.criterion.targets import all_candidates, slots_of, targets_of
 from harness.losses.balance import Balance
 from harness.losses.pair import Loss
 from harness.losses.terms import Slots

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from omegaconf import DictConfig
 
-from harness.app.targets import located, targets_in
+from harness.experiment.targets import located, targets_in
 
 SHIPPED = ("harness", "torch", "torchvision", "builtins")  # the environment's versions say what these are
 

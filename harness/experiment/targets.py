@@ -10,8 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from harness.app.names import unknown_key
-from harness.app.settings import STAGES
+from harness.experiment.names import unknown_key
+from harness.experiment.settings import STAGES
 
 SUPPLIED = {  # arguments that the harness passes itself, and where they come from
     "detector.num_classes": "it follows from the classes of the data",

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from harness.app.names import unknown_key
+from harness.experiment.names import unknown_key
 from harness.runs.identity import fields_of, schema_of
 from harness.runs.schema import ConfigError, HarnessConfig
 

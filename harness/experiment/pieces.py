@@ -14,11 +14,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from harness.app.settings import STAGES
-from harness.core.stage import LossObserver, Observer, StageComponents, WarmUp
 from harness.core.structures import ClassCounts, Sampler
+from harness.criterion.stage import LossObserver, Observer, StageComponents, WarmUp
 from harness.data.image_samplers import ImageSampler
 from harness.detectors.equip import equip
+from harness.experiment.settings import STAGES
 from harness.runs.schema import ConfigError
 from harness.training.streams import Streams
 
