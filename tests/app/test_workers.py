@@ -1,7 +1,15 @@
-"""One run in several processes: what is refused, what a launcher says of them, and the one answer of their reports."""
+"""One run in several processes: started by run.devices or by torchrun, killed, stopped, continued by fewer."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +17,15 @@ import torch
 
 from harness.app.workers import Report, _answer
 from harness.runs import launched
-from harness.runs.records import State
+from harness.runs.folder import RunFolder
+from harness.runs.records import State, read_json
 from harness.runs.schema import ConfigError, RunConfig
 from harness.training.process_group import module_refusals, processes_of
+from tests.app.test_command_line import ROOT, harness
+from tests.runs.conftest import SMALL
+
+FEW = [*SMALL, "run.device=cpu", "run.batch_size=4"]
+LONG = [*FEW, "run.iterations=80", "run.checkpoint_iterations=1"]
 
 
 def refused(**values: Any) -> str:
@@ -88,3 +102,125 @@ def test_of_all_reports_one_answer_is_made(
     answer = _answer(reports, exit_codes, 2, asked)
     assert answer.state is state
     assert answer.reason.startswith(says)
+
+
+def run_folder(root: Path) -> Path:
+    (folder,) = (root / "runs").iterdir()
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(folder / "model.pt", weights_only=True)
+    return found
+
+
+def check_equal(found: Path, expected: Path) -> None:
+    """Up to the rounding of float32 over six steps; the sampled counts exactly."""
+    for name, value in weights(expected).items():
+        torch.testing.assert_close(weights(found)[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    results = [read_json(folder / "result.json") for folder in (found, expected)]
+    assert results[0]["hash"] == results[1]["hash"]
+    assert results[0]["sampling"] == results[1]["sampling"]
+    assert results[0]["extra"] == results[1]["extra"]
+
+
+def test_two_processes_leave_the_run_of_one(tmp_path: Path) -> None:
+    done = [harness(tmp_path, *FEW, f"run.devices={count}", f"run.root={count}", timeout=900) for count in (2, 1)]
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr
+    said = [[line for line in one.stderr.splitlines() if not line.startswith("drawing")] for one in done]
+    assert [len(lines) for lines in said] == [3, 3], done[0].stderr
+    folders = [run_folder(tmp_path / name) for name in ("2", "1")]
+    check_equal(*folders)
+    assert [read_json(folder / "result.json")["cost"]["processes"] for folder in folders] == [2, 1]
+    ids = [[row["image_id"] for row in RunFolder(folder).detections()] for folder in folders]
+    assert list(dict.fromkeys(ids[0])) == list(dict.fromkeys(ids[1]))
+    again = harness(tmp_path, *FEW, "run.devices=2", "run.root=1")
+    assert "already done" in again.stderr
+
+
+def children(pid: int) -> list[int]:
+    """The processes that train, of the process ``pid``, by rank."""
+    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sorted(int(text) for text in pids if b"spawn_main" in Path(f"/proc/{text}/cmdline").read_bytes())
+
+
+@contextmanager
+def training(cwd: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A run on two processes that has saved its state, and the processes."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "harness", *arguments, "run.devices=2", "run.root=r"]
+    process = subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True)
+    before = saved(cwd)
+    deadline = time.monotonic() + 400
+    while saved(cwd) < before + 2:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    yield process, children(process.pid)
+    if process.poll() is None:
+        process.kill()
+
+
+def saved(cwd: Path) -> int:
+    paths = list(cwd.glob("r/runs/*/status.json"))
+    return int(read_json(paths[0])["iteration"]) if paths else 0
+
+
+def gone(pids: list[int]) -> bool:
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_killed_then_stopped_then_continued_by_one_process(tmp_path: Path) -> None:
+    with training(tmp_path, *LONG) as (process, pids):
+        assert len(pids) == 2
+        os.kill(pids[1], signal.SIGKILL)
+        started = time.monotonic()
+        said = process.communicate(timeout=60)[1].splitlines()[-1]
+        assert time.monotonic() - started < 30
+        assert process.returncode == 1
+        assert "failed: process 1 of 2 was killed by SIGKILL; the same command continues the run" in said
+        assert gone(pids)
+    status = read_json(run_folder(tmp_path / "r") / "status.json")
+    assert status["state"] == "failed"
+    assert "SIGKILL" in status["reason"]
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with training(tmp_path, *LONG) as (process, pids):
+            process.send_signal(number)
+            said = process.communicate(timeout=60)[1]
+            assert process.returncode == 130
+            assert f"stopped by {number.name}" in said.splitlines()[-1]
+            assert gone(pids)
+        assert read_json(run_folder(tmp_path / "r") / "status.json")["state"] == "interrupted"
+    done = harness(tmp_path, *LONG, "run.root=r")
+    assert done.returncode == 0, done.stderr
+    cost = read_json(run_folder(tmp_path / "r") / "result.json")["cost"]
+    assert (cost["sessions"], cost["processes"]) == (4, 1)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "harness"]
+    done = subprocess.run([*launch, *FEW, "run.root=r"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("mAP") == 1
+    assert read_json(run_folder(tmp_path / "r") / "result.json")["cost"]["processes"] == 2
+    sweep = subprocess.run([*launch, "-m", *FEW], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert "refused: a launcher (WORLD_SIZE) started several processes of one run, not a sweep" in sweep.stderr
+
+
+@pytest.mark.slow
+def test_jobs_of_a_parallel_sweep_have_processes_of_their_own(tmp_path: Path) -> None:
+    swept = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1"]
+    done = harness(tmp_path, *swept, *FEW, "run.devices=2", "run.root=r", timeout=600)
+    assert done.returncode == 0, done.stderr
+    results = [read_json(path) for path in (tmp_path / "r" / "runs").glob("*/result.json")]
+    assert [result["cost"]["processes"] for result in results] == [2, 2]
