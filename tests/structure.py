@@ -1,4 +1,4 @@
-"""Draws the rooms of the package and which room imports which, as SVG by Graphviz: the picture of ``docs/structure.md``.
+"""Draws the rooms of the package and which room imports which, by Graphviz: the picture of ``docs/structure.md``.
 
 ``python -m tests.structure docs/structure/rooms.svg`` draws this checkout; a second argument names another checkout.
 """

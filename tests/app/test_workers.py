@@ -24,7 +24,8 @@ from harness.training.process_group import module_refusals, processes_of
 from tests.app.test_command_line import ROOT, harness
 from tests.runs.conftest import SMALL
 
-FEW = [*SMALL, "run.device=cpu", "run.batch_size=4"]
+# In float32 the RPN's NMS turns a difference of rounding into another proposal; a dense detector has none in training.
+FEW = [*SMALL, "run.device=cpu", "run.batch_size=4", "detector=tiny_retinanet"]
 LONG = [*FEW, "run.iterations=80", "run.checkpoint_iterations=1"]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from harness.app import training_run
+from harness.app import training_run, validation
 from harness.app.runner import Stopped, run
 from harness.runs import locks
 from harness.runs.folder import KILLED, RunFolder, settle
@@ -123,16 +123,16 @@ def test_a_signal_at_an_evaluation_does_not_lose_it(composed: Composed) -> None:
     assert outcome(folder) == outcome(whole)
 
 
-def raise_in(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def raise_in_detection(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: Any, **named: Any) -> None:
         raise StopRequested("SIGTERM")
 
-    monkeypatch.setattr(training_run, name, interrupted)
+    monkeypatch.setattr(validation, "detect_together", interrupted)
 
 
 def test_a_signal_while_the_end_is_evaluated(composed: Composed) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        raise_in(patch, "detect")
+        raise_in_detection(patch)
         end = stopped(composed("run.rehearse=false"))
     status = RunFolder(Path(str(end.folder))).status
     assert status is not None
