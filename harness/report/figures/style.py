@@ -96,6 +96,7 @@ def figure(
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hoverlabel": {"bgcolor": PAPER, "bordercolor": MUTED, "font": {"color": TEXT, "family": FONT, "size": 12}},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": MUTED, "activecolor": TEXT},
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
         "xaxis": {**axis, "title": {"text": x_title, "standoff": 10, "font": {"color": MUTED}}, **(x_axis or {})},
         "yaxis": {**axis, "title": {"text": y_title, "standoff": 10, "font": {"color": MUTED}}, **(y_axis or {})},

@@ -2,6 +2,7 @@
 const root = document.documentElement;
 const darkOf = JSON.parse(document.getElementById("dark-colors").textContent);
 const system = window.matchMedia("(prefers-color-scheme: dark)");
+const unhoverable = matchMedia("(hover: none)").matches;
 const touch = window.matchMedia("(pointer: coarse)").matches;
 const hidden = new Map(); // section -> the names of its hidden methods
 const drawn = new Set();
@@ -33,7 +34,9 @@ function draw(canvas) {
   const own = spec.data.every((trace) => trace.showlegend === false || chips?.querySelector(`[data-method="${CSS.escape(trace.legendgroup || "")}"]`));
   spec.layout.showlegend = spec.layout.showlegend !== false && !own && spec.data.length > 1;
   delete spec.layout.title; // stands above the figure
-  spec.layout.margin = { ...spec.layout.margin, t: spec.layout.showlegend ? 40 : 10 };
+  // Where nothing can hover, plotly shows its buttons at all times: they stand above the plot, not on the data.
+  const top = (spec.layout.showlegend ? 40 : 10) + (unhoverable ? 26 : 0);
+  spec.layout.margin = { ...spec.layout.margin, t: top };
   spec.layout.autosize = true;
   if (touch) spec.layout.dragmode = false; // a finger scrolls the page
   drawn.add(canvas);
