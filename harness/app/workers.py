@@ -20,11 +20,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -48,7 +48,7 @@ class Task:
     overrides: tuple[str, ...]
     sources: tuple[str, ...]
     stop_file: Path | None
-    logging: Any  # Hydra's; None where Hydra has not started this process
+    logging: dict[str, Any] | None  # Hydra's; None where Hydra has not started this process
     reports: Path
 
 
@@ -79,7 +79,7 @@ def run_in_workers(experiment: Experiment, stop: StopSignals) -> runner.Finished
             tuple(experiment.overrides),
             tuple(experiment.sources),
             stop.stop_file,
-            HydraConfig.get().job_logging if HydraConfig.initialized() else None,
+            _job_logging(),
             reports,
         )
         with PassedOn() as signals, signals.noted():
@@ -91,6 +91,14 @@ def run_in_workers(experiment: Experiment, stop: StopSignals) -> runner.Finished
     if answer != found[0]:
         answer = _settled(answer, experiment)
     raise runner.Stopped(answer.state, answer.reason, None if answer.folder is None else Path(answer.folder))
+
+
+def _job_logging() -> dict[str, Any] | None:
+    """Hydra's ``job_logging`` alone: the nodes around it, of a launcher's plug-in, cannot be sent to a process."""
+    if not HydraConfig.initialized():
+        return None
+    node = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    return cast(dict[str, Any], node)
 
 
 def _launch(task: Task, count: int) -> dict[int, int]:
@@ -195,7 +203,7 @@ def work(task: Task) -> None:
     rank, parent = launched.rank(), os.getppid()
     launched.silence_followers()
     if task.logging is not None:
-        configure_log(task.logging)
+        configure_log(OmegaConf.create(task.logging))
     report = _reported(task)
     write_json(task.reports / str(rank), asdict(report))
     if report.left_alone:
