@@ -173,11 +173,11 @@ def test_a_run_of_a_killed_process_is_interrupted(tmp_path: Path) -> None:
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[str]]:
-    """A process that takes the lock of the folder that it is given, forks, and waits."""
+    """A process that takes the lock of the folder that it is given and forks; the forked one says "held", both wait."""
     code = (
         "import os, sys, time; from pathlib import Path; from harness.runs.locks import FileLock;"
         "lock = FileLock(Path(sys.stdin.readline().strip()));"
-        "assert lock.acquire(); os.fork() and print('held', flush=True); time.sleep(20)"
+        "assert lock.acquire(); os.fork() or print('held', flush=True); time.sleep(20)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
