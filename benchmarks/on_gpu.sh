@@ -22,7 +22,7 @@ if [[ -n ${HARNESS_REHEARSE:-} ]]; then
   ASSIGN="--batch 2 --size 500x5 --modes eager --reps 2 --threads 1"
   STEP="--model tiny_rcnn --size 64 --batch 2 --rounds 3 --warmup 1" WARM="$STEP"
   SEEDS=0,1 JOBS=2 ITERATIONS=20
-  SECONDS_ALLOWED=${SECONDS_ALLOWED:-3600} SLOWER=6 # a CPU, often a busy one
+  SECONDS_ALLOWED=${SECONDS_ALLOWED:-3600} SLOWER=${SLOWER:-6} # a CPU, often a busy one
 else
   DEVICE=cuda OUT=${OUT:-results/gpu}
   TESTS=$(grep -rl 'mark\.gpu' tests --include='test_*.py')
@@ -81,8 +81,8 @@ part 60 machine.txt "$PYTHON" -c "$DESCRIBE"
   for jobs in 1 $JOBS; do
     data=${1:+experiment=bccd data.root=$1 run.iterations=$ITERATIONS}
     part 80 "sweep-$jobs-at-a-time.txt" "$PYTHON" -m harness -m ${data:-$MAIN run.iterations=$ITERATIONS} seed=$SEEDS \
-      hydra/sweeper=basic hydra/launcher=joblib hydra.launcher.n_jobs=$jobs run.threads=2 run.device=$DEVICE tracker=none \
-      run.root="$WORK/sweep-$jobs"
+      hydra/sweeper=basic hydra/launcher=joblib hydra.launcher.n_jobs=$jobs run.jobs_per_device=$jobs run.threads=2 \
+      run.device=$DEVICE tracker=none run.root="$WORK/sweep-$jobs"
   done
 }
 echo

@@ -28,8 +28,8 @@ from harness.runs.schema import ConfigError
 from harness.tracking import NoTracker, complete_mirror, open_tracker
 from harness.training.batches import LoadingError
 from harness.training.checkpoint import CheckpointError, NonFiniteWeightsError
-from harness.training.devices import DeviceLease
 from harness.training.interrupt import Interrupted, StopSignals
+from harness.training.leases import DeviceLease
 from harness.training.process_group import joined
 from harness.training.state import NonFiniteLossError
 
@@ -182,7 +182,8 @@ def _follow(experiment: Experiment, stop: StopSignals) -> Finished:
     path = broadcast_object("")
     if not path:
         return Finished(Path(), None)
-    folder, lease = RunFolder(Path(path)), DeviceLease()
+    folder = RunFolder(Path(path))
+    lease = DeviceLease(folder.path.name)
     try:
         TrainingRun(folder, experiment, NoTracker(), lease, stop).execute()
     except (KeyboardInterrupt, Interrupted) as end:
@@ -236,7 +237,7 @@ def _in_folder(folder: RunFolder, experiment: Experiment, stop: StopSignals, oth
         return Finished(folder.path, known, line)
     _write_config(folder, experiment)
     folder.set_status(State.RUNNING, iteration=_saved_iteration(folder))
-    lease = DeviceLease()
+    lease = DeviceLease(folder.path.name)
     try:
         with open_tracker(settings.tracker, folder.path, dict(experiment.plain), dict(experiment.choices)) as tracker:
             others.begin(folder.path)

@@ -33,10 +33,11 @@ from harness.tracking import Tracker
 from harness.training import checkpoint
 from harness.training.batches import watched
 from harness.training.compiled import compile_networks
-from harness.training.devices import DeviceLease, choose, peak_memory_mb, set_threads
+from harness.training.devices import choose, peak_memory_mb, set_threads
 from harness.training.guard import measure
 from harness.training.image_order import ImageOrder
 from harness.training.interrupt import Interrupted, StopSignals
+from harness.training.leases import DeviceLease
 from harness.training.loop import Hooks, train
 from harness.training.mining import Mining
 from harness.training.process_group import synchronize_batch_norm
@@ -62,7 +63,8 @@ class TrainingRun:
         self.tracker = tracker
         self.stop = stop
         self.threads = set_threads(self.settings.threads)
-        self.device = choose(self.settings.device, lease)
+        self.lease = lease
+        self.device = choose(self.settings, lease, stop)
         analysis = experiment.settings.analysis
         self.telemetry = SamplingTelemetry() if analysis.telemetry else None
         self.guard_images = analysis.guard_images
@@ -190,7 +192,7 @@ class TrainingRun:
             timeout=self.settings.loading_timeout,
             share=Share(process_rank(), process_count(), self.settings.accumulate),
         )
-        return watched(loader)
+        return self.lease.noting(watched(loader))
 
     def _mine(self, training: TrainState) -> None:
         """Stores what the detector wrongly finds in the training images as they are. Its time is time of training."""

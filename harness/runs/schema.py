@@ -30,6 +30,7 @@ class RunConfig:
     accumulate: int = key(Role.TRAINING, 1)  # parts of a batch that are computed one after another, to save memory
     device: str = key(Role.CONDITION, "auto")  # auto | cpu | cuda | cuda:N | mps
     devices: int = key(Role.SPEED, 1)  # processes that train together, one a device; each takes its share of a batch
+    jobs_per_device: int = key(Role.SPEED, 1)  # runs that share a CUDA device; one more waits for its end or for memory
     precision: str = key(Role.TRAINING, "fp32")  # fp32 | bf16
     threads: int | None = key(Role.CONDITION, None)  # null: $OMP_NUM_THREADS, else one a core; others give other bits
     channels_last: bool = key(Role.TRAINING, True)
@@ -51,7 +52,7 @@ class RunConfig:
 
     def check(self) -> None:
         """Raises ValueError for the first value out of range."""
-        for name in ("iterations", "batch_size", "accumulate", "devices", "log_every"):
+        for name in ("iterations", "batch_size", "accumulate", "devices", "jobs_per_device", "log_every"):
             limits.count(f"run.{name}", getattr(self, name), 1)
         for name in ("threads", "eval_every", "checkpoint_iterations"):
             limits.optional(limits.count, f"run.{name}", getattr(self, name), 1)

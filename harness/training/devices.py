@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-import getpass
+import logging
 import os
 import sys
-import tempfile
+import time
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
 import torch
 
-from harness.core.processes import gather_objects, process_count, process_rank
+from harness.core.processes import any_process, gather_objects, process_count, process_rank
 from harness.runs import launched
-from harness.runs.locks import FileLock
-from harness.runs.schema import ConfigError
+from harness.runs.schema import ConfigError, RunConfig
+from harness.training.interrupt import StopRequested, StopSignals
+from harness.training.leases import DeviceLease, Occupied
 
+log = logging.getLogger("harness")
 
-class DeviceLease:
-    """Holds CUDA devices for this process while other jobs of a sweep look for others.
-
-    The lease is a lock on a file in the temporary folder: it ends with the process, however that ends. With more jobs
-    than devices the devices are shared, the later job on the one that is asked for first.
-    """
-
-    def __init__(self) -> None:
-        self._locks: list[FileLock] = []
-
-    def take(self, count: int = 1) -> list[int]:
-        """The indices of ``count`` different devices: free ones first, then from (process number modulo devices) on."""
-        devices = torch.cuda.device_count()
-        taken: list[int] = []
-        for index in range(devices):
-            lock = FileLock(Path(tempfile.gettempdir()) / f"harness-cuda-{getpass.getuser()}-{index}.lock")
-            if len(taken) < count and lock.acquire(patience=0.0):
-                self._locks.append(lock)
-                taken.append(index)
-        shared = (index % devices for index in range(os.getpid(), os.getpid() + devices))
-        return [*taken, *(index for index in shared if index not in taken)][:count]
-
-    def release(self) -> None:
-        """Lets the devices go."""
-        for lock in self._locks:
-            lock.release()
-        self._locks.clear()
+LOOK_EVERY = 1.0  # seconds between two looks for a free slot
 
 
 def check_device(device: str) -> None:
@@ -62,28 +37,49 @@ def check_device(device: str) -> None:
         raise ConfigError("run.device=mps: no MPS device is visible here; use run.device=auto or cpu")
 
 
-def choose(device: str, lease: DeviceLease) -> torch.device:
+def choose(run: RunConfig, lease: DeviceLease, stop: StopSignals) -> torch.device:
     """The device that ``run.device`` names; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    On CUDA, waits for a slot of ``run.jobs_per_device`` (:mod:`harness.training.leases`).
 
     Raises:
         ConfigError: the named device is not there.
+        StopRequested: the sweep was stopped while the run waited.
     """
-    check_device(device)
-    if device == "auto" and not torch.cuda.is_available():
+    check_device(run.device)
+    kind, _, index = run.device.partition(":")
+    if kind == "cuda" or (kind == "auto" and torch.cuda.is_available()):
+        return torch.device("cuda", _own_device(run.jobs_per_device, int(index) if index else None, lease, stop))
+    if run.jobs_per_device > 1:
+        log.info("run.jobs_per_device=%d: of CUDA devices; here the launcher alone says how many", run.jobs_per_device)
+    if kind == "auto":
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if device in ("auto", "cuda"):
-        return torch.device("cuda", _own_device(lease))
-    return torch.device(device)
+    return torch.device(run.device)
 
 
-def _own_device(lease: DeviceLease) -> int:
+def _own_device(per_device: int, only: int | None, lease: DeviceLease, stop: StopSignals) -> int:
     """The index of this process's device; the first process of a machine takes those of all processes there."""
     own = launched.local_rank() if process_count() > 1 else 0
-    taken = lease.take(launched.local_processes()) if own == 0 else []
-    leader = process_rank() - own
-    index = gather_objects(taken)[leader][own]
-    torch.cuda.set_device(index)
-    return index
+    waits_for = ""
+    while True:
+        answer = lease.take(launched.local_processes(), per_device, only) if own == 0 else []
+        answers = gather_objects(answer)
+        occupied = next((found for found in answers if isinstance(found, Occupied)), None)
+        if occupied is None:
+            break
+        lease.release()  # with several machines, one may have slots where another has none
+        if occupied.reason != waits_for:
+            waits_for = occupied.reason
+            log.warning("%s", occupied.line)
+        name = stop.requested()
+        if any_process(name is not None):
+            raise StopRequested(name or "a signal to another process")
+        time.sleep(LOOK_EVERY)
+    slots = answers[process_rank() - own]
+    assert not isinstance(slots, Occupied)
+    lease.own = slots[own]
+    torch.cuda.set_device(lease.own.device)
+    return lease.own.device
 
 
 def usable_cores() -> int:
