@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from harness.report.experiments import keys_of_experiments
 from harness.report.frame import RunTable, Settings
+from harness.report.presets import keys_of_presets
 from harness.runs.identity import role_of
 from harness.runs.records import State
 from harness.runs.roles import Role
@@ -31,7 +31,7 @@ def contexts_of(table: RunTable) -> list[Context]:
     or rules of evaluation are never in one context. Settings of the detector that an option of an experiment writes are
     part of that option, and so of the method.
     """
-    written = keys_of_experiments(table)
+    written = keys_of_presets(table)
     groups: dict[Hashable, list[int]] = {}
     frame = table.frame
     for row, state in enumerate(frame["state"]):

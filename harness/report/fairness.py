@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.report.comparison import Section
-from harness.report.experiments import keys_of_experiments
 from harness.report.frame import RunTable, node_of
 from harness.report.method_names import MISSING
 from harness.report.methods import Method
+from harness.report.presets import is_preset, keys_of_presets
 from harness.runs.identity import role_of
 from harness.runs.roles import Role
 
@@ -23,7 +23,7 @@ def unequal_settings(table: RunTable, section: Section) -> list[str]:
     an option of an experiment. Where two methods differ in nothing of that kind, the training's settings themselves
     (learning rate, batch size, ...) are what is compared, and there is nothing to warn of.
     """
-    written = keys_of_experiments(table)
+    written = keys_of_presets(table)
     found: dict[tuple[str, tuple[Difference, ...]], list[str]] = {}
     for row, one in section.compared:
         beside = _beside(row.method, section.row(one.baseline).method, section.methods.varying, written)
@@ -47,6 +47,7 @@ def unequal_inside(section: Section) -> list[str]:
         for name, value in row.method.settings.items():
             other = baseline.settings[name]
             piece = "." in name and role_of(node_of(name)) is Role.METHOD and not name.endswith("_target_")
+            piece = piece and not is_preset(name)
             if piece and MISSING not in (value, other) and value != other and name.split(".")[-1] not in row.label:
                 found[name] = None
     return (

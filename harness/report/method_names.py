@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 
-from harness.report.experiments import is_experiment
 from harness.report.frame import node_of
+from harness.report.presets import is_preset
 from harness.runs.identity import role_of
 from harness.runs.roles import Role
 
@@ -30,7 +30,7 @@ def labels(
     """One unique name a method, of the settings in which the methods differ, without values that most methods have.
 
     A setting inside a piece in whose option the methods differ (``sampler.nms_thr``) is named only where the options
-    do not tell the methods apart: it comes with the option. So is a setting that an option of an experiment writes.
+    do not tell the methods apart: it comes with the option. So is a setting that a recipe or an experiment writes.
 
     >>> labels([{"sampler": "ohem", "sampler.num": 64}, {"sampler": "random", "sampler.num": 64}], ["sampler"])
     ['ohem', 'random']
@@ -68,8 +68,8 @@ def _named(
 ) -> list[str]:
     """The columns that a name is made of."""
     varying = [name for name in methods[0] if len({method[name] for method in methods}) > 1]
-    experiments = [name for name in varying if is_experiment(name)]
-    owned = [name for name in varying if _comes_with(name, experiments, methods, written)]
+    presets = [name for name in varying if is_preset(name)]
+    owned = [name for name in varying if _comes_with(name, presets, methods, written)]
     options = [name for name in varying if name in choice_columns and name not in owned]
     inside = tuple(f"{node_of(name)}." for name in options)
     shown = [name for name in varying if name not in owned and not name.startswith(inside)]
@@ -80,12 +80,12 @@ def _named(
 
 
 def _comes_with(
-    name: str, experiments: Sequence[str], methods: Sequence[Mapping[str, Hashable]], written: frozenset[str]
+    name: str, presets: Sequence[str], methods: Sequence[Mapping[str, Hashable]], written: frozenset[str]
 ) -> bool:
-    """Whether an option of an experiment decides a setting: it is one of a piece, or the option's file writes it."""
-    if name in experiments or not experiments or (role_of(node_of(name)) is not Role.METHOD and name not in written):
+    """Whether a recipe or an experiment decides a setting: it is one of a piece, or the option's file writes it."""
+    if name in presets or not presets or (role_of(node_of(name)) is not Role.METHOD and name not in written):
         return False
-    return _parts(methods, [*experiments, name]) == _parts(methods, experiments)
+    return _parts(methods, [*presets, name]) == _parts(methods, presets)
 
 
 def _parts(methods: Sequence[Mapping[str, Hashable]], columns: Sequence[str]) -> int:
@@ -129,7 +129,7 @@ def _name(
 
 def _bare(choice: str) -> bool:
     """Whether an option says by itself what it is an option of."""
-    return choice in PIECES or is_experiment(choice)
+    return choice in PIECES or is_preset(choice)
 
 
 def _text(value: Hashable) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from harness.report.contexts import Context
-from harness.report.experiments import keys_of_experiments
 from harness.report.folders import ReportError
 from harness.report.frame import RunTable, node_of
 from harness.report.method_names import MISSING, PIECES, labels
+from harness.report.presets import keys_of_presets
 from harness.runs.identity import role_of
 from harness.runs.roles import NOT_METHOD
 
@@ -56,7 +56,7 @@ def methods_of(table: RunTable, context: Context, group_by: Sequence[str] | None
     methods = list(found.values())
     first = table.settings[context.done[0]]
     constant = {name: first[name] for name in PIECES if name in first and name not in varying}
-    written = keys_of_experiments(table)
+    written = keys_of_presets(table)
     named = labels([{**constant, **method.settings} for method in methods], table.choice_columns, written)
     for method, label in zip(methods, named, strict=True):
         method.label = label or str(first.get("sampler", "all runs"))

@@ -116,6 +116,20 @@ def test_settings_of_the_detector_that_an_experiment_writes_are_its_own(tmp_path
     assert found.warnings == []
 
 
+def test_a_recipe_is_the_name_of_all_that_it_writes(tmp_path):
+    for recipe, loss, branch, rate in (
+        ("retinanet", "l1", "none", 0.004),
+        ("atss", "giou", "centerness", 0.004),
+        ("atss", "giou", "centerness", 1.0),
+    ):
+        choices = {"recipe": recipe, "loss/regression": loss}
+        changed = {"detector__quality_branch": branch, "optimizer__lr": rate}
+        write_arm(tmp_path, "random", [0.4], heavy=False, choices=choices, **changed)
+    (found,) = _report(tmp_path).contexts
+    assert {row.label for row in found.section.rows} == {"retinanet", "atss", "atss lr=1"}
+    assert found.warnings == []
+
+
 def test_unequal_settings_beside_the_compared_pieces_are_named_and_warned_of(tmp_path):
     write_arm(tmp_path, "random", [0.4, 0.4], heavy=False)
     write_arm(tmp_path, "ohem", [0.5, 0.5], heavy=False, optimizer__lr=0.001, run__batch_size=8)

@@ -1,4 +1,4 @@
-"""Which configuration keys the options of experiments write: such keys belong to the option that a run chose."""
+"""Which configuration keys a recipe or an experiment writes: such keys belong to the option that a run chose."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from harness.report.frame import RunTable, flat
 from harness.report.reading import UnreadableError, parse_yaml, read_text
 from harness.runs.schema import folder
 
-GROUP = "experiment"
+GROUPS = ("experiment", "recipe")
 
 
-def keys_of_experiments(table: RunTable) -> frozenset[str]:
-    """The dotted keys written by the options of ``conf/experiment`` in which the runs of the table differ.
+def keys_of_presets(table: RunTable) -> frozenset[str]:
+    """The dotted keys that the experiments and recipes write in which the runs of the table differ.
 
     An option that is not among the harness's own (a user's, by ``--config-dir``) is not known here: its settings count
     like any others.
     """
-    columns = dict.fromkeys(column for settings in table.settings for column in settings if is_experiment(column))
+    columns = dict.fromkeys(column for settings in table.settings for column in settings if is_preset(column))
     chosen = {column: {settings.get(column) for settings in table.settings} for column in columns}
     return frozenset(
         key
@@ -31,9 +31,9 @@ def keys_of_experiments(table: RunTable) -> frozenset[str]:
     )
 
 
-def is_experiment(column: str) -> bool:
-    """Whether a column names an option of an experiment, which chooses several settings at once."""
-    return column == GROUP or column.startswith((f"{GROUP}/", f"{GROUP}."))
+def is_preset(column: str) -> bool:
+    """Whether a column names a recipe or an option of an experiment, which chooses several settings at once."""
+    return column in GROUPS or column.startswith(tuple(f"{group}{mark}" for group in GROUPS for mark in "/."))
 
 
 def _written(column: str, option: str) -> dict[str, Any]:
