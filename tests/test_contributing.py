@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from harness.testing import ContractError, check_sampler
+from tests.processes import harness
 
 ROOT = Path(__file__).resolve().parent.parent
+OWN = ("--config-dir", "my_conf", "sampler=easiest")
 
 
 def shown(name: str) -> str:
@@ -40,25 +42,22 @@ def python(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def harness(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return python(workplace, "-m", "harness", "--config-dir", "my_conf", *arguments)
-
-
 def test_the_new_sampler_is_checked(workplace: Path) -> None:
-    done = harness(workplace, "sampler=easiest", "mode=check")
+    done = harness(workplace, *OWN, "mode=check")
     assert done.returncode == 0, done.stderr
     assert "can work" in done.stdout
 
 
 def test_the_new_sampler_refuses_a_bad_value_in_one_line(workplace: Path) -> None:
-    done = harness(workplace, "sampler=easiest", "sampler.num=0", "mode=check")
+    done = harness(workplace, *OWN, "sampler.num=0", "mode=check")
     assert done.returncode == 2
     assert "sampler.num=0 must be a whole number of at least 1" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_the_new_sampler_trains(workplace: Path) -> None:
-    done = harness(workplace, "sampler=easiest", "run=smoke", "tracker=none", "data.num_train=8", "data.num_val=4")
+    small = ("run=smoke", "tracker=none", "data.num_train=8", "data.num_val=4")
+    done = python(workplace, "-m", "harness", *OWN, *small)
     assert done.returncode == 0, done.stderr
     (run,) = (workplace / "results" / "runs").iterdir()
     result = json.loads((run / "result.json").read_text())

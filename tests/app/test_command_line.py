@@ -11,15 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import Started, harness
 from tests.runs.conftest import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def harness(cwd: Path, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "harness", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.mark.parametrize(
@@ -116,30 +111,28 @@ def test_a_class_that_is_not_listed(tmp_path: Path) -> None:
     one_line(voc_run(tmp_path, write_voc(tmp_path / "voc"), "data.classes=[dog]"), "cat", "dog")
 
 
+def fill_the_disk() -> None:
+    """From now on what is written fails where it is forced to the disk, as on one that is full."""
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        with open("/dev/full", "w") as full:
+            full.write("x")
+            full.flush()
+        real(descriptor)
+
+    os.fsync = fsync
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
 def test_a_full_disk(tmp_path: Path) -> None:
-    """The log of the run is a link to a full disk: the first write to it fails as on a real one."""
     done = harness(tmp_path, *SMALL, f"data.cache_dir={tmp_path}", "run.iterations=2")
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "results" / "runs").iterdir()
     for name in ("result.json", "checkpoint.pt"):
         (run / name).unlink()
     (run / "environment.json").unlink()
-    full = tmp_path / "full"
-    full.symlink_to("/dev/full")
-    code = (
-        "import os, harness.runs.records as r\n"
-        "real = os.fsync\n"
-        "def fsync(fd):\n"
-        "    with open('/dev/full', 'w') as f: f.write('x'); f.flush()\n"
-        "    return real(fd)\n"
-        "r.os.fsync = fsync\n"
-        "from harness.__main__ import main\n"
-        "main()\n"
-    )
-    command = [sys.executable, "-c", code, *SMALL, f"data.cache_dir={tmp_path}", "run.iterations=2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    done = harness(tmp_path, *SMALL, f"data.cache_dir={tmp_path}", "run.iterations=2", before=fill_the_disk)
     one_line(done, "No space left on device")
 
 
@@ -183,21 +176,11 @@ def test_the_matrix_of_what_can_work(tmp_path: Path) -> None:
 
 
 def test_one_interrupt_stops_a_whole_sweep(tmp_path: Path) -> None:
-    arguments = ["-m", "sampler=random,ohem", *SMALL, "run.iterations=100000"]
-    # A shell's background jobs ignore SIGINT, and so would what they start: asked for again, as in a terminal.
-    command = "import signal, runpy, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    command += f"sys.argv = {['harness', *arguments]!r}; "
-    command += "runpy.run_module('harness', run_name='__main__', alter_sys=True)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", command], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("**/metrics.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    time.sleep(1)
+    sweep = ["-m", "sampler=random,ohem", *SMALL, f"data.cache_dir={tmp_path}", "run.iterations=100000"]
+    process = Started(tmp_path, *sweep)
+    process.wait_until(lambda: any(log.stat().st_size for log in tmp_path.glob("results/runs/*/metrics.jsonl")))
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert len(list(tmp_path.glob("**/status.json"))) == 1

@@ -26,7 +26,8 @@ from harness.app.submitit_launcher import LocalConfig, Queue, ResumableJob, Slur
 from harness.app.sweep import SweepStopped
 from harness.app.sweep_record import SweepRecord
 from harness.runs.schema import ConfigError
-from tests.app.test_command_line import ROOT, harness
+from tests.app.test_command_line import ROOT
+from tests.processes import harness
 from tests.runs.conftest import SMALL
 
 has_submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="the extra `slurm` is not installed")

@@ -13,7 +13,7 @@ from harness.app.sweep import SweepEnd
 from harness.app.sweep_record import SweepRecord
 from harness.runs.records import State
 from harness.runs.schema import ConfigError, folder
-from tests.app.test_command_line import harness
+from tests.processes import harness
 from tests.runs.conftest import SMALL
 
 

@@ -24,7 +24,8 @@ from harness.app.until_settled import UntilSettledConfig
 from harness.runs.records import State
 from harness.runs.schema import ConfigError
 from harness.statistics import Standing, compare
-from tests.app.test_command_line import ROOT, harness
+from tests.app.test_command_line import ROOT
+from tests.processes import harness
 from tests.runs.conftest import SMALL
 
 # --- arms ---

@@ -13,7 +13,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from harness.app.composition import composed
 from harness.experiment.settings import settled
 from harness.runs.schema import folder
-from tests.app.test_command_line import harness
+from tests.processes import harness
 from tests.runs.conftest import SMALL
 
 FILES = sorted((folder("sweeps") / "wandb").glob("*.yaml"))

@@ -21,7 +21,8 @@ from harness.runs.folder import RunFolder
 from harness.runs.records import State, read_json
 from harness.runs.schema import ConfigError, RunConfig
 from harness.training.process_group import module_refusals, processes_of
-from tests.app.test_command_line import ROOT, harness
+from tests.app.test_command_line import ROOT
+from tests.processes import harness
 from tests.runs.conftest import SMALL
 
 # In float32 the RPN's NMS turns a difference of rounding into another proposal; a dense detector has none in training.

@@ -7,9 +7,10 @@ import os
 import random
 import signal
 import subprocess
-import sys
-import time
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
+from typing import Any
 
 import pytest
 import torch
@@ -17,34 +18,44 @@ import torch
 from harness.runs.folder import RunFolder
 from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import State
+from tests.processes import harness
 from tests.runs.conftest import SMALL, outcome
 
-ROOT = Path(__file__).resolve().parents[2]
 LONG = ("run.iterations=40", "run.log_every=5", "run.checkpoint_iterations=4", "sampler=ohem", "run.ema_decay=0.9")
 
 
-def start(cwd: Path, *overrides: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "harness", *SMALL, *LONG, *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True)
+@dataclass(frozen=True)
+class At:
+    """Called in the process of a run: sends it the signal so many seconds after it saved its state at the iteration."""
+
+    number: signal.Signals
+    iteration: int
+    seconds: float = 0.0
+
+    def __call__(self) -> None:
+        real = RunFolder.set_status
+
+        def set_status(folder: RunFolder, state: State, *arguments: Any, **more: Any) -> None:
+            real(folder, state, *arguments, **more)
+            if state is not State.RUNNING or more.get("iteration") != self.iteration:
+                return
+            if not self.seconds:
+                os.kill(os.getpid(), self.number)
+                return
+            later = Timer(self.seconds, os.kill, (os.getpid(), self.number))
+            later.daemon = True  # the run may end before
+            later.start()
+
+        RunFolder.set_status = set_status  # type: ignore[method-assign]
 
 
-def run_of(cwd: Path) -> Path | None:
-    found = list((cwd / "results" / "runs").glob("*"))
-    return found[0] if found else None
+def trained(cwd: Path, *overrides: str, before: At | None = None) -> subprocess.CompletedProcess[str]:
+    return harness(cwd, *SMALL, *LONG, *overrides, before=before)
 
 
-def wait_for_iteration(process: subprocess.Popen[str], cwd: Path, least: int) -> None:
-    """Until a checkpoint of at least this iteration is on disk."""
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"the run ended by itself: {process.stderr.read() if process.stderr else ''}"
-        folder = run_of(cwd)
-        status = RunFolder(folder).status if folder else None
-        if status is not None and status.iteration >= least:
-            return
-        time.sleep(0.02)
-    raise AssertionError("no checkpoint in time")
+def run_of(cwd: Path) -> Path:
+    (found,) = (cwd / "results" / "runs").iterdir()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +63,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A finished run, and where its scenes are."""
     cwd = tmp_path_factory.mktemp("whole")
     cache = f"data.cache_dir={cwd / 'scenes'}"
-    process = start(cwd, cache)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    folder = run_of(cwd)
-    assert folder is not None
-    return folder, cache
+    done = trained(cwd, cache)
+    assert done.returncode == 0, done.stderr
+    return run_of(cwd), cache
 
 
 def same(first: Path, second: Path) -> None:
@@ -71,21 +79,16 @@ def same(first: Path, second: Path) -> None:
 
 def test_after_kill_9_at_a_random_moment(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
     whole, cache = uninterrupted
-    process = start(tmp_path, cache)
-    wait_for_iteration(process, tmp_path, 4)
-    time.sleep(random.uniform(0, 0.6))
-    process.kill()
-    process.communicate()
+    killed = trained(tmp_path, cache, before=At(signal.SIGKILL, 4, random.uniform(0, 0.6)))
     folder = run_of(tmp_path)
-    assert folder is not None
+    assert killed.returncode in (-signal.SIGKILL, 0)
     if not (folder / "result.json").exists():
         status = RunFolder(folder).status
         assert status is not None
         assert status.state is State.INTERRUPTED, "no process is behind it"
 
-    again = start(tmp_path, cache)
-    _, errors = again.communicate(timeout=300)
-    assert again.returncode == 0, errors
+    again = trained(tmp_path, cache)
+    assert again.returncode == 0, again.stderr
     same(whole, folder)
 
 
@@ -94,20 +97,15 @@ def test_a_signal_saves_says_so_and_the_same_command_continues(
     number: signal.Signals, uninterrupted: tuple[Path, str], tmp_path: Path
 ) -> None:
     whole, cache = uninterrupted
-    process = start(tmp_path, cache)
-    wait_for_iteration(process, tmp_path, 4)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
+    stopped = trained(tmp_path, cache, before=At(number, 12))
     folder = run_of(tmp_path)
-    assert folder is not None
     status = RunFolder(folder).status
     assert status is not None
-    assert (process.returncode, status.state) == (130, State.INTERRUPTED), errors
-    assert f"stopped by {number.name} at iteration {status.iteration}" in errors
-    assert "Traceback" not in errors
+    assert (stopped.returncode, status.state) == (130, State.INTERRUPTED), stopped.stderr
+    assert f"stopped by {number.name} at iteration {status.iteration}" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
 
-    again = start(tmp_path, cache)
-    _, errors = again.communicate(timeout=300)
-    assert again.returncode == 0, errors
+    again = trained(tmp_path, cache)
+    assert again.returncode == 0, again.stderr
     same(whole, folder)
     assert json.loads((folder / "result.json").read_text())["cost"]["sessions"] == 2
