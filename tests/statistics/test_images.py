@@ -92,6 +92,6 @@ def test_refusals_and_emptiness() -> None:
 def test_two_hundred_resamples_of_two_hundred_images_are_quick() -> None:
     annotations, detections = random_detections(0, num_images=200, num_categories=6)
     table = MatchTable.from_coco(annotations, detections)
-    start = time.perf_counter()
+    start = time.process_time()
     paired_image_bootstrap(table, table, resamples=200)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
