@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 
 from harness.core.structures import ClassCounts, Need
 from harness.criterion import compatibility
@@ -41,14 +43,15 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+@cache
+def composed(group: str, option: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(overrides=[f"+{group}={option}", *STAGE])
+
+
 def piece(group: str, option: str) -> Any:
     """The piece of ``conf/<group>/<option>.yaml`` as a stage would build it."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(overrides=[f"+{group}={option}", *STAGE])
-    node = config
-    for name in group.split("/"):
-        node = node[name]
-    return instantiate(node)
+    return instantiate(OmegaConf.select(composed(group, option), group.replace("/", ".")))
 
 
 def loss(classification: Any = None, regression: Any = None) -> Loss:

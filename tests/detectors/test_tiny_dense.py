@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,15 +69,20 @@ def detector(name: str) -> nn.Module:
     )
 
 
+@cache
+def option(choice: str) -> tuple[str, dict[str, Any]]:
+    """The key of ``group=option`` and what the option sets there, without the rest of a configuration."""
+    key = choice.partition("=")[0].replace("/", ".")
+    node = OmegaConf.select(compose(overrides=[f"+{choice}"]), key)
+    return key, OmegaConf.to_container(node, resolve=False)  # type: ignore[return-value]
+
+
 def trio(name: str, *choices: str) -> StageComponents:
     """The pieces of ``detector=name group=option ...``; composed option by option, which is the slow part of it."""
     config = copy.deepcopy(composed(f"detector={name}"))
     OmegaConf.set_struct(config, False)
     for choice in choices:
-        group, _ = choice.split("=")
-        key = group.replace("/", ".")
-        option = OmegaConf.select(composed(choice), key)
-        OmegaConf.update(config, key, OmegaConf.to_container(option, resolve=False), merge=False)
+        OmegaConf.update(config, *option(choice), merge=False)
     return StageComponents(instantiate(config.assigner), instantiate(config.sampler), instantiate(config.loss))
 
 
