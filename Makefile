@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
+unexport PYTHONDONTWRITEBYTECODE # without compiled modules each new process compiles torch and the rest again: 10 s
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test slow lint type bench report docs gallery clean
@@ -21,7 +22,7 @@ demo: install ## random against OHEM on the embedded data, two runs side by side
 	$(BIN)/python -m harness.report results
 
 test: install ## the whole test suite but what is marked slow
-	$(BIN)/python -m pytest -n auto -q
+	$(BIN)/python -m pytest -n auto --dist worksteal -q
 
 slow: install ## the tests that take minutes: compiled kernels, trainings, a fresh clone
 	$(BIN)/python -m pytest -q -m slow
