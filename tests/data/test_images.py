@@ -43,6 +43,19 @@ def test_a_damaged_image_never_reaches_training(write_voc: WriteVoc, kind: str, 
     assert len(voc(str(root), cache_bytes=cache_bytes, on_bad="drop").train) == 1
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "P", "RGBA"])
+def test_pixels_of_every_mode_are_planes_of_their_own(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "image"
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path, format="jpeg" if mode in ("L", "CMYK") else "png")
+    found = read_image(path)
+    with Image.open(path) as image:
+        expected = np.array([[image.convert("RGB").getpixel((x, y)) for x in range(7)] for y in range(5)])
+    assert torch.equal(found, torch.tensor(expected, dtype=torch.uint8).permute(2, 0, 1))
+    assert found.is_contiguous()
+    found += 1  # the caller's own memory: NumPy would warn of an array that must not be written
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_an_image_that_is_damaged_later_is_named(write_voc: WriteVoc, num_workers: int) -> None:
     root = write_voc(dict.fromkeys("ab", CAT), {"train": ["a"], "val": ["b"]})
