@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
+
+from harness.runs.locations import folder
+from harness.runs.presets import NONE, PRESETS
 
 SHORT_NAMES = {"arm": "experiment/arm", "rung": "experiment/rung"}  # what may be typed for a nested group
 VERBOSITY = {
@@ -19,6 +23,10 @@ _TEXTS = re.compile(
 )
 _PLAIN = re.compile(r"[\w./:\\-]*$", re.ASCII)  # read by Hydra as it stands
 _SWEPT = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)$|null$")
+# What Hydra reads as null, a boolean or a number where the name of an option stands: alone, in a list, in a function.
+_NOT_A_NAME = re.compile(
+    r"(?<![^,(\s])(null|true|false|nan|[-+]?(?:inf|\d[\d_]*(?:\.[\d_]*)?(?:e[-+]?\d+)?))(?![^,)\s])", re.IGNORECASE
+)
 _QUOTED = re.compile(r"""(["']).*\1$""")
 _MULTIRUN = ("-m", "--multirun")
 _COMMANDS = {  # Hydra does one of them at a time
@@ -35,23 +43,49 @@ def conflict(arguments: Sequence[str]) -> str | None:
     return f"{' '.join(asked)}: only one of them at a time" if len(asked) > 1 else None
 
 
-def rewritten(arguments: Sequence[str]) -> list[str]:
+def rewritten(arguments: Sequence[str], own: Path | None = None) -> list[str]:
     """Command-line arguments as Hydra's parser takes them.
 
-    ``arm=x`` becomes ``experiment/arm=x``; ``data.root=/a b/ü`` gets the quotes that Hydra's grammar wants; ``-q`` and
-    ``-v`` become the overrides that they stand for, before all others so that these win.
+    ``arm=x`` becomes ``experiment/arm=x`` and ``arm=null`` chooses no arm; ``data.root=/a b/ü`` gets the quotes that
+    Hydra's grammar wants; ``-q`` and ``-v`` become the overrides that they stand for, before all others so that these
+    win.
+
+    Args:
+        arguments: of the command line.
+        own: a folder of the user's own options, as of ``--config-dir``.
     """
     flags = [override for argument in arguments for override in VERBOSITY.get(argument, ())]
     sweeping = any(argument in _MULTIRUN for argument in arguments)
-    overrides = [_override(argument, sweeping) for argument in arguments if argument not in VERBOSITY]
+    overrides = [_override(argument, sweeping, own) for argument in arguments if argument not in VERBOSITY]
     return [*flags, *overrides]
 
 
-def _override(argument: str, sweeping: bool) -> str:
+def _override(argument: str, sweeping: bool, own: Path | None) -> str:
     key, equals, value = argument.partition("=")
     if not equals or key.startswith("-"):
         return argument
-    return f"{SHORT_NAMES.get(key, key)}={_text(value, sweeping) if _TEXTS.match(key) else value}"
+    key = SHORT_NAMES.get(key, key)
+    if _is_group(key, own):
+        return f"{key}={option_names(key, value)}"
+    return f"{key}={_text(value, sweeping) if _TEXTS.match(key) else value}"
+
+
+def option_names(group: str, value: str) -> str:
+    """The value of a group as names of options: ``null`` leaves a preset out, and a number is a name like others.
+
+    >>> option_names("recipe", "null,ohem"), option_names("sampler", "choice(3,ohem)")
+    ('none,ohem', "choice('3',ohem)")
+    """
+    if value.startswith(("[", "{")):  # no single option
+        return value
+    left_out = {"null": NONE} if group in PRESETS else {}
+    return _NOT_A_NAME.sub(lambda found: left_out.get(found[1].lower(), f"'{found[1]}'"), value)
+
+
+def _is_group(key: str, own: Path | None) -> bool:
+    name = key.lstrip("+~").partition("@")[0]
+    places = [place for place in (folder("conf"), own) if place is not None]
+    return name.startswith("hydra/") or any(name and (place / name).is_dir() for place in places)
 
 
 def _text(value: str, sweeping: bool) -> str:

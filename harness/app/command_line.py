@@ -37,7 +37,7 @@ def _run(arguments: list[str]) -> None:
         return
     from harness.app.entry import start  # Hydra takes half a second to import
 
-    start(rewritten(arguments))
+    start(rewritten(arguments, _own_options(arguments)))
 
 
 def _own_options(arguments: list[str]) -> Path | None:

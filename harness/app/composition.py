@@ -12,8 +12,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.app import left_out
 from harness.experiment.names import keys_of
 from harness.runs import schema
+from harness.runs.presets import NONE, PRESETS
 
 
 def composed(overrides: Sequence[str], own: Path | None = None) -> tuple[DictConfig, dict[str, str]]:
@@ -27,6 +29,7 @@ def composed(overrides: Sequence[str], own: Path | None = None) -> tuple[DictCon
         hydra.errors.HydraException: an override that cannot be composed.
     """
     schema.register()
+    left_out.register()
     path = [] if own is None else [f"hydra.searchpath=[file://{own.resolve()}]"]
     with initialize_config_dir(str(schema.folder("conf")), version_base="1.3", job_name="harness"):
         hydra = compose("config", [*overrides, *path], return_hydra_config=True).hydra
@@ -35,8 +38,9 @@ def composed(overrides: Sequence[str], own: Path | None = None) -> tuple[DictCon
 
 
 def choices_of(hydra: Any) -> dict[str, str]:
-    """Group -> option, as Hydra composed them."""
-    return {k: v for k, v in hydra.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
+    """Group -> option, as Hydra composed them; a preset that was left out, in whatever way, is not among them."""
+    chosen = {k: v for k, v in hydra.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
+    return {group: option for group, option in chosen.items() if group not in PRESETS or option != NONE}
 
 
 def keys_without(arguments: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.app import ray_launcher, submitit_launcher, until_settled
+from harness.app import left_out, ray_launcher, submitit_launcher, until_settled
 from harness.app.arguments import conflict
 from harness.app.composition import keys_without
 from harness.app.job import INTERRUPTED, STOP_FILE, Job, run_job
@@ -76,7 +76,7 @@ def register_plugins() -> None:
     """Makes this package's search path, sweeper and launchers known to Hydra."""
     Plugins.instance().register(SweepFiles)
     Plugins.instance().class_name_to_class[JOBLIB] = ParallelLauncher
-    for plugin in (until_settled, submitit_launcher, ray_launcher):
+    for plugin in (left_out, until_settled, submitit_launcher, ray_launcher):
         plugin.register()
 
 

@@ -23,7 +23,8 @@ harness: which way of choosing training samples is best for a detector, and is t
   python -m harness -m mode=check assigner='glob(*)'  which combinations can work; nothing is trained
   python -m harness sampler=ohem --cfg job            the whole configuration with every key
 
-Settings are key=value. Options by group (a group of another stage or node: sampler@rpn.sampler=ohem):
+Settings are key=value. Options by group (a group of another stage or node: sampler@rpn.sampler=ohem;
+recipe, experiment, arm and rung are null unless one is named):
 """
 TAIL = """
 Flags:

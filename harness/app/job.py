@@ -16,6 +16,7 @@ from harness.app.naming import job_label, run_name
 from harness.app.sweep_record import SweepRecord, minutes
 from harness.experiment.settings import GROUPS, settled
 from harness.runs import launched
+from harness.runs.presets import NONE, PRESETS
 from harness.runs.records import State, write_json
 from harness.runs.schema import ConfigError, HarnessConfig
 from harness.training.interrupt import StopSignals
@@ -85,15 +86,18 @@ class Job:
         return f"{self.number + 1}{total} {job_label(self.overrides, self.sweep.varied)}".rstrip()
 
     def check_choices(self) -> None:
-        """Refuses several options of one group, which Hydra would lay over each other.
+        """Refuses several options of one group, which Hydra would lay over each other, and a user's own ``none``.
 
         Raises:
-            ConfigError: with the sweep that was meant.
+            ConfigError: with the sweep that was meant, or the file whose name is taken.
         """
         for override in self.overrides:
             key, _, value = override.partition("=")
             if key in (*GROUPS.values(), *self.choices) and value.startswith("["):
                 raise ConfigError(f"{override}: one option of the group; several make a sweep: -m {key}={value[1:-1]}")
+            own = [Path(source) / key / f"{NONE}.yaml" for source in self.sources] if key in PRESETS else []
+            if taken := [file for file in own if value == NONE and file.is_file()]:
+                raise ConfigError(f"{override}: this leaves {key} out; the option {taken[0]} needs another name")
 
     def outcome(
         self, state: State, reason: str = "", folder: str | None = None, accuracy: float | None = None

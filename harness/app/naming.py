@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from harness.runs.identity import role_of
+from harness.runs.presets import PRESETS
 from harness.runs.roles import Role
 
 LONGEST = 90  # characters of a name before its seed and hash: W&B takes 128, file systems 255
-PRESETS = ("experiment/arm", "experiment/rung", "experiment", "recipe")  # each stands for a whole method
 NOT_NAMED = frozenset({Role.SEED, Role.CONDITION, Role.SPEED, Role.BOOKKEEPING, Role.EVALUATION})
 
 

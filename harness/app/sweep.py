@@ -14,8 +14,9 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from harness.app.arguments import rewritten
 from harness.app.check_table import matrix
 from harness.app.job import EXIT_CODES, INTERRUPTED, STOP_FILE
 from harness.app.naming import job_label
@@ -73,6 +74,7 @@ class SweepEnd(Callback):
             line = "a launcher (WORLD_SIZE) started several processes of one run, not a sweep; use -m run.devices=N"
             print(f"harness: refused: {line}", file=sys.stderr)
             raise SystemExit(2)
+        _rewrite_params(config)
         folder = Path(str(config.hydra.sweep.dir))
         jobs = jobs_of(config)
         try:
@@ -163,6 +165,16 @@ def _print_missing(outcomes: Sequence[Mapping[str, Any]], record: SweepRecord) -
     for outcome in missing:
         label = job_label(outcome["overrides"], record.varied)
         print(f"{outcome['state']}: {label}: {' '.join(outcome['reason'].split())}", file=sys.stderr)
+
+
+def _rewrite_params(config: DictConfig) -> None:
+    """Lets a sweep file write its values as the command line does: ``recipe: null,ohem`` under ``params``."""
+    params = config.hydra.sweeper.get("params") or {}
+    written = [f"{key}={'null' if value is None else value}" for key, value in params.items()]
+    with open_dict(config):
+        for key, override in zip(list(params), rewritten(["-m", *written])[1:], strict=True):
+            if override.partition("=")[2] != str(params[key]):
+                params[key] = override.partition("=")[2]
 
 
 def jobs_of(config: DictConfig) -> list[list[str]] | None:

@@ -8,6 +8,7 @@ done, continues interrupted ones, and ends with the same table.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,10 +125,23 @@ class UntilSettled(Sweeper):
         if self.settings.goal == "best":
             return {}
         assert self.config is not None
-        baseline = baseline_of(arms, self.settings.baseline)
+        baseline = baseline_of(arms, self._baseline_named(arms))
         with open_dict(self.config):
             self.config.hydra.sweeper.baseline = ",".join(f"{key}={value}" for key, value in baseline.items())
         return partners_of(arms, baseline)
+
+    def _baseline_named(self, arms: Sequence[Arm]) -> str | None:
+        """The configured baseline; None, and a line, where the command line took its key out of the sweep.
+
+        So it is with ``-cn assigners recipe=null assigner=max_iou,atss``: the file compares with one of its recipes.
+        """
+        named = self.settings.baseline
+        swept = arms[0].swept
+        gone = [key for key, value in self.settings.params.items() if key not in swept and named in value.split(",")]
+        if not gone:
+            return named
+        print(f"hydra.sweeper.baseline={named} of the sweep file is left out: {gone[0]} is not swept", file=sys.stderr)
+        return None
 
     def _launch(self, jobs: Sequence[tuple[Arm, int]], ledger: Ledger) -> Any:
         assert self.launcher is not None

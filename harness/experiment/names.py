@@ -10,6 +10,7 @@ from typing import Any
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 
 from harness.runs.locations import folder
+from harness.runs.presets import NONE, PRESETS
 
 Keys = Callable[[], Sequence[str]]  # the dotted keys and the groups that exist; composed only where they are wanted
 
@@ -65,7 +66,8 @@ def _missing_option(error: MissingConfigException) -> str:
             return f"-cn {option}: there is no such file" + nearest(option, error.options)
         if not option:
             return f"{group}=: an option must be given" + nearest(option, error.options)
-        return f"{group}={option}: there is no such option" + nearest(option, error.options)
+        options = [*error.options, NONE] if group in PRESETS else error.options
+        return f"{group}={option}: there is no such option" + nearest(option, options)
     if isinstance(missing, str):
         files = sorted(path.stem for path in folder("sweeps").glob("*.yaml"))
         return f"-cn {missing}: there is no such file" + nearest(missing, files)

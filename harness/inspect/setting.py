@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.app import composition
+from harness.app.arguments import rewritten
 from harness.app.runner import check, folder_of
 from harness.data.splits import Splits
 from harness.experiment.experiment import Experiment
@@ -57,15 +58,11 @@ def composed(overrides: Sequence[str], config_dir: str | None = None) -> Setting
     Raises:
         hydra.errors.HydraException: an override that cannot be composed.
     """
-    schema.register()
-    own = [] if config_dir is None else [str(Path(config_dir).resolve())]
-    path = [] if not own else [f"hydra.searchpath=[file://{own[0]}]"]
-    root = str(schema.folder("conf"))
-    with initialize_config_dir(root, version_base="1.3", job_name="harness"):
-        hydra = compose("config", [*overrides, *path], return_hydra_config=True).hydra
-        config = compose("config", [*overrides, *path])
-    choices = {k: v for k, v in hydra.runtime.choices.items() if v is not None and not k.startswith("hydra/")}
-    return Setting(config, choices, [root, *own], overrides=tuple(overrides))
+    own = None if config_dir is None else Path(config_dir).resolve()
+    overrides = rewritten(overrides, own)
+    config, choices = composition.composed(overrides, own)
+    sources = [str(folder) for folder in (schema.folder("conf"), own) if folder is not None]
+    return Setting(config, choices, sources, overrides=tuple(overrides))
 
 
 def of_folder(folder: Path, trusted: Sequence[str] = ()) -> Setting:
