@@ -22,7 +22,7 @@ def matrix(jobs: Sequence[Job], width: int = 100) -> str:
         jobs: outcomes with ``overrides`` (``key=value`` strings), ``state`` and ``reason``.
         width: of the terminal.
     """
-    settings = [dict(text.split("=", 1) for text in job["overrides"]) for job in jobs]
+    settings = [dict(text.partition("=")[::2] for text in job["overrides"]) for job in jobs]
     keys = [key for key in (settings[0] if settings else ()) if len({one.get(key) for one in settings}) > 1]
     reasons: dict[str, int] = {}
     marks = [_mark(job, reasons) for job in jobs]

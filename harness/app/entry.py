@@ -22,7 +22,7 @@ from harness.app.arguments import conflict
 from harness.app.composition import keys_without
 from harness.app.job import INTERRUPTED, STOP_FILE, Job, run_job
 from harness.app.parallel import ParallelLauncher
-from harness.app.sweep import SweepStopped, end_broken_sweep, end_sweep
+from harness.app.sweep import SweepStopped, end_broken_sweep, end_sweep, foreign_sweeper
 from harness.experiment.names import explained
 from harness.runs import schema
 from harness.training.interrupt import StopSignals
@@ -46,7 +46,7 @@ class SweepFiles(SearchPathPlugin):
 
 @hydra.main(version_base="1.3", config_path=str(schema.folder("conf")), config_name="config")
 def compose_and_run(config: DictConfig) -> float | None:
-    """One job. Returns mAP, what an optimizing sweeper maximizes."""
+    """One job. Returns mAP, what an optimizing sweeper maximizes; 0 in a check, which measures nothing."""
     job = Job.of(HydraConfig.get())
     outcome = run_job(config, job)
     if job.folder is not None:
@@ -57,18 +57,22 @@ def compose_and_run(config: DictConfig) -> float | None:
             raise SweepStopped(folder, config)
     elif outcome.exit_code:
         raise SystemExit(outcome.exit_code)
-    return outcome.map
+    return 0.0 if config.mode == "check" else outcome.map
 
 
-def _run() -> None:
+def _run(wants_trace: bool = False) -> None:
     try:
         compose_and_run()
     except SweepStopped as stop:
         end_sweep(stop.folder, stop.config)
     except Exception as error:
-        if not end_broken_sweep() or not isinstance(error, SAID_PLAINLY):
+        foreign = foreign_sweeper()
+        if not end_broken_sweep() or wants_trace or not (foreign or isinstance(error, SAID_PLAINLY)):
             raise
-        print(f"harness: failed: the sweep ended early: {' '.join(str(error).split())}", file=sys.stderr)
+        said = " ".join(str(error).split())
+        if not isinstance(error, SAID_PLAINLY):
+            said = f"{foreign}: {type(error).__name__}: {said} ({TRACE}=1 shows where)"
+        print(f"harness: failed: the sweep ended early: {said}", file=sys.stderr)
         raise SystemExit(1) from error
 
 
@@ -96,7 +100,7 @@ def start(arguments: Sequence[str]) -> None:
     register_plugins()
     try:
         with StopSignals():
-            _run()
+            _run(wants_trace)
     except SAID_PLAINLY as error:
         if wants_trace:
             raise

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from harness.app.composition import choices_of
-from harness.app.naming import job_label, run_name
+from harness.app.naming import job_label, named_first, run_name
 from harness.app.sweep_record import SweepRecord, minutes
 from harness.experiment.settings import GROUPS, settled
 from harness.runs import launched
@@ -85,6 +85,11 @@ class Job:
         total = f"/{self.sweep.jobs}" if self.sweep.jobs else ""
         return f"{self.number + 1}{total} {job_label(self.overrides, self.sweep.varied)}".rstrip()
 
+    @property
+    def named_first(self) -> list[str]:
+        """The overrides, for the run's name."""
+        return named_first(self.overrides, self.sweep.varied if self.sweep else None)
+
     def check_choices(self) -> None:
         """Refuses several options of one group, which Hydra would lay over each other, and a user's own ``none``.
 
@@ -144,7 +149,7 @@ def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:
     if job.sweep is not None and not job.alone and settings.run.progress == "auto":
         config.run.progress = "off"  # the bars of jobs that run side by side would overdraw each other
     try:
-        experiment = runner.check(config, job.sources, choices=job.choices, overrides=job.overrides)
+        experiment = runner.check(config, job.sources, choices=job.choices, overrides=job.named_first)
         if settings.mode == "check":
             if job.sweep is None:
                 print("this combination can work")
@@ -171,7 +176,7 @@ def _announce(settings: HarnessConfig, job: Job) -> None:
         return
     run = settings.run
     if job.sweep is None:
-        name = settings.name or run_name(job.choices, job.overrides)
+        name = settings.name or run_name(job.choices, job.named_first)
         length = f"{run.iterations} iterations" if run.epochs is None else f"{run.epochs:g} epochs"
         log.info("%s: %s of %d images, seed %d", name, length, run.batch_size, settings.seed)
     elif job.alone and sys.stderr.isatty():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -10,25 +11,46 @@ from harness.runs.presets import PRESETS
 from harness.runs.roles import Role
 
 LONGEST = 90  # characters of a name before its seed and hash: W&B takes 128, file systems 255
+SHORTEST = 14  # characters to which one part of a name is cut for the sake of the others
 NOT_NAMED = frozenset({Role.SEED, Role.CONDITION, Role.SPEED, Role.BOOKKEEPING, Role.EVALUATION})
 
 
 def run_name(choices: Mapping[str, str], overrides: Sequence[str]) -> str:
     """``shapes-tiny_rcnn-ohem-num=64``: data, detector, preset or sampler, then what the overrides change besides.
 
+    A name of more than ``LONGEST`` characters has its longest parts cut, and then lacks the last differences.
+
     Args:
         choices: group -> option.
-        overrides: the job's part of the command line.
+        overrides: the job's part of the command line, those that tell it from other jobs first.
     """
     presets = [choices[group] for group in PRESETS if choices.get(group)]
     parts = [choices.get("data", "data"), choices.get("detector", "detector")]
     parts += presets or [choices.get("sampler", "sampler")]
     told = {"data", "detector", *PRESETS, *(() if presets else ("sampler",))}
-    name = _safe("-".join(parts))[:LONGEST]
+    parts = list(map(_safe, parts))
     for difference in map(_safe, _differences(overrides, told, choices)):
-        if len(name) + len(difference) < LONGEST:
-            name = f"{name}-{difference}"
-    return name
+        if sum(min(len(part), SHORTEST) + 1 for part in [*parts, difference]) <= LONGEST + 1:
+            parts.append(difference)
+    return "-".join(_fitted(parts))
+
+
+def named_first(overrides: Sequence[str], varied: Collection[str] | None) -> list[str]:
+    """The overrides in the order in which :func:`run_name` wants them: those of the keys that a sweep varies first."""
+    return sorted(overrides, key=lambda text: text.partition("=")[0] not in (varied or ()))
+
+
+def _fitted(parts: Sequence[str]) -> list[str]:
+    """The parts of a name, the longest cut until all of them fit."""
+    longest = max(map(len, parts))
+    while longest > SHORTEST and sum(min(len(part), longest) + 1 for part in parts) > LONGEST + 1:
+        longest -= 1
+    return [part if len(part) <= longest else _cut(part, longest) for part in parts]
+
+
+def _cut(part: str, length: int) -> str:
+    """The beginning of a part, and four digits of the whole, so that two that begin alike still differ."""
+    return f"{part[: length - 5]}~{hashlib.sha256(part.encode()).hexdigest()[:4]}"
 
 
 def job_label(overrides: Iterable[str], varied: Collection[str] | None) -> str:

@@ -248,10 +248,11 @@ def _in_folder(folder: RunFolder, experiment: Experiment, stop: StopSignals, oth
         said = f"stopped by {str(request) or 'SIGINT'}"
         if folder.status is not None and folder.status.state is State.DONE:
             raise Stopped(State.INTERRUPTED, f"{said} after the result was written", folder.path) from request
-        folder.set_status(State.INTERRUPTED, said, _saved_iteration(folder))
-        raise Stopped(State.INTERRUPTED, f"{said}; the same command continues it", folder.path) from request
+        unwritten = _leave_status(folder, State.INTERRUPTED, said)
+        line = f"{said}; the same command continues it{unwritten}"
+        raise Stopped(State.INTERRUPTED, line, folder.path) from request
     except ConfigError as error:
-        folder.set_status(State.REFUSED, str(error), _saved_iteration(folder))
+        _leave_status(folder, State.REFUSED, str(error))
         raise
     except Exception as error:
         raise _failed(folder, error) from error
@@ -267,23 +268,35 @@ def _failed(folder: RunFolder, error: Exception) -> Stopped:
     """Leaves in the folder what ended a run; processes other than the first leave a traceback at most."""
     writes = process_rank() == 0
     if lost_another(error):
-        if writes:
-            folder.set_status(State.FAILED, LOST, _saved_iteration(folder))
-        return LostProcess(State.FAILED, LOST, folder.path)
+        unwritten = _leave_status(folder, State.FAILED, LOST) if writes else ""
+        return LostProcess(State.FAILED, f"{LOST}{unwritten}", folder.path)
     reason = _os_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     if isinstance(error, SAID_PLAINLY):
         reason = str(error)
-    told = reason
+    told = _leave_status(folder, State.FAILED, reason) if writes else ""
+    if not told and not isinstance(error, SAID_PLAINLY):
+        try:
+            folder.file("error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            told = f" (traceback in {folder.path}/error.txt)"
+        except OSError as second:
+            told = _unwritten(second)
+    return Stopped(State.FAILED, f"{reason}{told}", folder.path)
+
+
+def _leave_status(folder: RunFolder, state: State, reason: str) -> str:
+    """Writes how the run ended; what to add to the reason where a full disk does not take it.
+
+    The status on the disk then stays "running", which is read as "interrupted" once nobody holds the folder's lock.
+    """
     try:
-        if writes:
-            folder.set_status(State.FAILED, reason, _saved_iteration(folder))
-        if isinstance(error, SAID_PLAINLY):
-            return Stopped(State.FAILED, str(error), folder.path)
-        folder.file("error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        told = f"{reason} (traceback in {folder.path}/error.txt)"
-    except OSError as second:  # a full disk takes neither; what is said is what stopped the run
-        told = f"{reason} (and its folder cannot be written: {_os_line(second)})"
-    return Stopped(State.FAILED, told, folder.path)
+        folder.set_status(state, reason, _saved_iteration(folder))
+    except OSError as error:
+        return _unwritten(error)
+    return ""
+
+
+def _unwritten(error: OSError) -> str:
+    return f" (and its folder cannot be written: {_os_line(error)})"
 
 
 def _write_config(folder: RunFolder, experiment: Experiment) -> None:

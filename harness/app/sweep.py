@@ -17,6 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from harness.app.arguments import rewritten
+from harness.app.arms import SEED
 from harness.app.check_table import matrix
 from harness.app.job import EXIT_CODES, INTERRUPTED, STOP_FILE
 from harness.app.naming import job_label
@@ -26,6 +27,8 @@ from harness.runs.folder import settle
 from harness.runs.records import State
 from harness.runs.schema import TrackerConfig
 from harness.training.interrupt import StopRequested, StopSignals
+
+OWN_SWEEPERS = ("hydra._internal.", "hydra_plugins.harness.")
 
 
 class SweepStopped(KeyboardInterrupt):
@@ -78,14 +81,17 @@ class SweepEnd(Callback):
         folder = Path(str(config.hydra.sweep.dir))
         jobs = jobs_of(config)
         try:
-            SweepRecord.begin(folder, jobs)
+            # The seeds of an adaptive sweep are its own; what a sweeper of others varies is not all known here.
+            adaptive = [*_varied(config), SEED] if "first_seeds" in config.hydra.sweeper else None
+            SweepRecord.begin(folder, jobs, adaptive)
             (folder / STOP_FILE).unlink(missing_ok=True)
         except OSError as error:
             print(f"harness: failed: {error.filename or folder}: {error.strerror}", file=sys.stderr)
             raise SystemExit(1) from None
         if config.mode != "check" and jobs is not None:  # another sweeper says itself what it does
             count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
-            print(f"{count}: {_varied(config)}; outcomes in {folder}", file=sys.stderr, flush=True)
+            values = " ".join(f"{key}={value}" for key, value in _varied(config).items()) or "one combination"
+            print(f"{count}: {values}; outcomes in {folder}", file=sys.stderr, flush=True)
         _begun.set(config)
         self._signals = SweepSignals(config)
         self._signals.__enter__()
@@ -100,6 +106,13 @@ class SweepEnd(Callback):
                 self._signals.__exit__()
 
 
+def foreign_sweeper() -> str | None:
+    """The class of the running sweep's sweeper, where it is neither Hydra's own nor the harness's."""
+    config = _begun.get()
+    name = str(config.hydra.sweeper._target_) if config is not None else ""
+    return name.rpartition(".")[2] if name and not name.startswith(OWN_SWEEPERS) else None
+
+
 def end_broken_sweep() -> bool:
     """Prints the table of a sweep whose sweeper or launcher raised, and its failures.
 
@@ -110,7 +123,7 @@ def end_broken_sweep() -> bool:
     if config is None:
         return False
     folder = Path(str(config.hydra.sweep.dir))
-    if config.mode == "check" or not SweepRecord.read(folder).outcomes():
+    if not SweepRecord.read(folder).outcomes():
         return False
     _begun.set(None)
     with suppress(SystemExit):  # the caller ends with the code of the error
@@ -222,14 +235,15 @@ def report_options(config: DictConfig) -> dict[str, Any]:
     return {name: sweeper[name] for name in names if sweeper.get(name) is not None} if "first_seeds" in sweeper else {}
 
 
-def _varied(config: DictConfig) -> str:
+def _varied(config: DictConfig) -> dict[str, str]:
+    """Swept key -> its values as they are written."""
     params = config.hydra.sweeper.get("params") or {}
     varied: dict[str, str] = {str(key): str(value) for key, value in params.items()}
     for override in config.hydra.overrides.task:
         key, _, value = str(override).partition("=")
         if key in varied or "," in value or "(" in value:
             varied[key] = value
-    return " ".join(f"{key}={value}" for key, value in varied.items()) or "one combination"
+    return varied
 
 
 def _print_matrix(outcomes: list[dict[str, Any]], folder: Path) -> None:

@@ -25,15 +25,18 @@ class SweepRecord:
     varied: list[str] | None  # keys that differ between the jobs
 
     @classmethod
-    def begin(cls, folder: Path, jobs: Sequence[Sequence[str]] | None) -> SweepRecord:
+    def begin(
+        cls, folder: Path, jobs: Sequence[Sequence[str]] | None, swept: Sequence[str] | None = None
+    ) -> SweepRecord:
         """Writes the record of a sweep that starts now.
 
         Args:
             folder: of the sweep.
             jobs: the overrides of every job, where they are known.
+            swept: the keys that the sweeper varies, for where they are not.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        count, varied = (None, None) if jobs is None else (len(jobs), varied_keys(jobs))
+        count, varied = (None, list(swept or ()) or None) if jobs is None else (len(jobs), varied_keys(jobs))
         record = cls(uuid.uuid4().hex, count, time.time(), str(folder), varied)
         write_json(folder / FILE, asdict(record))
         return record

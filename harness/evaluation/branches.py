@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.coco_format import Row, index_of, lookup
+from harness.evaluation.coco_format import Row, flags, index_of, lookup, numbers
 from harness.evaluation.coco_metrics import AREA_ALL, BACKENDS, checked_area_ranges
 from harness.runs.records import jsonable
 
@@ -178,8 +178,9 @@ def _numbered(
         "annotations": [],
     }
     number = max((len(row["keypoints"]) for row in objects if isinstance(row.get("keypoints"), list)), default=0)
+    crowd, scores = flags(objects, "iscrowd"), numbers(rows, "score", "detections")
     for i, row in enumerate(objects):
-        ignored = bool(row.get("iscrowd", 0))
+        ignored = bool(crowd[i])
         if iou_type == "segm" and ignored and not row.get(part):
             continue  # a region to ignore of which only the box is known
         held = row.get(part) or [0] * number if iou_type == "keypoints" else _held(row, part, f"annotations[{i}]")
@@ -193,7 +194,7 @@ def _numbered(
         {
             "image_id": int(found_images[i]) + 1,
             "category_id": int(found_categories[i]) + 1,
-            "score": float(row["score"]),
+            "score": float(scores[i]),
             part: _held(row, part, f"detections[{i}]"),
         }
         for i, row in enumerate(rows)

@@ -20,6 +20,7 @@ from harness.data.values import BadValue, flag, identifier
 
 Row = Mapping[str, Any]
 Id = int | str
+NO_NUMBERS = frozenset({str, bool})  # numpy would read '4' and true as numbers
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,12 @@ def read_tables(annotations: Row, detections: Sequence[Row], lenient: bool = Fal
         object_category=object_category,
         object_box=object_box,
         object_area=object_area,
-        object_crowd=_flags(objects, "iscrowd"),
-        object_difficult=_flags(objects, "difficult") | _flags(objects, "ignore"),
+        object_crowd=flags(objects, "iscrowd"),
+        object_difficult=flags(objects, "difficult") | flags(objects, "ignore"),
         detection_image=lookup(detections, "image_id", image_index, "detections", "images", notes),
         detection_category=lookup(detections, "category_id", category_index, "detections", "categories", notes),
         detection_box=_boxes(detections, "detections"),
-        detection_score=_numbers(detections, "score", "detections"),
+        detection_score=numbers(detections, "score", "detections"),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -123,6 +124,10 @@ def detection_list(document: Any) -> list[Row]:
 
 def _kind(value: object) -> str:
     return {dict: "an object", list: "a list", str: "a text", type(None): "null"}.get(type(value), type(value).__name__)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _rows(annotations: Row, key: str) -> list[Row]:
@@ -178,6 +183,8 @@ def lookup(
     """(n,) the dense index of each row's ``key``; notes gain a line where texts had to be read as numbers."""
     values = _column(rows, key, where)
     try:
+        if bool in set(map(type, values)):  # true finds the id 1
+            raise KeyError
         return np.fromiter(map(index.__getitem__, values), np.int64, len(values))
     except (KeyError, TypeError):
         pass
@@ -219,12 +226,12 @@ def _boxes(rows: Sequence[Row], where: str) -> NDArray[np.float64]:
     try:
         if any(len(value) != 4 for value in values):
             raise TypeError
-        if str in set(map(type, chain.from_iterable(values))):  # numpy would read '4' as a number
+        if not NO_NUMBERS.isdisjoint(map(type, chain.from_iterable(values))):
             raise TypeError
         flat = np.fromiter(chain.from_iterable(values), np.float64, 4 * len(values))
     except (TypeError, ValueError, OverflowError):
         for i, value in enumerate(values):
-            if not isinstance(value, Sequence) or len(value) != 4 or not all(isinstance(v, Real) for v in value):
+            if not isinstance(value, Sequence) or len(value) != 4 or not all(map(_is_number, value)):
                 raise ValueError(f"{where}[{i}]: bbox must be four numbers [x, y, w, h], not {value!r}") from None
         raise
     boxes = flat.reshape(-1, 4)
@@ -235,35 +242,42 @@ def _boxes(rows: Sequence[Row], where: str) -> NDArray[np.float64]:
     return boxes
 
 
-def _numbers(rows: Sequence[Row], key: str, where: str, at: Sequence[int] | None = None) -> NDArray[np.float64]:
-    """(n,) finite numbers; ``at`` are the rows' places in the list, where they are not 0, 1, 2, ..."""
+def numbers(rows: Sequence[Row], key: str, where: str, at: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """(n,) finite numbers; ``at`` are the rows' places in the list, where they are not 0, 1, 2, ...
+
+    Raises ValueError for the first that is none; texts and truth values are not.
+    """
     values = _column(rows, key, where)
     try:
-        if str in set(map(type, values)):
+        if not NO_NUMBERS.isdisjoint(map(type, values)):
             raise TypeError
-        numbers = np.fromiter(values, np.float64, len(values))
-        bad = ~np.isfinite(numbers)
+        found = np.fromiter(values, np.float64, len(values))
+        bad = ~np.isfinite(found)
     except (TypeError, ValueError, OverflowError):
-        bad = np.array([not isinstance(value, int | float) or not abs(value) < 1e300 for value in values])
-        numbers = np.zeros(len(values))
+        bad = np.array([not _is_number(value) or not abs(value) < 1e300 for value in values])
+        found = np.zeros(len(values))
     if bad.any():
         i = int(bad.argmax())
         place = i if at is None else at[i]
         raise ValueError(f"{where}[{place}]: {key} must be a finite number, not {values[i]!r}")
-    return numbers
+    return found
 
 
 def _areas(objects: Sequence[Row], boxes: NDArray[np.float64], notes: list[str]) -> NDArray[np.float64]:
     given = [i for i, row in enumerate(objects) if "area" in row]
     areas = boxes[:, 2] * boxes[:, 3]
     if given:
-        areas[given] = _numbers([objects[i] for i in given], "area", "annotations", given)
+        areas[given] = numbers([objects[i] for i in given], "area", "annotations", given)
     if missing := len(objects) - len(given):
         notes.append(f"{missing} of {len(objects)} annotations have no area: their box's area is taken")
     return areas
 
 
-def _flags(objects: Sequence[Row], key: str) -> NDArray[np.bool_]:
+def flags(objects: Sequence[Row], key: str) -> NDArray[np.bool_]:
+    """(n,) a truth value of each annotation, however tools write it; False where it is missing.
+
+    Raises ValueError for the first that is none.
+    """
     found = np.zeros(len(objects), bool)
     for i, row in enumerate(objects):
         value = row.get(key, 0)

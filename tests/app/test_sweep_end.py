@@ -17,15 +17,33 @@ from tests.processes import harness
 from tests.runs.conftest import SMALL
 
 
-@pytest.mark.parametrize("error", [ConfigError("hydra.sweeper.x: no"), RuntimeError("a fault of the sweeper")])
+OWN, FOREIGN = "hydra_plugins.harness.UntilSettled", "hydra_plugins.theirs.Sweeper"
+FAULT = RuntimeError("a fault of the sweeper")
+
+
+@pytest.mark.parametrize("mode", ["train", "check"])
+@pytest.mark.parametrize(
+    ("error", "sweeper", "says"),
+    [
+        (ConfigError("hydra.sweeper.x: no"), OWN, "hydra.sweeper.x: no"),
+        (FAULT, OWN, None),  # a fault of a program keeps its traceback
+        (FAULT, FOREIGN, "Sweeper: RuntimeError: a fault of the sweeper (HYDRA_FULL_ERROR=1 shows where)"),
+    ],
+)
 def test_a_sweeper_that_raises_does_not_hide_what_its_jobs_came_to(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception,
+    sweeper: str,
+    says: str | None,
+    mode: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     sweep = tmp_path / "sweep"
     config = OmegaConf.create(
         {
-            "hydra": {"sweep": {"dir": str(sweep)}, "sweeper": {"_target_": "own.Sweeper"}},
-            "mode": "train",
+            "hydra": {"sweep": {"dir": str(sweep)}, "sweeper": {"_target_": sweeper}},
+            "mode": mode,
             "run": {"root": str(tmp_path / "results")},
         }
     )
@@ -44,14 +62,18 @@ def test_a_sweeper_that_raises_does_not_hide_what_its_jobs_came_to(
     finally:
         assert end._signals is not None
         end._signals.__exit__()
-    said = capsys.readouterr().err
-    assert "0 of 1 runs have a result\nfailed: seed=1: the disk is full\n" in said
-    if isinstance(error, ConfigError):
+    printed, said = capsys.readouterr()
+    if mode == "check":
+        assert "0 of 1 combinations can work\n(1) the disk is full" in printed
+        assert not sweep.exists()
+    else:
+        assert "0 of 1 runs have a result\nfailed: seed=1: the disk is full\n" in said
+    if says is not None:
         assert isinstance(stop.value, SystemExit)
         assert stop.value.code == 1
-        assert said.endswith("harness: failed: the sweep ended early: hydra.sweeper.x: no\n")
+        assert said.endswith(f"harness: failed: the sweep ended early: {says}\n")
     else:
-        assert stop.value is error  # a fault of a program keeps its traceback
+        assert stop.value is error
 
 
 def test_a_sweep_knows_its_own_jobs_wherever_they_wrote(tmp_path: Path) -> None:

@@ -147,3 +147,27 @@ def test_faulty_parts_are_named(where: str, part: str, value: Any) -> None:
     (detections if where == "detections" else annotations["annotations"])[1][part] = value
     with pytest.raises(ValueError, match=rf"{where}\[1\]: {part} is "):
         branch_accuracy(annotations, detections, "segm" if part == "segmentation" else part)
+
+
+@pytest.mark.parametrize(
+    ("where", "change", "message"),
+    [
+        ("detections", {"score": True}, r"^detections\[1\]: score must be a finite number, not True$"),
+        ("detections", {"score": "0.5"}, r"^detections\[1\]: score must be a finite number, not '0.5'$"),
+        ("annotations", {"iscrowd": "maybe"}, r"^annotations\[1\]: iscrowd: flag is 'maybe'; valid: "),
+    ],
+)
+def test_faulty_input_is_refused_in_one_line(where: str, change: Document, message: str) -> None:
+    annotations, detections = random_scene(0, "segm")
+    (detections if where == "detections" else annotations[where])[1].update(change)
+    with pytest.raises(ValueError, match=message):
+        branch_accuracy(annotations, detections, "segm")
+
+
+def test_flags_are_read_as_words() -> None:
+    """A text "0" is no crowd."""
+    annotations, detections = random_scene(0, "segm")
+    expected = branch_accuracy(annotations, detections, "segm")
+    for row in annotations["annotations"]:
+        row["iscrowd"] = str(row["iscrowd"])
+    assert branch_accuracy(annotations, detections, "segm") == expected

@@ -12,11 +12,12 @@ from omegaconf import OmegaConf
 from harness.app.arguments import rewritten
 from harness.app.check_table import matrix
 from harness.app.help_page import page
-from harness.app.naming import LONGEST, job_label, run_name
+from harness.app.naming import LONGEST, job_label, named_first, run_name
 from harness.app.runner import Stopped, check
 from harness.app.sweep_record import SweepRecord, varied_keys
 from harness.experiment.own_code import code_of
 from harness.runs import schema
+from harness.runs.presets import PRESETS
 from harness.runs.records import write_json
 from tests.runs.conftest import Composed
 
@@ -115,6 +116,27 @@ def test_a_run_is_named_by_what_differs() -> None:
     assert len(run_name(choices, [f"data.key{i}=value" for i in range(30)])) <= LONGEST
     assert run_name(choices, ["sampler.num=64", "sampler.num=8"]) == "shapes-tiny_rcnn-ohem-num=8"
     assert run_name(choices, ["optimizer.lr=a/b c?"]) == "shapes-tiny_rcnn-ohem-lr=a_b_c"
+
+
+def test_a_long_name_keeps_what_the_sweep_varies() -> None:
+    choices = {"data": "shapes_sparse", "detector": "fasterrcnn_mobilenet_v3_large_320_fpn", "sampler": "ohem"}
+    constant = [f"detector.some_long_key_{i}=with_a_long_value" for i in range(9)]
+    jobs = [[*constant, f"sampler.num={num}", "optimizer.lr=0.001"] for num in (64, 128)]
+    names = [run_name(choices, named_first(job, ["sampler.num"])) for job in jobs]
+    assert all(len(name) <= LONGEST for name in names)
+    assert ["num=64" in names[0], "num=128" in names[1]] == [True, True]
+    assert names[0] == run_name(choices, named_first(jobs[0], ["sampler.num"]))
+
+    alike = [f"data.classes=[{'cat,' * 40}{last}]" for last in ("dog", "cow")]
+    long = [run_name(choices, named_first([*constant, text], ["data.classes"])) for text in alike]
+    assert long[0] != long[1]
+    assert all(len(name) <= LONGEST and "classes=" in name for name in long)
+    presets = dict.fromkeys(PRESETS, "an_option_of_thirty_characters")
+    first, second = (run_name({**choices, **presets, "recipe": f"{'recipe' * 5}{i}"}, []) for i in (1, 2))
+    assert first != second
+    assert len(first) <= LONGEST
+    short = ["sampler.num=64", "optimizer.lr=0.1"]
+    assert named_first(short, None) == short
 
 
 def test_a_job_of_a_sweep_is_called_by_what_varies(tmp_path: Path) -> None:

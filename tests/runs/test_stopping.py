@@ -16,14 +16,15 @@ from omegaconf import DictConfig
 
 from harness.app import training_run, validation
 from harness.app.runner import Stopped, run
-from harness.runs import locks
+from harness.app.training_run import TrainingRun
+from harness.runs import locks, records
 from harness.runs.folder import KILLED, RunFolder, settle
 from harness.runs.locks import FileLock, is_held
 from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import State
 from harness.training import interrupt
 from harness.training.interrupt import SIGNALS, StopRequested, StopSignals
-from harness.training.state import TrainState
+from harness.training.state import NonFiniteLossError, TrainState
 from tests.runs.conftest import Composed, outcome
 
 EVALUATED = ("run.eval_every=2", "run.log_every=1", "run.rehearse=false")
@@ -169,6 +170,46 @@ def test_a_run_of_a_killed_process_is_interrupted(tmp_path: Path) -> None:
     settle(path.parent)
     assert '"interrupted"' in (path / "status.json").read_text()
     assert {file.name for file in path.iterdir()} == {".lock", "status.json"}, "leftovers are removed"
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "says"),
+    [
+        (RuntimeError("the cause"), State.FAILED, "RuntimeError: the cause (and its folder cannot be written: "),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "log"),
+            State.FAILED,
+            "log: No space left on device (and its",
+        ),
+        (NonFiniteLossError("the loss is nan"), State.FAILED, "the loss is nan (and its folder cannot be written: "),
+        (KeyboardInterrupt("SIGTERM"), State.INTERRUPTED, "stopped by SIGTERM; the same command continues it (and its"),
+    ],
+    ids=["program", "disk", "foreseen", "signal"],
+)
+def test_a_disk_that_takes_neither_the_status_nor_the_traceback(
+    error: BaseException, state: State, says: str, composed: Composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stopped the run is said all the same, with its state, and the next call does not see a running one."""
+
+    def fails(run: Any) -> None:
+        monkeypatch.setattr(records.os, "fsync", full)
+        raise error
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TrainingRun, "execute", fails)
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(Stopped) as caught:
+        run(composed(), choices={}, sources=[])
+    end = caught.value
+    assert end.state is state
+    assert end.reason.startswith(says)
+    assert end.reason.endswith("the run folder: No space left on device)")
+    status = RunFolder(Path(str(end.folder))).status
+    assert status is not None
+    assert (status.state, status.reason) == (State.INTERRUPTED, KILLED)
+    assert not list(Path(str(end.folder)).glob(".status*")), "nothing half written stays"
 
 
 @pytest.fixture
