@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.app import left_out
@@ -44,15 +45,23 @@ def choices_of(hydra: Any) -> dict[str, str]:
 
 
 def keys_without(arguments: Sequence[str]) -> list[str]:
-    """The keys and groups of a configuration that the group choices among ``arguments`` compose; for suggestions."""
+    """The keys and groups of a configuration that the group choices among ``arguments`` compose; for suggestions.
+
+    Those of Hydra's own node are among them, as the chosen launcher and sweeper have them.
+    """
     conf = schema.folder("conf")
     groups = {path.relative_to(conf).as_posix() for path in conf.rglob("*") if path.is_dir()}
+    groups |= {"hydra/launcher", "hydra/sweeper"}
     chosen = [one for one in arguments if one.partition("=")[0].partition("@")[0] in groups and "," not in one]
     GlobalHydra.instance().clear()
-    for overrides in (chosen, []):
+    schema.register()
+    left_out.register()
+    named = next((name for flag, name in pairwise(arguments) if flag in ("-cn", "--config-name")), "config")
+    for name, overrides in ((named, chosen), ("config", chosen), ("config", [])):
         try:
-            config, choices = composed(overrides)
+            with initialize_config_dir(str(conf), version_base="1.3", job_name="harness"):
+                config = compose(name, overrides, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException):
             continue
-        return [*keys_of(config), *choices]
+        return [*keys_of(OmegaConf.to_container(config, resolve=False)), *choices_of(config.hydra)]
     return []

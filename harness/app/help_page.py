@@ -18,6 +18,7 @@ HEAD = """\
 harness: which way of choosing training samples is best for a detector, and is the difference real?
 
   python -m harness sampler=ohem seed=1               train and evaluate one detector
+  python -m harness sampler=ohem run=smoke            the same in a few seconds: does it train at all?
   python -m harness -m sampler=random,ohem seed=0,1,2   every combination, then a table and a report
   python -m harness -cn ohem                          a prepared comparison: {sweeps}
   python -m harness -m mode=check assigner='glob(*)'  which combinations can work; nothing is trained

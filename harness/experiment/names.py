@@ -106,8 +106,9 @@ def _not_composed(error: ConfigCompositionException, keys: Keys) -> str:
 def _unknown_override(key: str, text: str, keys: Keys) -> str:
     if meant := re.search(r"Did you mean to override (?:one of )?([^?\n]+)\?", text):
         return f"{key}: there is no such group; did you mean {meant[1].replace(', ', ' or ')}?"
-    known = keys()
-    close = get_close_matches(key, known, n=1, cutoff=0.75)
+    inside = key.startswith("hydra.")  # Hydra's own node, of which nothing belongs to the experiment
+    known = [name for name in keys() if name.startswith("hydra") == inside]
+    close = get_close_matches(key, [name for name in known if not key.startswith(f"{name}.")], n=1, cutoff=0.75)
     if close:
         return f"{key}: there is no such key; did you mean {close[0]}?"
     parent = key.rpartition(".")[0]

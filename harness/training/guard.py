@@ -155,10 +155,11 @@ def _assignment_warnings(criterion: Criterion, count: StageCount) -> list[str]:
     key, stage = _key(criterion), criterion.head.stage
     lines = []
     if count.share_without > MOST_WITHOUT_POSITIVE:
-        lines.append(
-            f"stage {stage}: {100 * count.share_without:.0f} % of the objects in the first training images have no "
-            f"positive, so that nothing learns to find them; change {key}"
-        )
+        share = f"stage {stage}: {100 * count.share_without:.0f} % of the objects in the first training images have no "
+        if criterion.head.geometry is Geometry.PROPOSALS and not criterion.sampler.add_gt_as_proposals:
+            lines.append(f"{share}positive: {_without_ground_truth(criterion)}")
+        else:
+            lines.append(f"{share}positive, so that nothing learns to find them; change {key}")
     idle = [str(level) for level, positives in enumerate(count.per_level) if positives == 0]
     if int(count.objects) and criterion.head.has_levels and idle:
         word = "level" if len(idle) == 1 else "levels"
@@ -167,6 +168,16 @@ def _assignment_warnings(criterion: Criterion, count: StageCount) -> list[str]:
             f"training images; change {key}"
         )
     return lines
+
+
+def _without_ground_truth(criterion: Criterion) -> str:
+    """Why proposals fit few objects at the start, and what can be done; nothing where the sampler leaves no choice."""
+    stage, sampler = criterion.head.stage, criterion.sampler
+    reason = "untrained proposals fit few objects, and no ground-truth boxes join them"
+    if "add_gt_as_proposals" not in vars(sampler):
+        return f"{reason} with {type(sampler).__name__}; this may pass as the RPN learns"
+    prefix = "" if stage == "roi" else f"{stage}."
+    return f"{reason}; set {prefix}sampler.add_gt_as_proposals=true, or see whether it passes as the RPN learns"
 
 
 def _key(criterion: Criterion) -> str:

@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from harness.app import left_out
 from harness.app.arguments import rewritten
 from harness.app.arms import Arm
-from harness.app.composition import composed
+from harness.app.composition import composed, keys_without
+from harness.app.entry import register_plugins
 from harness.app.job import Job
 from harness.app.naming import run_name
 from harness.app.sweep import _rewrite_params
 from harness.app.until_settled import UntilSettled
+from harness.experiment.names import explained
 from harness.inspect import setting
 from harness.runs.identity import config_hash
 from harness.runs.presets import PRESETS
@@ -101,6 +104,23 @@ def test_the_baseline_of_a_sweep_file_goes_with_its_key(capsys: pytest.CaptureFi
     assert sweeper._baseline_named([Arm("atss", (), {"recipe": "atss"})]) == "retinanet"
     assert sweeper._baseline_named([Arm("max_iou", (), {"assigner": "max_iou"})]) is None
     assert "baseline=retinanet of the sweep file is left out: recipe is not swept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "says"),
+    [
+        (["hydra/launcher=joblib"], "hydra.launcher.n_job", "did you mean hydra.launcher.n_jobs?"),
+        (["-cn", "ohem"], "hydra.launcher.n_job", "did you mean hydra.launcher.n_jobs?"),
+        (["-cn", "ohem"], "hydra.sweeper.zzz", "; hydra.sweeper has _target_, alpha, baseline, budget_hours, "),
+        ([], "hydra.zzz", "; hydra has callbacks, env, help, "),
+        (["detector=tiny_retinanet"], "sampler.zzz", "; sampler has "),
+        ([], "launcher", "launcher: there is no such key; there are "),
+    ],
+)
+def test_a_key_that_does_not_exist_is_answered_from_its_own_node(arguments: list[str], key: str, says: str) -> None:
+    register_plugins()
+    error = ConfigCompositionException(f"Could not override '{key}'.")
+    assert says in explained(error, lambda: keys_without(arguments))
 
 
 def test_an_own_option_of_that_name_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from harness.runs.schema import ConfigError, folder
 from tests.processes import harness
 from tests.runs.conftest import SMALL
 
-
 OWN, FOREIGN = "hydra_plugins.harness.UntilSettled", "hydra_plugins.theirs.Sweeper"
 FAULT = RuntimeError("a fault of the sweeper")
 

@@ -9,8 +9,11 @@ from torch import nn
 from harness.assigners.atss import ATSSAssigner
 from harness.detectors import equip
 from harness.detectors.zoo.tiny_fcos import tiny_fcos
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
 from harness.losses import FocalLoss, GIoULoss, L1Loss, Loss
+from harness.samplers.all import AllSampler
+from harness.samplers.random import RandomSampler
 from harness.training.guard import Measured, measure
 from tests.detectors.dense_parity import images, scene
 
@@ -41,6 +44,25 @@ def test_squares_of_eight_strides_on_small_objects_are_marked() -> None:
     first, *_ = found.warnings
     assert "of the objects in the first training images have no positive" in first
     assert first.endswith("change assigner.point_scale")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "says"),
+    [
+        (
+            RandomSampler(num=64, pos_fraction=0.25, add_gt_as_proposals=False),
+            "set sampler.add_gt_as_proposals=true, or",
+        ),
+        (AllSampler(), "no ground-truth boxes join them with AllSampler; this may pass as the RPN learns"),
+    ],
+    ids=["a choice", "none"],
+)
+def test_proposals_that_no_ground_truth_joins_are_named_as_the_cause(sampler: object, says: str) -> None:
+    """Untrained proposals fit few objects, which says nothing of the assigner."""
+    torch.manual_seed(0)
+    found = measured(tiny_rcnn(6, min_size=96), sampler=sampler)
+    (line,) = [line for line in found.warnings if line.startswith("stage roi: ") and "have no positive" in line]
+    assert says in line
 
 
 def test_a_weak_term_is_marked() -> None:
