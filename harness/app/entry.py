@@ -66,11 +66,12 @@ def _run(wants_trace: bool = False) -> None:
     except SweepStopped as stop:
         end_sweep(stop.folder, stop.config)
     except Exception as error:
-        foreign = foreign_sweeper()
-        if not end_broken_sweep() or wants_trace or not (foreign or isinstance(error, SAID_PLAINLY)):
+        foreign, plain = foreign_sweeper(), isinstance(error, SAID_PLAINLY)
+        ended = end_broken_sweep()
+        if wants_trace or (plain and not ended) or not (plain or foreign):
             raise
         said = " ".join(str(error).split())
-        if not isinstance(error, SAID_PLAINLY):
+        if not plain:
             said = f"{foreign}: {type(error).__name__}: {said} ({TRACE}=1 shows where)"
         print(f"harness: failed: the sweep ended early: {said}", file=sys.stderr)
         raise SystemExit(1) from error
