@@ -108,8 +108,8 @@ def _unknown_override(key: str, text: str, keys: Keys) -> str:
         return f"{key}: there is no such group; did you mean {meant[1].replace(', ', ' or ')}?"
     inside = key.startswith("hydra.")  # Hydra's own node, of which nothing belongs to the experiment
     known = [name for name in keys() if name.startswith("hydra") == inside]
-    close = get_close_matches(key, [name for name in known if not key.startswith(f"{name}.")], n=1, cutoff=0.75)
-    if close:
+    others = [name for name in known if not key.startswith(f"{name}.")]
+    if close := [name for name in get_close_matches(key, others, n=5, cutoff=0.75) if _last_alike(key, name)]:
         return f"{key}: there is no such key; did you mean {close[0]}?"
     parent = key.rpartition(".")[0]
     while parent and not any(name.startswith(f"{parent}.") for name in known):
@@ -117,6 +117,12 @@ def _unknown_override(key: str, text: str, keys: Keys) -> str:
     prefix = f"{parent}." if parent else ""
     beside = {name.removeprefix(prefix).split(".")[0] for name in known if name.startswith(prefix)}
     return unknown_key(key, sorted(beside))
+
+
+def _last_alike(key: str, name: str) -> bool:
+    """Whether two keys of one node end alike: a long node alone makes any two of its keys look alike."""
+    (parent, _, last), (other, _, end) = key.rpartition("."), name.rpartition(".")
+    return parent != other or bool(get_close_matches(last, [end], cutoff=0.6))
 
 
 def _joined(text: str) -> str:
