@@ -120,9 +120,8 @@ def _unknown_override(key: str, text: str, keys: Keys) -> str:
 
 
 def _last_alike(key: str, name: str) -> bool:
-    """Whether two keys of one node end alike: a long node alone makes any two of its keys look alike."""
-    (parent, _, last), (other, _, end) = key.rpartition("."), name.rpartition(".")
-    return parent != other or bool(get_close_matches(last, [end], cutoff=0.6))
+    """Whether two keys end alike: a long node alone makes any two of its keys look alike."""
+    return bool(get_close_matches(key.rpartition(".")[2], [name.rpartition(".")[2]], cutoff=0.6))
 
 
 def _joined(text: str) -> str:
