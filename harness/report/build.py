@@ -77,7 +77,7 @@ def _report_of(table: RunTable, section: Section, by: Metric) -> ContextReport:
         decomposition=decompose(table, section) if by.higher_is_better else [],
         noise=image_noise(table, section),
         warnings=[*_marks(section), *unequal_settings(table, section), *warnings_of(table, section.context.done)],
-        notes=[*section.notes, *unequal_inside(section)],
+        notes=[*section.notes, *unequal_inside(table, section)],
     )
 
 

@@ -39,15 +39,19 @@ def unequal_settings(table: RunTable, section: Section) -> list[str]:
     return out
 
 
-def unequal_inside(section: Section) -> list[str]:
-    """One note on the settings that compared options share, and have with other values."""
+def unequal_inside(table: RunTable, section: Section) -> list[str]:
+    """One note on the settings that compared options share, and have with other values.
+
+    What a recipe or an experiment writes is not among them: it is what its name stands for.
+    """
+    written = keys_of_presets(table)
     found: dict[str, None] = {}
     for row, one in section.compared:
         baseline = section.row(one.baseline).method
         for name, value in row.method.settings.items():
             other = baseline.settings[name]
-            piece = "." in name and role_of(node_of(name)) is Role.METHOD and not name.endswith("_target_")
-            piece = piece and not is_preset(name)
+            own = name in written or is_preset(name) or name.endswith("_target_")
+            piece = "." in name and role_of(node_of(name)) is Role.METHOD and not own
             if piece and MISSING not in (value, other) and value != other and name.split(".")[-1] not in row.label:
                 found[name] = None
     return (
