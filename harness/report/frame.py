@@ -115,10 +115,15 @@ def choice_column(group: str) -> str:
 
 
 def node_of(column: str) -> str:
-    """The configuration node that a choice's column stands for: ``classification`` -> ``loss.classification``."""
-    stage, _, piece = column.rpartition(".")
-    if piece in ("classification", "regression"):
-        return f"{stage}.loss.{piece}" if stage else f"loss.{piece}"
+    """The configuration node that a choice's column stands for.
+
+    >>> node_of("classification"), node_of("rpn.regression"), node_of("regression.base"), node_of("detector.regression")
+    ('loss.classification', 'rpn.loss.regression', 'loss.regression.base', 'detector.regression')
+    """
+    parts = column.split(".")
+    for place, part in enumerate(parts):
+        if part in ("classification", "regression") and parts[0] != "detector" and "loss" not in parts[:place]:
+            return ".".join([*parts[:place], "loss", *parts[place:]])
     return column
 
 

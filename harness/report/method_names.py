@@ -72,7 +72,7 @@ def _named(
     owned = [name for name in varying if _comes_with(name, presets, methods, written)]
     options = [name for name in varying if name in choice_columns and name not in owned]
     inside = tuple(f"{node_of(name)}." for name in options)
-    shown = [name for name in varying if name not in owned and not name.startswith(inside)]
+    shown = [name for name in varying if name not in owned and not node_of(name).startswith(inside)]
     for name in varying:
         if name not in shown and _parts(methods, [*shown, name]) > _parts(methods, shown):
             shown.append(name)

@@ -130,6 +130,14 @@ def test_a_recipe_is_the_name_of_all_that_it_writes(tmp_path):
     assert found.warnings == []
 
 
+def test_an_option_inside_an_option_comes_with_it(tmp_path):
+    write_arm(tmp_path, "random", [0.4], heavy=False, choices={"loss/regression": "ciou"})
+    inner = {"loss/regression": "inner_iou", "loss/regression@loss.regression.base": "ciou"}
+    write_arm(tmp_path, "random", [0.5], heavy=False, choices=inner)
+    (found,) = _report(tmp_path).contexts
+    assert {row.label for row in found.section.rows} == {"ciou", "inner_iou"}
+
+
 def test_unequal_settings_beside_the_compared_pieces_are_named_and_warned_of(tmp_path):
     write_arm(tmp_path, "random", [0.4, 0.4], heavy=False)
     write_arm(tmp_path, "ohem", [0.5, 0.5], heavy=False, optimizer__lr=0.001, run__batch_size=8)
