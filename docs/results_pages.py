@@ -1,4 +1,4 @@
-"""Adds the answers under results/ to the documentation: studies/<name>/index.md with its picture and its list of runs.
+"""Adds the answers under results/ to the documentation: each README as a page, with its picture and its list of runs.
 
 A hook of MkDocs (``hooks`` in mkdocs.yml).
 """
