@@ -18,5 +18,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         folder = readme.parent
         for source in (readme, folder / "report.png", folder / "runs.csv"):
             name = "index.md" if source == readme else source.name
-            files.append(File.generated(config, f"results/{folder.parent.name}/{folder.name}/{name}", abs_src_path=str(source)))
+            page = f"results/{folder.parent.name}/{folder.name}/{name}"
+            files.append(File.generated(config, page, abs_src_path=str(source)))
     return files
