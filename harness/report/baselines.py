@@ -8,8 +8,9 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from harness.report.folders import ReportError
 from harness.report.frame import RunTable
-from harness.report.method_names import MISSING
-from harness.report.methods import Method, columns_named
+from harness.report.methods import Method, columns_named, value_of
+from harness.report.presets import is_preset
+from harness.runs.presets import NONE
 
 
 def parse_conditions(text: str) -> dict[str, str]:
@@ -23,17 +24,14 @@ def parse_conditions(text: str) -> dict[str, str]:
         name, equals, value = part.partition("=")
         if not equals or not name or not value:
             raise ReportError(f"--baseline {text}: write it as setting=value[,setting=value], e.g. sampler=random")
-        out[_column(name.strip())] = value.strip()
+        column, value = _column(name.strip()), value.strip()
+        out[column] = NONE if is_preset(column) and value == "null" else value
     return out
 
 
 def meets(table: RunTable, method: Method, conditions: Mapping[str, str]) -> bool:
     """Whether every run of a method has the settings asked for."""
-    return all(
-        _same(table.settings[row].get(name, MISSING), value)
-        for name, value in conditions.items()
-        for row in method.done
-    )
+    return all(_same(value_of(table, row, name), value) for name, value in conditions.items() for row in method.done)
 
 
 def baselines_of(table: RunTable, methods: Sequence[Method], conditions: Mapping[str, str] | None) -> dict[str, str]:

@@ -15,8 +15,7 @@ from harness.report.fairness import unequal_inside, unequal_settings
 from harness.report.folders import ReportError
 from harness.report.frame import RunTable, read_table
 from harness.report.image_noise import ImageNoise, image_noise
-from harness.report.method_names import MISSING
-from harness.report.methods import columns_named
+from harness.report.methods import columns_named, value_of
 from harness.report.metric import Metric, metric
 from harness.report.provenance import warnings_of
 from harness.report.rules import Options, rules_of
@@ -93,7 +92,7 @@ def _check_baseline(table: RunTable, conditions: Mapping[str, str], rows: Sequen
             near = [column for column in known if column in columns_named(name, list(known))]
             valid = ", ".join(near[:20] or table.choice_columns)
             raise ReportError(f"--baseline {name}={value}: no run has a setting {name}; there are {valid}")
-        values = dict.fromkeys(str(table.settings[row].get(name, MISSING)) for row in rows)
+        values = dict.fromkeys(str(value_of(table, row, name)) for row in rows)
         if not any(str(one).lower() == value.lower() for one in values) and not _numeric(value, values):
             raise ReportError(f"--baseline {name}={value}: no run has it; {name} is one of {', '.join(values)}")
 

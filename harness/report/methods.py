@@ -9,8 +9,9 @@ from harness.report.contexts import Context
 from harness.report.folders import ReportError
 from harness.report.frame import RunTable, node_of
 from harness.report.method_names import MISSING, PIECES, labels
-from harness.report.presets import keys_of_presets
+from harness.report.presets import is_preset, keys_of_presets
 from harness.runs.identity import role_of
+from harness.runs.presets import NONE
 from harness.runs.roles import NOT_METHOD
 
 _CHOICES_ASIDE = ("run", "data", "loss", "detector", "experiment")
@@ -44,13 +45,13 @@ def methods_of(table: RunTable, context: Context, group_by: Sequence[str] | None
     everything = _columns(table, context.done)
     columns = everything if group_by is None else _chosen(table, everything, group_by)
     found: dict[tuple[Hashable, ...], Method] = {}
-    varying = [name for name in everything if len({_value(table, row, name) for row in context.done}) > 1]
+    varying = [name for name in everything if len({value_of(table, row, name) for row in context.done}) > 1]
     telling = [name for name in varying if name in columns]
     for row in context.done:
-        key = tuple(_value(table, row, name) for name in telling)
+        key = tuple(value_of(table, row, name) for name in telling)
         found.setdefault(key, Method("", dict(zip(telling, key, strict=True)))).done.append(row)
     for row in context.stopped:
-        key = tuple(_value(table, row, name) for name in telling)
+        key = tuple(value_of(table, row, name) for name in telling)
         if key in found:
             found[key].stopped.append(row)
     methods = list(found.values())
@@ -110,6 +111,7 @@ def _chosen(table: RunTable, columns: Sequence[str], group_by: Sequence[str]) ->
     return out
 
 
-def _value(table: RunTable, row: int, name: str) -> Hashable:
-    value: Hashable = table.settings[row].get(name, MISSING)
+def value_of(table: RunTable, row: int, name: str) -> Hashable:
+    """A setting of a run; a preset that it did not choose is ``none``, as on the command line."""
+    value: Hashable = table.settings[row].get(name, NONE if is_preset(name) else MISSING)
     return value

@@ -63,6 +63,15 @@ def test_names_are_unique_and_leave_nothing_out():
     assert len(set(labels(several, columns))) == 8
 
 
+@pytest.mark.parametrize("asked", ["recipe=none", "recipe=null"])
+def test_a_run_without_a_recipe_is_a_method_beside_those_that_have_one(tmp_path, asked):
+    """As ``recipe=null,ohem`` of a sweep made them, with the sweep's own name of the baseline."""
+    write_arm(tmp_path, "random", [0.4, 0.4], heavy=False)
+    write_arm(tmp_path, "ohem", [0.5, 0.5], heavy=False, choices={"recipe": "ohem"})
+    assert _labels(tmp_path) == [{"none", "ohem"}]
+    assert [judged.section.baselines for judged in _report(tmp_path, baseline=asked).contexts] == [("none",)]
+
+
 def test_other_data_detectors_and_lengths_are_never_mixed(tmp_path):
     write_arm(tmp_path, "random", [0.4, 0.4], heavy=False)
     write_arm(tmp_path, "ohem", [0.5, 0.5], heavy=False, run__iterations=800)
