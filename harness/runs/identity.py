@@ -9,7 +9,7 @@ from dataclasses import Field, fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from harness.runs.roles import ADDED, EVERYWHERE, INSIDE, ROLE, WITHOUT_EFFECT, Role
+from harness.runs.roles import ADDED, ADDED_INSIDE, EVERYWHERE, INSIDE, ROLE, WITHOUT_EFFECT, Role
 from harness.runs.schema import HarnessConfig
 
 
@@ -98,7 +98,9 @@ def _everywhere() -> dict[str, Role]:
 @cache
 def _added() -> dict[str, Any]:
     """The dotted keys of later versions, with their defaults."""
-    return {name: one.default for name, one in _walk(HarnessConfig) if one.metadata[ADDED]}
+    walked = _walk(HarnessConfig)
+    inside = {f"{name}.{key}": value for name, one in walked for key, value in one.metadata[ADDED_INSIDE].items()}
+    return inside | {name: one.default for name, one in walked if one.metadata[ADDED]}
 
 
 def _walk(schema: type, prefix: str = "") -> list[tuple[str, Field[Any]]]:

@@ -11,7 +11,13 @@ from dataclasses import MISSING, field
 from enum import StrEnum
 from typing import Any
 
-ROLE, INSIDE, EVERYWHERE, ADDED = "role", "inside", "everywhere", "added"  # keys of a field's metadata
+ROLE, INSIDE, EVERYWHERE, ADDED, ADDED_INSIDE = (
+    "role",
+    "inside",
+    "everywhere",
+    "added",
+    "added_inside",
+)  # keys of a field's metadata
 
 
 class Role(StrEnum):
@@ -42,6 +48,7 @@ def key(
     inside: Mapping[str, Role] | None = None,
     everywhere: bool = False,
     added: bool = False,
+    added_inside: Mapping[str, Any] | None = None,
 ) -> Any:
     """A dataclass field of the configuration schema with its role.
 
@@ -53,8 +60,10 @@ def key(
         everywhere: a key of this name has this role in whatever node it stands.
         added: a key of a later version. With its default value it does not enter the hash, so that runs which were made
             without it are found again.
+        added_inside: keys of later versions below a node that has no schema of its own, with their defaults.
     """
     metadata = {ROLE: role, INSIDE: dict(inside or {}), EVERYWHERE: everywhere, ADDED: added}
+    metadata[ADDED_INSIDE] = dict(added_inside or {})
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)

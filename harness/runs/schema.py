@@ -197,7 +197,7 @@ class HarnessConfig:
     sampler: Any = key(Role.METHOD, MISSING)
     loss: Any = key(Role.METHOD, MISSING)
     image_sampler: Any = key(Role.METHOD, MISSING)
-    optimizer: Any = key(Role.TRAINING, MISSING)
+    optimizer: Any = key(Role.TRAINING, MISSING, inside={"fused": Role.CONDITION}, added_inside={"fused": None})
     schedule: ScheduleConfig = key(Role.TRAINING, factory=ScheduleConfig)
     evaluator: Any = key(Role.EVALUATION, MISSING, inside=_SHOWN)
     tracker: TrackerConfig = key(Role.BOOKKEEPING, factory=TrackerConfig)

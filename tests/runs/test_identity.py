@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -20,6 +22,7 @@ CHANGES = {  # what a user may change -> its role
     "evaluator.max_dets=10": Role.EVALUATION,
     "seed=1": Role.SEED,
     "run.threads=2": Role.CONDITION,
+    "optimizer.fused=true": Role.CONDITION,
     "evaluator.tide=false": Role.CONDITION,
     "assigner.memory_bound=1000": Role.SPEED,
     "run.num_workers=2": Role.SPEED,
@@ -37,6 +40,13 @@ def test_a_change_is_a_new_run_unless_its_role_says_that_it_has_no_effect(overri
     role = role_of(override.partition("=")[0].rpartition("@")[2])
     assert role is CHANGES[override]
     assert (hashed(override) == hashed()) == (role in WITHOUT_EFFECT)
+
+
+def test_a_key_of_a_later_version_does_not_count_at_its_default(composed: Composed) -> None:
+    now: Any = OmegaConf.to_container(composed(), resolve=True)
+    before = {**now, "optimizer": {name: value for name, value in now["optimizer"].items() if name != "fused"}}
+    assert before != now
+    assert identity_of(before) == identity_of(now)
 
 
 def test_a_shared_value_counts_where_it_is_referred_to(composed: Composed) -> None:
