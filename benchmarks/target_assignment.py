@@ -17,43 +17,21 @@ compiled, and as a CUDA graph, and once with every synchronisation an error.
 from __future__ import annotations
 
 import argparse
-import gc
-import itertools
 import json
-import math
 import os
 import platform
 import re
 import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
 
-import per_object_loops
 import torch
 import torchvision
-from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
-from torchvision.ops import box_iou
-
-from harness.assigners.atss import ATSSAssigner
-from harness.assigners.simota import SimOTAAssigner
-from harness.assigners.task_aligned import TaskAlignedAssigner
-from harness.assigners.torchvision import TorchvisionMatcher
-from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Predictions, SamplingResult
-from harness.samplers.ohem import OHEMSampler
-from harness.samplers.random import RandomSampler
-
-Call = Callable[[], object]
-T = TypeVar("T")
-STRIDES = (8, 16, 32)
-CLASSES = 80
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-NUM, POS_FRACTION = 256, 0.5
+from assignment_pairs import METHODS
+from assignment_scenes import Scene, make_scene
+from measuring import CLOCKS, captured, check_no_synchronisation, compiled, peak_mib, timed
 
 
 @dataclass(frozen=True)
@@ -72,15 +50,6 @@ class Row:
     ratio_high: float
     ours_mib: float
     theirs_mib: float
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A batch: every image has all objects and candidates, so that no side gains by padding."""
-
-    truth: GroundTruth
-    candidates: Candidates
-    noise: Tensor
 
 
 def main(argv: Sequence[str] | None = None) -> list[Row]:
@@ -127,143 +96,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def make_scene(batch: int, count: int, objects: int, device: torch.device, predicted: bool) -> Scene:
-    """Square anchors on three levels, boxes of 8 to 400 px; where asked, predictions as good as in mid-training."""
-    random = torch.Generator().manual_seed(0)
-    side = STRIDES[0] * math.ceil((count / sum((STRIDES[0] / s) ** 2 for s in STRIDES)) ** 0.5 - 1e-6)
-    boxes, level, stride = [], [], []
-    for number, step in enumerate(STRIDES):
-        ticks = torch.arange(-(-side // step)) * step + step / 2
-        center = torch.cartesian_prod(ticks, ticks).flip(-1)
-        boxes.append(torch.cat((center - 2 * step, center + 2 * step), -1))
-        level.append(torch.full((len(center),), number))
-        stride.append(torch.full((len(center),), float(step)))
-    anchors = torch.cat(boxes)[:count]
-    assert len(anchors) == count
-    size = 8 * 50 ** torch.rand(batch, objects, 2, generator=random)
-    corner = torch.rand(batch, objects, 2, generator=random) * side
-    truth_boxes = torch.cat((corner - size / 2, corner + size / 2), -1)
-    labels = torch.randint(0, CLASSES, (batch, objects), generator=random)
-    predictions = None
-    if predicted:  # not for all: a GiB of scores at 200,000 x 80 x 16
-        nearest = box_iou(truth_boxes[0], anchors).argmax(0)
-        boxes_now = (anchors + truth_boxes[:, nearest]) / 2 + torch.randn(batch, count, 4, generator=random) * 8
-        scores = torch.rand(batch, count, CLASSES, generator=random) ** 4
-        predictions = Predictions(scores.to(device), boxes_now.to(device))
-    truth = GroundTruth(
-        truth_boxes.to(device),
-        labels.to(device),
-        torch.ones(batch, objects, dtype=torch.bool, device=device),
-        torch.zeros(batch, objects, dtype=torch.bool, device=device),
-    )
-    candidates = Candidates(
-        anchors.to(device).expand(batch, -1, -1),
-        torch.ones(batch, count, dtype=torch.bool, device=device),
-        torch.cat(level)[:count].to(device),
-        torch.cat(stride)[:count].to(device),
-        len(STRIDES),
-        predictions,
-    )
-    return Scene(truth, candidates, torch.rand(batch, count, generator=random).to(device))
-
-
-def matcher(scene: Scene) -> tuple[Call, Call]:
-    truth, candidates = scene.truth, scene.candidates
-    assigner, sampler = TorchvisionMatcher(0.7, 0.3, True), RandomSampler(NUM, POS_FRACTION)
-    theirs, balanced = Matcher(0.7, 0.3, True), BalancedPositiveNegativeSampler(NUM, POS_FRACTION)
-
-    def ours() -> tuple[Assignment, SamplingResult]:
-        assignment = assigner(truth, candidates)
-        noise = torch.rand(candidates.valid.shape, device=candidates.valid.device)
-        return assignment, sampler(truth, candidates, assignment, noise=noise)
-
-    def loop() -> tuple[list[Tensor], tuple[list[Tensor], list[Tensor]]]:
-        labels, matches = [], []
-        for boxes, anchors in zip(truth.boxes, candidates.boxes, strict=True):
-            matched = theirs(box_iou(boxes, anchors))
-            label = (matched >= 0).float()
-            label[matched == Matcher.BETWEEN_THRESHOLDS] = -1.0
-            labels.append(label)
-            matches.append(matched)
-        positive, negative = balanced(labels)
-        chosen = torch.where(torch.cat(positive))[0], torch.where(torch.cat(negative))[0]
-        return matches, ([chosen[0]], [chosen[1]])
-
-    found, sample = ours()
-    matches, chosen = loop()
-    assert torch.equal(found.gt_index, torch.stack(matches)), "the assignments differ"
-    assert int(sample.positive.sum()) == len(chosen[0][0]), "the numbers of sampled positives differ"
-    assert int(sample.negative.sum()) == len(chosen[1][0]), "the numbers of sampled negatives differ"
-    return ours, loop
-
-
-def atss(scene: Scene) -> tuple[Call, Call]:
-    truth, candidates, assigner = scene.truth, scene.candidates, ATSSAssigner()
-    level = required(candidates.level)
-
-    def loop() -> Tensor:
-        pairs = zip(truth.boxes, candidates.boxes, strict=True)
-        return torch.stack([per_object_loops.atss(boxes, anchors, level)[0] for boxes, anchors in pairs])
-
-    return agreeing(lambda: assigner(truth, candidates), loop)
-
-
-def simota(scene: Scene) -> tuple[Call, Call]:
-    truth, candidates, assigner = scene.truth, scene.candidates, SimOTAAssigner()
-    predictions, stride = required(candidates.predictions), required(candidates.stride)
-
-    def loop() -> Tensor:
-        images = zip(truth.boxes, truth.labels, candidates.boxes, predictions.scores, predictions.boxes, strict=True)
-        return torch.stack([per_object_loops.simota(b, n, a, stride, s, p)[0] for b, n, a, s, p in images])
-
-    return agreeing(lambda: assigner(truth, candidates), loop)
-
-
-def task_aligned(scene: Scene) -> tuple[Call, Call]:
-    truth, candidates, assigner = scene.truth, scene.candidates, TaskAlignedAssigner()
-    predictions = required(candidates.predictions)
-
-    def loop() -> Tensor:
-        images = zip(truth.boxes, truth.labels, candidates.boxes, predictions.scores, predictions.boxes, strict=True)
-        return torch.stack([per_object_loops.task_aligned(*image)[0] for image in images])
-
-    return agreeing(lambda: assigner(truth, candidates), loop)
-
-
-def ohem(scene: Scene) -> tuple[Call, Call]:
-    truth, candidates = scene.truth, scene.candidates
-    assignment = TorchvisionMatcher(0.7, 0.3, True)(truth, candidates)
-    losses = CandidateLosses(-scene.noise.log(), torch.zeros_like(scene.noise))
-    hard, random = OHEMSampler(NUM, POS_FRACTION), RandomSampler(NUM, POS_FRACTION)
-
-    def ours() -> SamplingResult:
-        return hard(truth, candidates, assignment, losses=losses)
-
-    def theirs() -> SamplingResult:
-        noise = torch.rand(scene.noise.shape, device=scene.noise.device)
-        return random(truth, candidates, assignment, noise=noise)
-
-    assert torch.equal(ours().positive.sum(-1), theirs().positive.sum(-1)), "the numbers of positives differ"
-    return ours, theirs
-
-
-METHODS = {"matcher": matcher, "atss": atss, "simota": simota, "task_aligned": task_aligned, "ohem": ohem}
-
-
-def agreeing(ours: Callable[[], Assignment], loop: Callable[[], Tensor]) -> tuple[Call, Call]:
-    """Both, if their answers agree but for ties at rounding level."""
-    found, expected = ours().gt_index, loop()
-    positive = (found >= 0) | (expected >= 0)
-    share = float((found.clamp(min=-1) == expected)[positive].float().mean()) if positive.any() else 1.0
-    assert share > 0.99, f"only {share:.4f} of the positives agree"
-    return ours, loop
-
-
-def required(value: T | None) -> T:
-    assert value is not None
-    return value
-
-
 def measure(method: str, mode: str, scene: Scene, reps: int, clock: str) -> Row:
     """Alternates the two sides; the first pair warms up."""
     ours, theirs = METHODS[method](scene)
@@ -290,63 +122,6 @@ def measure(method: str, mode: str, scene: Scene, reps: int, clock: str) -> Row:
         ours_mib=peak_mib(ours, device),
         theirs_mib=peak_mib(theirs, device),
     )
-
-
-def timed(call: Call, device: torch.device, clock: str) -> float:
-    now = CLOCKS[clock]
-    synchronise(device)
-    start = now()
-    call()
-    synchronise(device)
-    return now() - start
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def check_no_synchronisation(call: Call) -> None:
-    call()
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        call()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-def compiled(call: Call) -> Call:
-    return torch.compile(call, fullgraph=True)
-
-
-def captured(call: Call) -> Call:
-    """The call as a CUDA graph: one launch, no Python."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph.replay
-
-
-def peak_mib(call: Call, device: torch.device) -> float:
-    """The most that one call holds at a time beyond what is there, MiB, as the allocator counts it."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        call()
-        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        call()
-    results = profiler.profiler.kineto_results
-    changes = sorted((event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]")
-    return max(itertools.accumulate((size for _, size in changes), initial=0)) / 2**20
 
 
 def header(options: argparse.Namespace) -> str:
