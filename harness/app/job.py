@@ -144,7 +144,7 @@ def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:
         return _stopped(job, config, State.REFUSED, str(error))
     _announce(settings, job)
 
-    from harness.app import runner  # a job that is refused above has not paid for importing torch
+    from harness.app import run_end, runner  # a job that is refused above has not paid for importing torch
 
     if job.sweep is not None and not job.alone and settings.run.progress == "auto":
         config.run.progress = "off"  # the bars of jobs that run side by side would overdraw each other
@@ -155,8 +155,8 @@ def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:
                 print("this combination can work")
             return job.outcome(State.DONE)
         finished = runner.run_experiment(experiment, stop)
-    except runner.Stopped as end:
-        if launched.rank() > 0 and end.state is State.FAILED and not isinstance(end, runner.LostProcess):
+    except run_end.Stopped as end:
+        if launched.rank() > 0 and end.state is State.FAILED and not isinstance(end, run_end.LostProcess):
             print(f"harness: failed: process {launched.rank()}: {listed(end.reason)}", file=sys.__stderr__)
         return _stopped(job, config, end.state, end.reason, end.folder)
     if job.sweep is None:

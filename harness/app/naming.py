@@ -1,14 +1,20 @@
-"""The name of a run: its data, its detector, its method, and what else was asked for."""
+"""The name of a run and its folder: its data, its detector, its method, and what else was asked for."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from harness.runs.folder import RunFolder
 from harness.runs.identity import role_of
 from harness.runs.presets import PRESETS
 from harness.runs.roles import Role
+
+if TYPE_CHECKING:
+    from harness.experiment.experiment import Experiment  # torch, for which those who only name jobs do not wait
 
 LONGEST = 90  # characters of a name before its seed and hash: W&B takes 128, file systems 255
 SHORTEST = 14  # characters to which one part of a name is cut for the sake of the others
@@ -51,6 +57,25 @@ def _fitted(parts: Sequence[str]) -> list[str]:
 def _cut(part: str, length: int) -> str:
     """The beginning of a part, and four digits of the whole, so that two that begin alike still differ."""
     return f"{part[: length - 5]}~{hashlib.sha256(part.encode()).hexdigest()[:4]}"
+
+
+def folder_of(experiment: Experiment, fingerprint: str) -> Path:
+    """``<root>/runs/<name>-s<seed>-<hash>``, or the folder that a run with this seed and hash has under another name.
+
+    The hash is of the experiment and of the data's ``fingerprint``. With ``run.again`` it is the first repetition,
+    ``.again2``, ``.again3``, ..., that is not done.
+    """
+    settings = experiment.settings
+    runs = Path(settings.run.root) / "runs"
+    identity = f"-s{settings.seed}-{experiment.hash_on(fingerprint)}"
+    path = runs / f"{settings.name or run_name(experiment.choices, experiment.overrides)}{identity}"
+    if settings.name is None and not path.exists():
+        path = next(iter(sorted(runs.glob(f"*{identity}"))), path)
+    number, repeated = 1, path
+    while settings.run.again and RunFolder(repeated).finished:
+        number += 1
+        repeated = path.with_name(f"{path.name}.again{number}")
+    return repeated
 
 
 def job_label(overrides: Iterable[str], varied: Collection[str] | None) -> str:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import shutil
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from harness.app.naming import run_name
+from harness.app.naming import folder_of
+from harness.app.run_end import Finished, Stopped, failed, leave_status, os_line, saved_iteration, shown
 from harness.app.training_run import TrainingRun
-from harness.core.processes import broadcast_object, lost_another, process_rank
-from harness.data.images import BadImage
+from harness.core.processes import broadcast_object, process_rank
 from harness.data.records import DataError
-from harness.data.splits import Splits
-from harness.data.summary import describe_split
+from harness.data.summary import log_splits
 from harness.experiment.experiment import Experiment, RefusedError
 from harness.runs import launched
 from harness.runs.folder import FolderBusyError, RunFolder
@@ -26,46 +23,11 @@ from harness.runs.integrity import DamagedFileError
 from harness.runs.records import State, atomic_write
 from harness.runs.schema import ConfigError
 from harness.tracking import NoTracker, complete_mirror, open_tracker
-from harness.training.batches import LoadingError
-from harness.training.checkpoint import CheckpointError, NonFiniteWeightsError
 from harness.training.interrupt import Interrupted, StopSignals
 from harness.training.leases import DeviceLease
 from harness.training.process_group import joined
-from harness.training.state import NonFiniteLossError
 
 log = logging.getLogger("harness")
-
-MAX_NAMED = 12  # classes that a line names
-LOST = "another process of the run ended; the same command continues the run from its last checkpoint"
-
-# Faults of the world that are foreseen: their message says all, so no traceback is kept.
-SAID_PLAINLY = (BadImage, CheckpointError, DamagedFileError, LoadingError, NonFiniteLossError, NonFiniteWeightsError)
-
-
-class Stopped(Exception):
-    """A run that did not finish: refused, failed or interrupted, with one line that says why.
-
-    Refused is what the user wrote and can change; failed is what happened: the disk, the network, the numbers.
-    """
-
-    def __init__(self, state: State, reason: str, folder: Path | None = None) -> None:
-        super().__init__(reason)
-        self.state = state
-        self.reason = reason
-        self.folder = None if folder is None else str(folder)
-
-
-class LostProcess(Stopped):
-    """What a process says that is left alone: the cause is known by another one, or by the launcher."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run whose result stands on disk."""
-
-    folder: Path
-    map: float | None  # None: the validation split has no object
-    line: str = ""  # what to say of it
 
 
 def run(
@@ -140,7 +102,7 @@ def _lead(experiment: Experiment, stop: StopSignals) -> Finished:
     path, others = None, _Others()
     try:
         splits = experiment.splits
-        _describe(splits)
+        log_splits(splits)
         for problem in splits.problems:
             log.warning("data: %s", problem)
         path = folder_of(experiment, splits.fingerprint)
@@ -153,7 +115,7 @@ def _lead(experiment: Experiment, stop: StopSignals) -> Finished:
             shutil.rmtree(path, ignore_errors=True)  # what is refused leaves no run behind
         raise Stopped(State.REFUSED, str(error)) from error
     except (DamagedFileError, OSError) as error:
-        raise Stopped(State.FAILED, _os_line(error), path) from error
+        raise Stopped(State.FAILED, os_line(error), path) from error
     finally:
         others.dismiss()
 
@@ -189,42 +151,10 @@ def _follow(experiment: Experiment, stop: StopSignals) -> Finished:
     except (KeyboardInterrupt, Interrupted) as end:
         raise Stopped(State.INTERRUPTED, f"stopped by {str(end) or 'SIGINT'}", folder.path) from end
     except Exception as error:
-        raise _failed(folder, error) from error
+        raise failed(folder, error) from error
     finally:
         lease.release()
     return Finished(folder.path, None)
-
-
-def _describe(splits: Splits) -> None:
-    """Says what the data hold, and which classes cannot be evaluated because no validation image shows them."""
-    train, val = describe_split(splits.train), describe_split(splits.val)
-    names = ", ".join(splits.classes[:MAX_NAMED]) + (", ..." if len(splits.classes) > MAX_NAMED else "")
-    log.info(
-        "data: %d training images with %d objects, %d validation images with %d objects; %d classes: %s",
-        train["images"], train["objects"], val["images"], val["objects"], len(splits.classes), names,
-    )  # fmt: skip
-    if absent := [name for name, count in val["objects_per_class"].items() if not count]:
-        more = f" and {len(absent) - MAX_NAMED} more" if len(absent) > MAX_NAMED else ""
-        log.warning("data: no validation object of %s%s: no AP for it", ", ".join(absent[:MAX_NAMED]), more)
-
-
-def folder_of(experiment: Experiment, fingerprint: str) -> Path:
-    """``<root>/runs/<name>-s<seed>-<hash>``, or the folder that a run with this seed and hash has under another name.
-
-    The hash is of the experiment and of the data's ``fingerprint``. With ``run.again`` it is the first repetition,
-    ``.again2``, ``.again3``, ..., that is not done.
-    """
-    settings = experiment.settings
-    runs = Path(settings.run.root) / "runs"
-    identity = f"-s{settings.seed}-{experiment.hash_on(fingerprint)}"
-    path = runs / f"{settings.name or run_name(experiment.choices, experiment.overrides)}{identity}"
-    if settings.name is None and not path.exists():
-        path = next(iter(sorted(runs.glob(f"*{identity}"))), path)
-    number, repeated = 1, path
-    while settings.run.again and RunFolder(repeated).finished:
-        number += 1
-        repeated = path.with_name(f"{path.name}.again{number}")
-    return repeated
 
 
 def _in_folder(folder: RunFolder, experiment: Experiment, stop: StopSignals, others: _Others) -> Finished:
@@ -233,10 +163,10 @@ def _in_folder(folder: RunFolder, experiment: Experiment, stop: StopSignals, oth
         known = folder.result()["metrics"]["map"]
         own = " with the code as it is now" if settings.code else ""
         complete_mirror(settings.tracker, folder.path, experiment.splits.val)
-        line = f"already done{own}: {folder.path} (mAP {_shown(known)}); run.again=true trains it anew"
+        line = f"already done{own}: {folder.path} (mAP {shown(known)}); run.again=true trains it anew"
         return Finished(folder.path, known, line)
     _write_config(folder, experiment)
-    folder.set_status(State.RUNNING, iteration=_saved_iteration(folder))
+    folder.set_status(State.RUNNING, iteration=saved_iteration(folder))
     lease = DeviceLease(folder.path.name)
     try:
         with open_tracker(settings.tracker, folder.path, dict(experiment.plain), dict(experiment.choices)) as tracker:
@@ -248,71 +178,22 @@ def _in_folder(folder: RunFolder, experiment: Experiment, stop: StopSignals, oth
         said = f"stopped by {str(request) or 'SIGINT'}"
         if folder.status is not None and folder.status.state is State.DONE:
             raise Stopped(State.INTERRUPTED, f"{said} after the result was written", folder.path) from request
-        unwritten = _leave_status(folder, State.INTERRUPTED, said)
+        unwritten = leave_status(folder, State.INTERRUPTED, said)
         line = f"{said}; the same command continues it{unwritten}"
         raise Stopped(State.INTERRUPTED, line, folder.path) from request
     except ConfigError as error:
-        _leave_status(folder, State.REFUSED, str(error))
+        leave_status(folder, State.REFUSED, str(error))
         raise
     except Exception as error:
-        raise _failed(folder, error) from error
+        raise failed(folder, error) from error
     finally:
         lease.release()
     assert result is not None
     accuracy = result.metrics
-    line = f"mAP {_shown(accuracy['map'])}, AP50 {_shown(accuracy['map50'])}: {folder.path}"
+    line = f"mAP {shown(accuracy['map'])}, AP50 {shown(accuracy['map50'])}: {folder.path}"
     return Finished(folder.path, accuracy["map"], line)
-
-
-def _failed(folder: RunFolder, error: Exception) -> Stopped:
-    """Leaves in the folder what ended a run; processes other than the first leave a traceback at most."""
-    writes = process_rank() == 0
-    if lost_another(error):
-        unwritten = _leave_status(folder, State.FAILED, LOST) if writes else ""
-        return LostProcess(State.FAILED, f"{LOST}{unwritten}", folder.path)
-    reason = _os_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    if isinstance(error, SAID_PLAINLY):
-        reason = str(error)
-    told = _leave_status(folder, State.FAILED, reason) if writes else ""
-    if not told and not isinstance(error, SAID_PLAINLY):
-        try:
-            folder.file("error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-            told = f" (traceback in {folder.path}/error.txt)"
-        except OSError as second:
-            told = _unwritten(second)
-    return Stopped(State.FAILED, f"{reason}{told}", folder.path)
-
-
-def _leave_status(folder: RunFolder, state: State, reason: str) -> str:
-    """Writes how the run ended; what to add to the reason where a full disk does not take it.
-
-    The status on the disk then stays "running", which is read as "interrupted" once nobody holds the folder's lock.
-    """
-    try:
-        folder.set_status(state, reason, _saved_iteration(folder))
-    except OSError as error:
-        return _unwritten(error)
-    return ""
-
-
-def _unwritten(error: OSError) -> str:
-    return f" (and its folder cannot be written: {_os_line(error)})"
 
 
 def _write_config(folder: RunFolder, experiment: Experiment) -> None:
     with atomic_write(folder.file("config.yaml")) as file:
         file.write(OmegaConf.to_yaml(OmegaConf.create({**experiment.plain, "choices": dict(experiment.choices)})))
-
-
-def _os_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'the run folder'}: {error.strerror}"
-    return str(error)
-
-
-def _saved_iteration(folder: RunFolder) -> int:
-    return folder.status.iteration if folder.status else 0
-
-
-def _shown(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"

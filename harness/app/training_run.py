@@ -10,41 +10,29 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-from harness.app.validation import Validation
+from harness.app.assembly import assemble, guarded
+from harness.app.results import result_of
+from harness.app.validation import Validation, keep_annotations
 from harness.core.processes import alone, broadcast_object, process_count, process_rank
-from harness.data.class_counts import class_counts
 from harness.data.export import to_coco
-from harness.data.loading import Batch, Share, train_loader, val_loader
-from harness.detectors.adapters.mixing import plain_module
-from harness.detectors.adapters.padding import share_padding
-from harness.detectors.equip import equip
+from harness.data.loading import Batch, Share, train_loader
 from harness.experiment.experiment import Experiment
 from harness.runs.environment import describe
 from harness.runs.folder import RunFolder
-from harness.runs.integrity import file_digest
 from harness.runs.metrics_log import MetricsLog
-from harness.runs.records import Cost, Result, State, read_json, write_json
+from harness.runs.records import Result, State, write_json
 from harness.telemetry.recorder import SamplingTelemetry
 from harness.tracking import Tracker
 from harness.training import checkpoint
 from harness.training.batches import watched
-from harness.training.compiled import compile_networks
-from harness.training.devices import choose, peak_memory_mb, set_threads
-from harness.training.guard import measure
+from harness.training.devices import choose, set_threads
 from harness.training.image_order import ImageOrder
 from harness.training.interrupt import Interrupted, StopSignals
 from harness.training.leases import DeviceLease
 from harness.training.loop import Hooks, train
 from harness.training.mining import Mining
 from harness.training.process_group import synchronize_batch_norm
-from harness.training.schedule import lr_scheduler
-from harness.training.selection import BestWeights
 from harness.training.state import TrainState
-from harness.training.streams import Streams
 
 log = logging.getLogger("harness")
 
@@ -82,8 +70,8 @@ class TrainingRun:
         """Builds or continues, trains, evaluates, writes. Processes other than the first return nothing."""
         if self.writes:
             write_json(self.folder.file("environment.json"), describe(self.device, self.threads))
-            self._keep_annotations()
-        training = self._build()
+            keep_annotations(Path(self.settings.root), self.splits.fingerprint, self.annotations)
+        training = assemble(self.experiment, self.settings, self.device, self.telemetry)
         if broadcast_object(self.folder.checkpoint.exists()):
             training.load_state_dict(checkpoint.load(self.folder.checkpoint))
             log.info("continues %s at iteration %d", self.folder.path, training.iteration)
@@ -92,7 +80,10 @@ class TrainingRun:
                 if self.settings.rehearse:
                     self.validation.rehearse(training.model)
                 if self.guard_images:
-                    self._guard(training.model)
+                    measured = guarded(self.experiment, self.settings, training.model, self.device, self.guard_images)
+                    write_json(self.folder.file("guard.json"), asdict(measured))
+                    for line in measured.warnings:
+                        log.warning("%s", line)
         if process_count() > 1 and self.device.type == "cuda":
             synchronize_batch_norm(training.model)
         self._train_and_log(training)
@@ -137,29 +128,20 @@ class TrainingRun:
             if self.telemetry is not None:
                 self.telemetry.save(self.folder.file("sampling.npz"))
             checkpoint.save(self.folder.file("model.pt"), training.evaluated_model.state_dict())
-            result = self._result(training, metrics)
+            result = result_of(
+                self.folder,
+                self.experiment,
+                training,
+                metrics,
+                sampling={} if self.telemetry is None else self.telemetry.summary(),
+                mined=self.mining.summary(),
+                eval_seconds=self.validation.seconds,
+            )
             self.folder.write_result(result)
             if self.settings.keep == "weights":
                 self.folder.checkpoint.unlink(missing_ok=True)
         self.tracker.finish(result, self.splits.val, self.annotations, detections)
         return result
-
-    def _guard(self, model: nn.Module) -> None:
-        """Measures what the combination does to the first training images, and warns where it is broken."""
-        plain = plain_module(model)
-        measured = measure(
-            replace(self.experiment.pieces.copy(), shadows={}).equip(
-                plain, Streams(self.experiment.settings.seed, self.device), class_counts=class_counts(self.splits.train)
-            ),
-            equip(plain),
-            val_loader(self.splits.train, batch_size=self.settings.batch_size, num_workers=0),
-            self.device,
-            self.settings.precision,
-            self.guard_images,
-        )
-        write_json(self.folder.file("guard.json"), asdict(measured))
-        for line in measured.warnings:
-            log.warning("%s", line)
 
     def _train(self, training: TrainState, hooks: Hooks) -> None:
         """To the end, pausing where a sampler mines the training set or an epoch is drawn by the images' losses."""
@@ -204,61 +186,6 @@ class TrainingRun:
         self.mining.add(training.iteration, found)
         training.seconds += time.monotonic() - started
 
-    def _build(self) -> TrainState:
-        streams = Streams(self.experiment.settings.seed, self.device)
-        plain = self.experiment.detector(streams, self.splits.classes).to(self.device)
-        if self.settings.channels_last:
-            plain = plain.to(memory_format=torch.channels_last)
-        order = ImageOrder(
-            self.experiment.pieces.image_sampler,
-            self.splits.train,
-            streams.data,
-            batch_size=self.settings.batch_size,
-            iterations=self.settings.iterations,
-            device=self.device,
-        )
-        telemetry = [] if self.telemetry is None else [self.telemetry.add_losses]
-        model = self.experiment.pieces.equip(
-            plain,
-            streams,
-            observers=[] if self.telemetry is None else [self.telemetry],
-            loss_observers=[*telemetry, order.add_losses] if order.pauses else telemetry,
-            class_counts=class_counts(self.splits.train),
-        )
-        if self.settings.compile:
-            compile_networks(model)
-        order.watch(model)
-        if process_count() > 1:
-            share_padding(model)
-        optimizer = self.experiment.optimizer(p for p in model.parameters() if p.requires_grad)
-        ema = None
-        if self.settings.ema_decay is not None:
-            ema = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema_decay), use_buffers=True)
-        torch.manual_seed(streams.steps)
-        return TrainState(
-            model=model,
-            optimizer=optimizer,
-            schedule=lr_scheduler(optimizer, self.settings.iterations, self.experiment.settings.schedule),
-            streams=streams,
-            device=self.device,
-            config=self.settings,
-            ema=ema,
-            best=BestWeights() if self.settings.select == "best" else None,
-            saved_parts={"image_order": order} | ({} if self.telemetry is None else {"telemetry": self.telemetry}),
-        )
-
-    def _keep_annotations(self) -> None:
-        """Leaves what the detections are measured against beside the runs, once for all runs on this data."""
-        path = Path(self.settings.root) / "annotations" / f"{self.splits.fingerprint}.json"
-        try:
-            read_json(path)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, self.annotations, indent=None)
-        except ValueError as error:
-            log.warning("%s; it is written again", error)
-            write_json(path, self.annotations, indent=None)
-
     def _on_save(self, iteration: int) -> None:
         if self.writes:
             self.folder.set_status(State.RUNNING, iteration=iteration)
@@ -270,51 +197,3 @@ class TrainingRun:
             return metrics, detections
         training.best.put_into(training.evaluated_model)
         return self.validation.evaluate(training.evaluated_model)
-
-    def _result(self, training: TrainState, metrics: dict[str, Any]) -> Result:
-        images = training.iteration * self.settings.batch_size
-        return Result(
-            run=self.folder.path.name,
-            hash=self.experiment.hash_on(self.splits.fingerprint),
-            seed=self.experiment.settings.seed,
-            choices=dict(self.experiment.choices),
-            metrics=metrics,
-            sampling={} if self.telemetry is None else self.telemetry.summary(),
-            data={
-                "name": self.experiment.choices.get("data", ""),
-                "fingerprint": self.splits.fingerprint,
-                "classes": list(self.splits.classes),
-                "train_images": len(self.splits.train),
-                "val_images": len(self.splits.val),
-                "problems": [asdict(problem) for problem in self.splits.problems],
-            },
-            iterations=training.iteration,
-            images=images,
-            parameters=sum(p.numel() for p in training.model.parameters() if p.requires_grad),
-            cost=Cost(
-                train_seconds=training.seconds,
-                eval_seconds=self.validation.seconds,
-                images_per_second=images / max(training.seconds, 1e-9),
-                peak_memory_mb=peak_memory_mb(self.device),
-                sessions=training.sessions,
-                processes=process_count(),
-            ),
-            files={"detections.json": file_digest(self.folder.file("detections.json"))},
-            extra={**self.mining.summary(), **self._selected(training), **self._measured(training.model)},
-        )
-
-    def _selected(self, training: TrainState) -> dict[str, Any]:
-        """Which weights the result is of, where they were chosen by their mAP on the validation split."""
-        best = training.best
-        return {} if best is None else {"selected": {"iteration": best.iteration or training.iteration, "by": "map"}}
-
-    def _measured(self, model: nn.Module) -> dict[str, Any]:
-        """What the guard has seen before the first step, and by how much the losses were scaled."""
-        found: dict[str, Any] = {}
-        path = self.folder.file("guard.json")
-        if path.exists():
-            found["guard"] = read_json(path)
-        factors: dict[str, dict[str, float]] = model.loss_factors()  # type: ignore[operator]
-        if factors:
-            found["loss_factors"] = factors
-        return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +16,14 @@ from harness.core.processes import broadcast_object, process_count, process_rank
 from harness.data.dataset import DetectionDataset
 from harness.data.loading import Share, val_loader
 from harness.experiment.experiment import Experiment
+from harness.runs.records import read_json, write_json
 from harness.runs.schema import RunConfig
 from harness.training.batches import watched
 from harness.training.detect import detect, detect_together
 from harness.training.interrupt import StopSignals
 from harness.training.progress import Bar
+
+log = logging.getLogger("harness")
 
 
 class Validation:
@@ -100,3 +105,16 @@ class Validation:
             score_thr=score_thr,
             everywhere=everywhere,
         )
+
+
+def keep_annotations(root: Path, fingerprint: str, annotations: Mapping[str, Any]) -> None:
+    """Leaves what the detections are measured against beside the runs, once for all runs on this data."""
+    path = root / "annotations" / f"{fingerprint}.json"
+    try:
+        read_json(path)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, annotations, indent=None)
+    except ValueError as error:
+        log.warning("%s; it is written again", error)
+        write_json(path, annotations, indent=None)

@@ -29,6 +29,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from harness.app import runner
+from harness.app.naming import folder_of
+from harness.app.run_end import Finished, LostProcess, Stopped
 from harness.experiment.experiment import Experiment
 from harness.runs import launched
 from harness.runs.folder import FolderBusyError, RunFolder
@@ -64,7 +66,7 @@ class Report:
     left_alone: bool = False  # by another process, which is the cause
 
 
-def run_in_workers(experiment: Experiment, stop: StopSignals) -> runner.Finished:
+def run_in_workers(experiment: Experiment, stop: StopSignals) -> Finished:
     """Runs an experiment in ``run.devices`` processes of this machine.
 
     Raises:
@@ -87,10 +89,10 @@ def run_in_workers(experiment: Experiment, stop: StopSignals) -> runner.Finished
         found = {rank: _read(reports / str(rank)) for rank in range(count)}
     answer = _answer({rank: report for rank, report in found.items() if report}, exit_codes, count, signals.asked)
     if answer.state is State.DONE:
-        return runner.Finished(Path(answer.folder or ""), answer.map, answer.line)
+        return Finished(Path(answer.folder or ""), answer.map, answer.line)
     if answer != found[0]:
         answer = _settled(answer, experiment)
-    raise runner.Stopped(answer.state, answer.reason, None if answer.folder is None else Path(answer.folder))
+    raise Stopped(answer.state, answer.reason, None if answer.folder is None else Path(answer.folder))
 
 
 def _job_logging() -> dict[str, Any] | None:
@@ -180,7 +182,7 @@ def _answer(reports: Mapping[int, Report], exit_codes: Mapping[int, int], count:
 def _settled(answer: Report, experiment: Experiment) -> Report:
     """Writes into the run folder what ended the run, where the first process could not know it."""
     with suppress(Exception):  # data that cannot be read, a disk that is full: the answer is given all the same
-        path = runner.folder_of(experiment, experiment.splits.fingerprint)
+        path = folder_of(experiment, experiment.splits.fingerprint)
         if not path.exists():
             return answer
         with suppress(FolderBusyError), RunFolder(path) as folder:
@@ -219,8 +221,8 @@ def _reported(task: Task) -> Report:
         with StopSignals(task.stop_file) as stop:
             experiment = runner.check(task.config, task.sources, choices=task.choices, overrides=task.overrides)
             finished = runner.run_experiment(experiment, stop)
-    except runner.Stopped as end:
-        return Report(end.state, end.reason, end.folder, left_alone=isinstance(end, runner.LostProcess))
+    except Stopped as end:
+        return Report(end.state, end.reason, end.folder, left_alone=isinstance(end, LostProcess))
     except KeyboardInterrupt as request:
         return Report(State.INTERRUPTED, f"stopped by {str(request) or 'SIGINT'} before it trained")
     except Exception as error:  # whatever it is, the launching process says it in one line

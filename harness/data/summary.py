@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,10 @@ import numpy.typing as npt
 
 from harness.data.dataset import DetectionDataset
 from harness.data.splits import Splits
+
+log = logging.getLogger("harness")
+
+MAX_NAMED = 12  # classes that a line names
 
 
 def describe(splits: Splits) -> dict[str, Any]:
@@ -56,6 +61,19 @@ def describe_split(dataset: DetectionDataset) -> dict[str, Any]:
         "image_width": spread(notes.sizes[:, 0]),
         "image_height": spread(notes.sizes[:, 1]),
     }
+
+
+def log_splits(splits: Splits) -> None:
+    """Says what the data hold, and which classes cannot be evaluated because no validation image shows them."""
+    train, val = describe_split(splits.train), describe_split(splits.val)
+    names = ", ".join(splits.classes[:MAX_NAMED]) + (", ..." if len(splits.classes) > MAX_NAMED else "")
+    log.info(
+        "data: %d training images with %d objects, %d validation images with %d objects; %d classes: %s",
+        train["images"], train["objects"], val["images"], val["objects"], len(splits.classes), names,
+    )  # fmt: skip
+    if absent := [name for name, count in val["objects_per_class"].items() if not count]:
+        more = f" and {len(absent) - MAX_NAMED} more" if len(absent) > MAX_NAMED else ""
+        log.warning("data: no validation object of %s%s: no AP for it", ", ".join(absent[:MAX_NAMED]), more)
 
 
 def spread(values: npt.NDArray[Any]) -> dict[str, float]:

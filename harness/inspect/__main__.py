@@ -17,7 +17,7 @@ from pathlib import Path
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.app.runner import Stopped
+from harness.app.run_end import Stopped
 from harness.core.output import make_output_safe
 from harness.data.export import to_coco
 from harness.data.records import DataError

@@ -90,7 +90,7 @@ def selections(
         weights: ``model.pt`` or ``checkpoint.pt`` of a run; ``None`` looks through freshly initialised weights.
 
     Raises:
-        harness.app.runner.Stopped: the combination is refused.
+        harness.app.run_end.Stopped: the combination is refused.
         harness.training.checkpoint.CheckpointError: the checkpoint cannot be read.
     """
     experiment = setting.experiment

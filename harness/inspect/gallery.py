@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from harness.app.runner import Stopped, run
+from harness.app.run_end import Stopped
+from harness.app.runner import run
 from harness.data.dataset import DatasetItem, DetectionDataset
 from harness.inspect import drawing
 from harness.inspect.capture import Seen, selections

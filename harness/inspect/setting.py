@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.app import composition
 from harness.app.arguments import rewritten
-from harness.app.runner import check, folder_of
+from harness.app.naming import folder_of
+from harness.app.runner import check
 from harness.data.splits import Splits
 from harness.experiment.experiment import Experiment
 from harness.experiment.pieces import build
@@ -43,7 +44,7 @@ class Setting:
         """The checked experiment.
 
         Raises:
-            harness.app.runner.Stopped: the combination is refused.
+            harness.app.run_end.Stopped: the combination is refused.
         """
         return check(self.config, self.sources, choices=self.choices, overrides=self.overrides)
 

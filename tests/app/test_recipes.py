@@ -10,7 +10,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from harness.app.runner import Stopped, check
+from harness.app.run_end import Stopped
+from harness.app.runner import check
 from harness.detectors.facts import refusals_for
 from harness.experiment.pieces import build, build_pieces
 from harness.runs.schema import folder, register

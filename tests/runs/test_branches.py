@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from omegaconf import open_dict
 
-from harness.app.runner import Stopped, check
+from harness.app.run_end import Stopped
+from harness.app.runner import check
 from harness.runs.records import read_json
 from harness.runs.schema import folder
 from tests.runs.conftest import Composed, Trained

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.app.runner import Stopped, run
+from harness.app.run_end import Stopped
+from harness.app.runner import run
 from harness.data.records import DataError
 from harness.data.sources.shapes import shapes
 from harness.runs.folder import RunFolder

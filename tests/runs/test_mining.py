@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from harness.app.runner import Stopped, run
+from harness.app.run_end import Stopped
+from harness.app.runner import run
 from harness.core.structures import MiningPlan
 from harness.criterion.stage import Selection
 from harness.data.augment.boxes import apply, mirrored

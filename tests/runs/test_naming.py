@@ -13,7 +13,8 @@ from harness.app.arguments import rewritten
 from harness.app.check_table import matrix
 from harness.app.help_page import page
 from harness.app.naming import LONGEST, job_label, named_first, run_name
-from harness.app.runner import Stopped, check
+from harness.app.run_end import Stopped
+from harness.app.runner import check
 from harness.app.sweep_record import SweepRecord, varied_keys
 from harness.experiment.own_code import code_of
 from harness.runs import schema

@@ -15,7 +15,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from harness.app.runner import Stopped, check, run
+from harness.app.run_end import Stopped
+from harness.app.runner import check, run
 from harness.runs import schema
 from harness.runs.folder import RunFolder
 from harness.runs.identity import config_hash

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from harness.app import training_run, validation
-from harness.app.runner import Stopped, run
+from harness.app import assembly, validation
+from harness.app.run_end import Stopped
+from harness.app.runner import run
 from harness.app.training_run import TrainingRun
 from harness.runs import locks, records
 from harness.runs.folder import KILLED, RunFolder, settle
@@ -83,13 +84,13 @@ class AskedAt(StopSignals):
 
     def __init__(self, iteration: int, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
-        real = training_run.TrainState
+        real = assembly.TrainState
 
         def watched(**parts: Any) -> TrainState:
             self.training = real(**parts)
             return self.training
 
-        monkeypatch.setattr(training_run, "TrainState", watched)
+        monkeypatch.setattr(assembly, "TrainState", watched)
         self._at = iteration
         self.training: TrainState | None = None
 
