@@ -56,7 +56,7 @@ class Started:
     def kill(self) -> None:
         self._process.kill()
 
-    def wait_until(self, what: Callable[[], object], timeout: float = 300) -> None:
+    def wait_until(self, what: Callable[[], object], timeout: float = 900) -> None:
         """Returns as soon as ``what()`` is true. Fails where the process ends before, and after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         while not what():
@@ -64,7 +64,7 @@ class Started:
             assert time.monotonic() < deadline, f"not in {timeout:g} s"
             time.sleep(0.02)
 
-    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+    def communicate(self, timeout: float = 900) -> tuple[str, str]:
         """Waits for the end of the process and returns its standard output and its standard error.
 
         Raises:
@@ -83,7 +83,7 @@ class Started:
 
 
 def harness(
-    cwd: Path, *arguments: str, timeout: float = 300, before: Callable[[], None] | None = None
+    cwd: Path, *arguments: str, timeout: float = 900, before: Callable[[], None] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """``python -m harness arguments`` in the folder ``cwd``, to its end; see :class:`Started`."""
     process = Started(cwd, *arguments, before=before)
