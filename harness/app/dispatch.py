@@ -108,7 +108,8 @@ def run_elsewhere(
                         if isinstance(answer, str):
                             answer = record_death(launcher, jobs[place], first + place, answer)
                         returns[place] = answer
-                        _say(record, first + place, jobs[place], answer)
+                        if launcher.config.get("mode") != "check":  # of a check, the table at its end says all
+                            _say(record, first + place, jobs[place], answer)
                     time.sleep(POLL_SECONDS if running else 0)
         except KeyboardInterrupt:
             raise SweepStopped(folder, launcher.config) from None

@@ -90,6 +90,13 @@ def test_a_job_that_cannot_report_back_fails_alone(tmp_path: Path, capsys: pytes
     ]
 
 
+def test_a_job_of_a_check_is_said_by_the_table_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    launcher = launcher_in(tmp_path)
+    launcher.config.mode = "check"
+    run_elsewhere(launcher, Pretended(), JOBS, first=0, parallel=None)
+    assert capsys.readouterr().err == ""
+
+
 def test_no_more_jobs_run_at_a_time_than_asked(tmp_path: Path) -> None:
     pretended = Pretended()
     run_elsewhere(launcher_in(tmp_path), pretended, JOBS, first=0, parallel=2)

@@ -90,6 +90,15 @@ def test_sweeps_that_start_in_the_same_second_have_folders_of_their_own() -> Non
     assert "%f" in OmegaConf.to_container(OmegaConf.load(folder("conf") / "config.yaml"))["hydra"]["sweep"]["dir"]  # type: ignore[index,call-overload]
 
 
+def test_a_check_satisfies_a_sweeper_that_wants_a_number(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    optuna = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1")
+    done = harness(tmp_path, "-m", *optuna, "sampler.num=range(8,32)", "mode=check")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 combinations can work" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 def test_two_sweeps_in_one_folder_report_their_own_jobs(tmp_path: Path) -> None:
     small = [*SMALL, f"data.cache_dir={tmp_path}", "hydra.sweep.dir=out", "sampler=random"]
