@@ -30,7 +30,7 @@ from harness.core.structures import (
     SamplingResult,
 )
 from harness.criterion.heads import HeadSpec, Outputs
-from harness.criterion.losses import further_terms, ranking_losses, reduced_pair, slot_losses
+from harness.criterion.losses import baseline_pair, further_terms, ranking_losses, reduced_pair, slot_losses
 from harness.criterion.stage import LossObserver, Observer, Selection, Targets, WarmUp
 from harness.criterion.targets import all_candidates, slots_of, targets_of
 from harness.losses.balance import Balance
@@ -204,9 +204,7 @@ class Criterion(nn.Module):
             pairs = self._matched(outputs, selection, selection.matches)
             losses = reduced_pair(head, loss, pairs, *slot_losses(head, loss, pairs))
         if self.baseline is not None and self.balance is not None:
-            with torch.no_grad():
-                wanted = reduced_pair(head, self.baseline, slots, *slot_losses(head, self.baseline, slots))
-            losses = self.balance(losses, wanted)
+            losses = self.balance(losses, baseline_pair(head, self.baseline, slots))
         return {**losses, **further_terms(head, loss, slots, self.progress)}
 
     def candidate_losses(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from harness.core.structures import CandidateLosses, Need, full_precision
+from harness.core.structures import Activation, CandidateLosses, Need, full_precision
 from harness.criterion.heads import HeadSpec
 from harness.losses.pair import Loss
 from harness.losses.reduction import BoxWeight
@@ -69,6 +69,13 @@ def reduced_pair(
     return {"classification": total * published[0], "regression": boxes * published[1]}
 
 
+@torch.no_grad()
+def baseline_pair(head: HeadSpec, baseline: Loss, slots: Slots) -> dict[str, Tensor]:
+    """The two scalars that the detector's own loss has at the same slots; detached."""
+    head, slots = _with_background(head, baseline, slots)
+    return reduced_pair(head, baseline, slots, *slot_losses(head, baseline, slots))
+
+
 def further_terms(head: HeadSpec, loss: Loss, slots: Slots, progress: float) -> dict[str, Tensor]:
     """The scalars of the head's branch and of the loss's further terms that count at ``progress``, in [0, 1]."""
     if head.branch is Branch.NONE and not len(loss.terms):
@@ -99,6 +106,22 @@ def _as_read(head: HeadSpec, loss: Loss, slots: Slots) -> tuple[Tensor, Tensor]:
         logits = logits.roll(-1, -1)
         column = (column - 1) % head.columns
     return logits, column
+
+
+def _with_background(head: HeadSpec, loss: Loss, slots: Slots) -> tuple[HeadSpec, Slots]:
+    """The head and its slots as a softmax reads them, where a sigmoid trains a head that was made for a softmax.
+
+    The column that was the background's then trains nothing. The sigmoids' logits are the log-odds of a class against
+    none, so the background's logit is 0.
+    """
+    if head.background is not None or loss.classification.activation is not Activation.SOFTMAX:
+        return head, slots
+    background = head.first_column - 1
+    logits = slots.logits.clone()
+    logits[..., background] = 0.0
+    column = torch.where(slots.column == head.columns, background, slots.column)
+    head = replace(head, background=background, activation=Activation.SOFTMAX)
+    return head, replace(slots, logits=logits, column=column)
 
 
 def _weighted(head: HeadSpec, loss: Loss, slots: Slots) -> Slots:

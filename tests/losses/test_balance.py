@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from harness.detectors import equip
+from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
-from harness.losses import GIoULoss, Loss, QualityFocalLoss
+from harness.losses import GIoULoss, Loss, QualityFocalLoss, SmoothL1Loss
 from harness.losses.balance import STEPS, Balance
 from tests.detectors.dense_parity import images, losses_and_gradients, scene
+from tests.losses.choices import CLASSIFICATION, build
 
 
 def terms(classification: float, regression: float) -> dict[str, torch.Tensor]:
@@ -61,3 +63,28 @@ def test_the_first_step_has_the_baselines_size() -> None:
     assert twin.loss_factors()["dense"]["classification"] == pytest.approx(ratio, rel=1e-5)
     assert any(name.startswith("balance.") for name in twin.criteria_state_dict()["dense"])
     assert equip(model).loss_factors() == {}
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION)
+def test_every_class_loss_of_an_roi_head_is_brought_to_the_size_of_its_cross_entropy(name: str) -> None:
+    """Sigmoids train a head whose first column is then nobody's: for the cross entropy it is the background's, 0."""
+    torch.manual_seed(0)
+    model = tiny_rcnn(6, min_size=96)
+    loss = build("classification", name, columns=6)
+    twin = equip(model, loss=Loss(loss, SmoothL1Loss(), balance="equal"))
+    seen = []
+    twin.criteria["roi"].observers.append(lambda _, selection: seen.append(selection))
+    outputs = []
+    forward = twin.criteria["roi"].forward
+    twin.criteria["roi"].forward = lambda given, selection: (outputs.append(given), forward(given, selection))[1]
+    losses, _ = losses_and_gradients(twin, images(), scene("ordinary"))
+    logits = outputs[0].logits.detach().clone()
+    if twin.criteria["roi"].head.background is None:
+        logits[..., 0] = 0.0
+    positive = seen[0].sample.positive
+    column = torch.where(positive, seen[0].targets.labels + 1, 0)
+    weight = seen[0].sample.weight
+    each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), column.flatten(), reduction="none")
+    wanted = (each * weight.flatten()).sum() / weight.sum()
+    found = losses["roi_classification"] if "roi_classification" in losses else losses["loss_classifier"]
+    torch.testing.assert_close(found.detach(), wanted, rtol=1e-5, atol=0)
