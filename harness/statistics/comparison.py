@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,16 +99,27 @@ def compare(
     paired = {name: paired_differences(scores[name], scores[partner]) for name, partner in partners.items()}
     rows = [row for _, row in paired.values()]
     decisions = decide(rows, alpha=alpha, margin=margin, test=test, higher_is_better=higher_is_better)
-    open_level = level_of_open(decisions, alpha)
+    levels = levels_of_open(decisions, alpha)
     return [
-        comparison_of(name, partners[name], seeds, row, decision, test, margin, open_level, max_further_seeds)
+        comparison_of(name, partners[name], seeds, row, decision, test, margin, levels, max_further_seeds)
         for (name, (seeds, row)), decision in zip(paired.items(), decisions, strict=True)
     ]
 
 
-def level_of_open(decisions: Iterable[Decision], alpha: float) -> float:
-    """What p must fall to for the next open comparison to settle: alpha over the number of open ones."""
-    return alpha / max(1, sum(decision.verdict == OPEN for decision in decisions))
+class OpenLevels(NamedTuple):
+    """What p must fall to for the next comparison to settle, under Holm's correction."""
+
+    difference: float  # against "no difference"
+    same: float  # against "the difference is at least the margin"
+
+
+def levels_of_open(decisions: Iterable[Decision], alpha: float) -> OpenLevels:
+    """Alpha over the number of comparisons that have not settled in that way, however they settled otherwise: what is
+    ``same`` still counts among those that could differ."""
+    decisions = list(decisions)
+    differing = sum(decision.p_holm <= alpha for decision in decisions)
+    same = sum(decision.p_same <= alpha for decision in decisions)
+    return OpenLevels(*(alpha / max(1, len(decisions) - settled) for settled in (differing, same)))
 
 
 def comparison_of(
@@ -119,12 +130,12 @@ def comparison_of(
     decision: Decision,
     test: str,
     margin: float,
-    open_level: float,
+    levels: OpenLevels,
     max_further_seeds: int = LIMIT,
 ) -> Comparison:
     """A decision on the paired differences ``row`` of ``name`` from ``baseline``, with the numbers beside it.
 
-    ``open_level`` is that of :func:`level_of_open`.
+    ``levels`` are those of :func:`levels_of_open`.
     """
     return Comparison(
         name=name,
@@ -134,7 +145,7 @@ def comparison_of(
         interval=decision.interval,
         p=decision.p,
         verdict=decision.verdict,
-        further_seeds=_further_seeds(decision, row, test, open_level, margin, max_further_seeds),
+        further_seeds=_further_seeds(decision, row, test, levels, margin, max_further_seeds),
         p_holm=decision.p_holm,
         p_same=decision.p_same,
         level=decision.level,
@@ -160,12 +171,14 @@ def _partners(scores: Scores, baseline: str | Mapping[str, str]) -> dict[str, st
 
 
 def _further_seeds(
-    decision: Decision, row: NDArray[np.float64], test: str, level: float, margin: float, limit: int
+    decision: Decision, row: NDArray[np.float64], test: str, levels: OpenLevels, margin: float, limit: int
 ) -> FurtherSeeds | None:
     """For a fixed-sample test there is no expectation: it allows no further look."""
     if test != "anytime" or decision.contradictory:
         return None
-    return SETTLED if decision.verdict != OPEN else expected_further_seeds(row, level, margin, limit)
+    if decision.verdict != OPEN:
+        return SETTLED
+    return expected_further_seeds(row, levels.difference, margin, limit, alpha_same=levels.same)
 
 
 def paired_differences(

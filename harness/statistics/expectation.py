@@ -36,14 +36,20 @@ SETTLED = FurtherSeeds(0, 0, 0)
 
 
 def expected_further_seeds(
-    differences: ArrayLike, alpha: float, margin: float, limit: int = LIMIT, seed: int = 0
+    differences: ArrayLike,
+    alpha: float,
+    margin: float,
+    limit: int = LIMIT,
+    seed: int = 0,
+    alpha_same: float | None = None,
 ) -> FurtherSeeds | None:
     """Further paired seeds until the running p of "no difference" or of "at least the margin" is at most alpha.
 
     Draws the true mean and spread from their posterior given the differences (reference prior 1/sigma: scaled inverse
     chi-squared and normal; Gelman et al. 2013, section 3.2), then future seeds from these, and continues the
     evidence with them. So the uncertainty of an effect seen in three seeds is part of the range. ``alpha`` is the level
-    after the correction for several comparisons. The same input gives the same numbers. None below 3 differences.
+    after the correction for several comparisons, ``alpha_same`` that of "at least the margin" where it is another one.
+    The same input gives the same numbers. None below 3 differences.
     """
     d = np.asarray(differences, np.float64)
     n = len(d)
@@ -54,7 +60,7 @@ def expected_further_seeds(
     mean = d.mean() + spread / np.sqrt(n) * rng.standard_normal((FUTURES, 1))
     future = mean + spread * rng.standard_normal((FUTURES, limit))
     paths = np.concatenate([np.broadcast_to(d, (FUTURES, n)), future], 1)
-    settled = (running_p(paths) <= alpha) | (running_p_outside(paths, margin) <= alpha)
+    settled = (running_p(paths) <= alpha) | (running_p_outside(paths, margin) <= (alpha_same or alpha))
     needed = np.sort(np.where(settled[:, n - 1 :].any(1), settled[:, n - 1 :].argmax(1), limit + 1))
     low, median, high = (
         int(value) if (value := needed[int(q * (FUTURES - 1))]) <= limit else None for q in (0.1, 0.5, 0.9)

@@ -17,7 +17,7 @@ from harness.statistics.comparison import (
     Scores,
     compare,
     comparison_of,
-    level_of_open,
+    levels_of_open,
     paired_differences,
 )
 from harness.statistics.verdicts import ALPHA, BETTER, MARGIN, OPEN, SAME, WORSE, Decision, decide
@@ -105,14 +105,14 @@ def compared_with_best(
     if not racing:
         return []
     leader = _leader(scores, racing, higher_is_better)
-    open_level = level_of_open([decisions[name, leader] for name in racing if name != leader], alpha)
+    levels = levels_of_open([decisions[pair] for pair in combinations(scores, 2)], alpha)
     found = []
     for name in scores:
         if name != leader:
             beaten_by = [one for one in (leader, *scores) if one != name and decisions[name, one].verdict == WORSE]
             partner = next(iter(beaten_by), leader)
             seeds, row = paired_differences(scores[name], scores[partner])
-            found.append(comparison_of(name, partner, seeds, row, decisions[name, partner], test, margin, open_level))
+            found.append(comparison_of(name, partner, seeds, row, decisions[name, partner], test, margin, levels))
     return found
 
 

@@ -158,6 +158,23 @@ def test_further_seeds() -> None:
     assert str(expected_further_seeds([0.0] * 3, 0.05, 0.01)) == "1 (1 to 1)"  # equal so far, so equal hereafter
 
 
+def test_what_is_open_needs_a_further_seed_beside_one_that_is_the_same() -> None:
+    """A comparison that is settled as the same still counts in the correction of those that may differ."""
+    zero = dict.fromkeys(range(100, 106), 0.0)
+    scores = {
+        "random": zero,
+        "repeat_factor": dict(zip(zero, (-0.00206, 0.00089, 0.00018, 0.00044, -0.00099), strict=False)),
+        "seesaw": dict(zip(zero, (-0.01706, -0.00744, -0.00587, -0.0049, -0.00602, 0.00822), strict=True)),
+        "eqlv2": dict(zip(zero, (-0.02427, -0.02028, -0.01929, -0.00981, -0.02193, 0.00047), strict=True)),
+    }
+    found = {row.name: row for row in compare(scores, "random")}
+    assert found["repeat_factor"].verdict.startswith("same")
+    assert found["eqlv2"].verdict == OPEN
+    assert 0.05 < found["eqlv2"].p_holm < 0.075, "settled if two comparisons counted instead of three"
+    assert found["eqlv2"].further_seeds is not None
+    assert found["eqlv2"].further_seeds.low >= 1  # type: ignore[operator]
+
+
 def test_the_range_of_further_seeds_holds_what_happens() -> None:
     """True effects drawn from N(0, 3) standard deviations: 80 % ranges after 4 seeds hold the truth in about 80 %."""
     rng = np.random.default_rng(5)
