@@ -48,15 +48,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Composed = Callable[..., DictConfig]
 
 
+def small_config(root: Path, cache: Path, *overrides: str) -> DictConfig:
+    """The configuration of a small run below ``root``."""
+    schema.register()
+    with initialize_config_dir(str(schema.folder("conf")), version_base="1.3"):
+        fixed = [*SMALL, f"run.root={root}", f"data.cache_dir={cache}"]
+        return compose("config", overrides=[*fixed, *overrides])
+
+
 @pytest.fixture
 def composed(tmp_path: Path, cache: Path) -> Composed:
     """``composed("sampler=ohem", root="a")``: the configuration of a small run."""
 
     def make(*overrides: str, root: str = "results") -> DictConfig:
-        schema.register()
-        with initialize_config_dir(str(schema.folder("conf")), version_base="1.3"):
-            fixed = [*SMALL, f"run.root={tmp_path / root}", f"data.cache_dir={cache}"]
-            return compose("config", overrides=[*fixed, *overrides])
+        return small_config(tmp_path / root, cache, *overrides)
 
     return make
 

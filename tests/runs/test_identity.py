@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from harness.runs.identity import config_hash, identity_of, role_of
 from harness.runs.roles import WITHOUT_EFFECT, Role
-from tests.runs.conftest import Composed
+from tests.runs.conftest import Composed, small_config
 
 CHANGES = {  # what a user may change -> its role
     "sampler=ohem": Role.METHOD,
@@ -32,14 +33,23 @@ CHANGES = {  # what a user may change -> its role
 }
 
 
-@pytest.mark.parametrize("override", CHANGES)
-def test_a_change_is_a_new_run_unless_its_role_says_that_it_has_no_effect(override: str, composed: Composed) -> None:
-    def hashed(*overrides: str) -> str:
-        return config_hash(OmegaConf.to_container(composed(*overrides), resolve=True), "data")  # type: ignore[arg-type]
+def hashed(config: DictConfig) -> str:
+    return config_hash(OmegaConf.to_container(config, resolve=True), "data")  # type: ignore[arg-type]
 
+
+@pytest.fixture(scope="module")
+def unchanged(cache: Path) -> str:
+    """The hash of a small run in another folder."""
+    return hashed(small_config(Path("elsewhere"), cache))
+
+
+@pytest.mark.parametrize("override", CHANGES)
+def test_a_change_is_a_new_run_unless_its_role_says_that_it_has_no_effect(
+    override: str, composed: Composed, unchanged: str
+) -> None:
     role = role_of(override.partition("=")[0].rpartition("@")[2])
     assert role is CHANGES[override]
-    assert (hashed(override) == hashed()) == (role in WITHOUT_EFFECT)
+    assert (hashed(composed(override)) == unchanged) == (role in WITHOUT_EFFECT)
 
 
 def test_a_key_of_a_later_version_does_not_count_at_its_default(composed: Composed) -> None:

@@ -13,7 +13,7 @@ from harness.data.image_samplers import HardReplaySampler
 from harness.data.sources.shapes import shapes
 from harness.training import loop
 from harness.training.image_order import ImageOrder
-from tests.runs.conftest import Composed
+from tests.runs.conftest import Composed, small_config
 
 # 12 images in batches of 5: an epoch ends within a batch, and is drawn before that batch.
 REPLAY = ("image_sampler=hard_replay", "run.batch_size=5", "run.iterations=12", "run.checkpoint_iterations=1")
@@ -44,13 +44,24 @@ def weights(root: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.fixture(scope="module")
+def whole(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[list[int]], dict[str, torch.Tensor]]:
+    """The images of every step of a run that nothing stops, and its weights."""
+    root = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        steps = seen_images(patch)
+        run(small_config(root, cache, *REPLAY), choices={}, sources=[])
+    return steps, weights(root)
+
+
 @pytest.mark.parametrize("cut", [2, 3, 8])
 def test_the_same_images_after_a_power_cut(
-    cut: int, composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut: int,
+    composed: Composed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: tuple[list[list[int]], dict[str, torch.Tensor]],
 ) -> None:
-    with monkeypatch.context() as patch:
-        whole = seen_images(patch)
-        run(composed(*REPLAY, root="whole"), choices={}, sources=[])
     with monkeypatch.context() as patch:
         before = seen_images(patch, cut)
         with pytest.raises(PowerCut):
@@ -58,8 +69,9 @@ def test_the_same_images_after_a_power_cut(
     with monkeypatch.context() as patch:
         after = seen_images(patch)
         run(composed(*REPLAY, root="cut"), choices={}, sources=[])
-    assert before + after == whole
-    first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    steps, first = whole
+    assert before + after == steps
+    second = weights(tmp_path / "cut")
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
