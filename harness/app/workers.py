@@ -37,6 +37,7 @@ from harness.runs.folder import FolderBusyError, RunFolder
 from harness.runs.records import State, read_json, write_json
 from harness.training.interrupt import SIGNALS, StopRequested, StopSignals
 
+ORPHANS = 60.0  # seconds that a process has to save and end once the launching one is gone
 AFTERMATH = 5.0  # seconds that a process left alone waits to be ended, so that the one which died is seen to be first
 AGAIN = "the same command continues the run from its last checkpoint"
 
@@ -203,6 +204,7 @@ def _read(path: Path) -> Report | None:
 def work(task: Task) -> None:
     """The life of one of the processes. One that failed ends with an exit code, by which the launch ends the others."""
     rank, parent = launched.rank(), os.getppid()
+    threading.Thread(target=_end_without, args=(parent,), daemon=True).start()
     launched.silence_followers()
     if task.logging is not None:
         configure_log(OmegaConf.create(task.logging))
@@ -214,6 +216,15 @@ def work(task: Task) -> None:
         time.sleep(AFTERMATH)
     if report.state is State.FAILED or os.getppid() != parent:  # nobody waits for this process any more
         sys.exit(1)
+
+
+def _end_without(parent: int) -> None:
+    """Stops this process, as SIGTERM does, once the launching one has been killed and cannot do it any more."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHANS)
+    os._exit(1)
 
 
 def _reported(task: Task) -> Report:

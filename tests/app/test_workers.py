@@ -208,6 +208,22 @@ def test_killed_then_stopped_then_continued_by_one_process(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processes_end_when_the_launching_one_is_killed(tmp_path: Path) -> None:
+    """They save as after SIGTERM; the run is free, and the same command goes on from there."""
+    with training(tmp_path, *LONG) as (process, pids):
+        process.kill()
+        process.communicate()
+        assert gone(pids)
+    status = read_json(run_folder(tmp_path / "r") / "status.json")
+    assert status["state"] == "interrupted"
+    assert status["iteration"] > 0
+    done = harness(tmp_path, *LONG, "run.root=r")
+    assert done.returncode == 0, done.stderr
+    assert read_json(run_folder(tmp_path / "r") / "result.json")["cost"]["sessions"] == 2
+
+
+@pytest.mark.slow
 def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "harness"]
