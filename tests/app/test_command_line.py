@@ -175,6 +175,13 @@ def test_the_matrix_of_what_can_work(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("logging", ["disabled", "none"])
+def test_the_log_can_be_turned_off(logging: str, tmp_path: Path) -> None:
+    done = harness(tmp_path, "mode=check", f"hydra/job_logging={logging}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "this combination can work\n", "")
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_interrupt_stops_a_whole_sweep(tmp_path: Path) -> None:
     sweep = ["-m", "sampler=random,ohem", *SMALL, f"data.cache_dir={tmp_path}", "run.iterations=100000"]
     process = Started(tmp_path, *sweep)
