@@ -116,7 +116,7 @@ def _with_background(head: HeadSpec, loss: Loss, slots: Slots) -> tuple[HeadSpec
     """
     if head.background is not None or loss.classification.activation is not Activation.SOFTMAX:
         return head, slots
-    background = head.first_column - 1
+    background = 0 if head.first_column else head.columns - 1  # the column that no class has
     logits = slots.logits.clone()
     logits[..., background] = 0.0
     column = torch.where(slots.column == head.columns, background, slots.column)

@@ -8,9 +8,10 @@ from typing import Any
 
 from harness.report.frame import RunTable, flat
 from harness.report.reading import UnreadableError, parse_yaml, read_text
+from harness.runs.presets import PRESETS
 from harness.runs.schema import folder
 
-GROUPS = ("experiment", "recipe")
+GROUPS = tuple(dict.fromkeys(group.partition("/")[0] for group in PRESETS))
 
 
 def keys_of_presets(table: RunTable) -> frozenset[str]:

@@ -12,6 +12,8 @@ from harness.runs.schema import folder
 from tests.docs.test_commands import composes
 
 SWEEPS = sorted(folder("sweeps").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+STUDY = re.compile(r"results/(?:studies|reference)/\w+")
 COMMAND = re.compile(r"^# (?:Command:)? *python -m harness (-cn .*?)$", re.MULTILINE)
 
 
@@ -23,6 +25,8 @@ def test_a_question_says_what_it_asks_and_what_it_costs(path: Path) -> None:
     commands = COMMAND.findall(header)
     assert commands
     assert commands[0] == f"-cn {path.stem}"  # the question itself comes first
+    for study in STUDY.findall(header):
+        assert (ROOT / study / "README.md").is_file(), study
 
 
 @pytest.mark.parametrize(
