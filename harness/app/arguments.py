@@ -29,6 +29,7 @@ _NOT_A_NAME = re.compile(
 )
 _QUOTED = re.compile(r"""(["']).*\1$""")
 _MULTIRUN = ("-m", "--multirun")
+_TAKES_VALUE = re.compile(r"(--config-(name|path|dir)|-c[npd]|--package|-p|--experimental-rerun)$")  # in the next word
 _COMMANDS = {  # Hydra does one of them at a time
     "-m": "-m", "--multirun": "-m", "-r": "--run", "--run": "--run", "-c": "--cfg", "--cfg": "--cfg", "-i": "--info",
     "--info": "--info", "-sc": "--shell-completion", "--shell-completion": "--shell-completion",
@@ -48,16 +49,21 @@ def rewritten(arguments: Sequence[str], own: Path | None = None) -> list[str]:
 
     ``arm=x`` becomes ``experiment/arm=x`` and ``arm=null`` chooses no arm; ``data.root=/a b/ü`` gets the quotes that
     Hydra's grammar wants; ``-q`` and ``-v`` become the overrides that they stand for, before all others so that these
-    win.
+    win. Flags come first, because Hydra's parser takes no override before a flag and another one behind it.
 
     Args:
         arguments: of the command line.
         own: a folder of the user's own options, as of ``--config-dir``.
     """
-    flags = [override for argument in arguments for override in VERBOSITY.get(argument, ())]
+    verbosity = [override for argument in arguments for override in VERBOSITY.get(argument, ())]
     sweeping = any(argument in _MULTIRUN for argument in arguments)
-    overrides = [_override(argument, sweeping, own) for argument in arguments if argument not in VERBOSITY]
-    return [*flags, *overrides]
+    flags, overrides = [], []
+    for argument, before in zip(arguments, ["", *arguments], strict=False):
+        if argument not in VERBOSITY:
+            is_override = argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
+            kind = overrides if is_override and not _TAKES_VALUE.match(before) else flags
+            kind.append(_override(argument, sweeping, own))
+    return [*flags, *verbosity, *overrides]
 
 
 def _override(argument: str, sweeping: bool, own: Path | None) -> str:

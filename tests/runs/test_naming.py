@@ -48,7 +48,7 @@ def test_a_path_is_read_as_it_is_typed(path: str) -> None:
 
 
 def test_what_means_something_to_hydra_stays() -> None:
-    kept = ["sampler=random,ohem", "data.root='a b'", "data.root=${oc.env:HOME}", "--cfg", "job", "area_ranges={a: 1}"]
+    kept = ["--cfg", "job", "sampler=random,ohem", "data.root='a b'", "data.root=${oc.env:HOME}", "area_ranges={a: 1}"]
     assert rewritten(kept) == kept
     assert rewritten(["-m", "data.root=a,b"]) == ["-m", "data.root=a,b"]
     assert rewritten(["arm=ohem_paper", "-q"])[-1] == "experiment/arm=ohem_paper"
