@@ -162,7 +162,7 @@ def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:
     if job.sweep is None:
         log.warning("%s", finished.line)
     else:
-        took = f" in {minutes(time.monotonic() - started)}{job.sweep.remaining(job.number)}"
+        took = f" ({minutes(time.monotonic() - started)}{job.sweep.remaining(job.number)})"
         log.warning("%s: %s%s", job.label, finished.line, took)
     return job.outcome(State.DONE, folder=str(finished.folder), accuracy=finished.map)
 

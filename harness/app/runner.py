@@ -163,7 +163,7 @@ def _in_folder(folder: RunFolder, experiment: Experiment, stop: StopSignals, oth
         known = folder.result()["metrics"]["map"]
         own = " with the code as it is now" if settings.code else ""
         complete_mirror(settings.tracker, folder.path, experiment.splits.val)
-        line = f"already done{own}: {folder.path} (mAP {shown(known)}); run.again=true trains it anew"
+        line = f"already done{own} (run.again=true trains it anew): mAP {shown(known)}: {folder.path}"
         return Finished(folder.path, known, line)
     _write_config(folder, experiment)
     folder.set_status(State.RUNNING, iteration=saved_iteration(folder))
