@@ -57,7 +57,8 @@ def rewritten(arguments: Sequence[str], own: Path | None = None) -> list[str]:
     """
     verbosity = [override for argument in arguments for override in VERBOSITY.get(argument, ())]
     sweeping = any(argument in _MULTIRUN for argument in arguments)
-    flags, overrides = [], []
+    flags: list[str] = []
+    overrides: list[str] = []
     for argument, before in zip(arguments, ["", *arguments], strict=False):
         if argument not in VERBOSITY:
             is_override = argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
