@@ -12,9 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness.app.run_end import Stopped
 from harness.app.runner import check
+from harness.data.loading import to_device
+from harness.data.sources.shapes import shapes
 from harness.detectors.facts import refusals_for
 from harness.experiment.pieces import build, build_pieces
 from harness.runs.schema import folder, register
+from harness.training.guard import StageCount
 from harness.training.streams import Streams
 from tests.detectors.dense_parity import images, losses_and_gradients, scene
 
@@ -48,6 +51,34 @@ def test_it_trains(recipe: str, detector: str) -> None:
         assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
         empty, _ = losses_and_gradients(model, images(), scene("all without an object"))
         assert all(torch.isfinite(value) for value in empty.values()), empty
+
+
+@pytest.fixture(scope="module")
+def embedded() -> tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]:
+    """The first training images of the embedded data."""
+    data = shapes(num_train=12, num_val=1).train
+    pictures, targets = zip(*(data[place][:2] for place in range(12)), strict=True)
+    return to_device((list(pictures), list(targets)), "cpu")
+
+
+@pytest.mark.parametrize(("recipe", "detector"), TINY, ids=map("-".join, TINY))
+def test_its_first_step_has_a_positive_for_nearly_every_object(
+    recipe: str, detector: str, embedded: tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]
+) -> None:
+    config = composed(recipe, detector)
+    torch.manual_seed(0)
+    model = build_pieces(config, []).equip(
+        build(config.detector, "detector", num_classes=7), Streams(0, torch.device("cpu"))
+    )
+    model.set_progress(0.0)
+    counts: dict[str, StageCount] = {}
+    for criterion in model.criteria.values():
+        criterion.observers.append(lambda stage, selection: counts.setdefault(stage, StageCount()).add(selection))
+    with torch.no_grad():
+        model.train()(*embedded)
+    assert counts
+    assert all(count.objects > 30 for count in counts.values())
+    assert {stage: count.share_without for stage, count in counts.items() if count.share_without >= 0.05} == {}
 
 
 @pytest.mark.parametrize(
