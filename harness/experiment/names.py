@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -23,14 +23,15 @@ def nearest(name: str, valid: Iterable[str], place: str = "") -> str:
 
     Args:
         name: what was written.
-        valid: what could have been meant.
+        valid: what could have been meant; of two that are equally near, the first.
         place: the node that has these names.
     """
     names = list(dict.fromkeys(valid))
-    if close := get_close_matches(name, names, n=1, cutoff=0.6):
-        return f"; did you mean {f'{place}.' if place else ''}{close[0]}?"
     if not names:
         return ""
+    close = max(names, key=lambda one: SequenceMatcher(None, one, name).ratio())
+    if get_close_matches(name, [close], cutoff=0.6):
+        return f"; did you mean {f'{place}.' if place else ''}{close}?"
     place = place and f"{place} has"
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"; {place or 'there are'} {', '.join(names[:SHOWN])}{more}"

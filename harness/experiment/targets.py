@@ -87,8 +87,8 @@ def _wrong_arguments(node: Any, key: str) -> Iterator[str]:
     if isinstance(node.get("_target_"), str):
         valid = _accepted(located(node["_target_"], key))
         if valid is not None:
-            own = [one for one in valid if f"{key}.{one}" not in SUPPLIED]
             written: list[str] = [str(one) for one in node]
+            own = sorted((one for one in valid if f"{key}.{one}" not in SUPPLIED), key=lambda one: one not in written)
             yield from (unknown_key(f"{key}.{one}", own) for one in written if one not in (*_HYDRA, *valid))
     for name in node:
         full = f"{key}.{name!s}"
