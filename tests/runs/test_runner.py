@@ -14,6 +14,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from harness.app.run_end import Stopped
 from harness.app.runner import check, run
@@ -275,8 +276,10 @@ def test_a_name_that_leaves_the_runs_folder_is_refused(name: str, composed: Comp
 def test_a_parameter_that_a_piece_does_not_have_is_named(composed: Composed) -> None:
     with pytest.raises(Stopped, match=r"sampler\.numm: there is no such key; did you mean sampler\.num"):
         check(composed("+sampler.numm=3"), [str(schema.folder("conf"))])
+    config = composed()
+    config.detector = {**OmegaConf.load(schema.folder("conf") / "detector/tiny_ssd.yaml").detector, "min_size": 64}
     with pytest.raises(Stopped, match=r"detector\.min_size: there is no such key; did you mean detector\.image_size"):
-        check(composed("detector=tiny_ssd", "+detector.min_size=64"), [str(schema.folder("conf"))])
+        check(config, [str(schema.folder("conf"))])
 
 
 def test_epochs_are_passes_over_the_training_images(trained: Trained) -> None:
