@@ -80,7 +80,6 @@ class Experiment:
         """
         try:
             settings, nodes = settled(config)
-            _check_recipe(nodes)
             if lines := list(wrong_arguments(nodes)):
                 raise ConfigError("\n".join(lines))
             pieces = build_pieces(nodes, sources)
@@ -161,16 +160,6 @@ class Experiment:
         """The optimizer of ``parameters``."""
         optimizer: torch.optim.Optimizer = build(self.nodes.optimizer, "optimizer")(parameters)
         return optimizer
-
-
-def _check_recipe(nodes: DictConfig) -> None:
-    """A recipe names the detectors that it is made for, by their builders, which are called like their options."""
-    fits, builder = nodes.get("recipe_fits"), nodes.detector["_target_"].rpartition(".")[2]
-    if fits is not None and builder not in fits:
-        raise ConfigError(
-            f"the recipe is made for other detectors; choose one of detector={', '.join(fits)}, or recipe_fits=null to "
-            f"try it nevertheless"
-        )
 
 
 def _check_optimizer(nodes: DictConfig) -> None:

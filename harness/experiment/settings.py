@@ -34,12 +34,13 @@ def settled(config: DictConfig) -> tuple[HarnessConfig, DictConfig]:
     """The typed settings, and a copy of the configuration in which ``~`` is the home folder.
 
     Raises:
-        ConfigError: a value that is missing, out of range or refers to nothing.
+        ConfigError: a value that is missing, out of range or refers to nothing, or a recipe for other detectors.
     """
     nodes = config.copy()
     try:
         with open_dict(nodes):
             _expand_home(nodes)
+        _check_recipe(nodes)  # first: where a recipe does not belong, its stages do not either
         if lines := list(_misplaced(nodes)):
             raise ConfigError("\n".join(lines))
         if missing := sorted(OmegaConf.missing_keys(nodes)):
@@ -52,6 +53,18 @@ def settled(config: DictConfig) -> tuple[HarnessConfig, DictConfig]:
         raise ConfigError(" ".join(str(error).split("\n")[:2])) from error
     settings.check()
     return settings, nodes
+
+
+def _check_recipe(nodes: DictConfig) -> None:
+    """A recipe names the detectors that it is made for, by their builders, which are called like their options."""
+    fits, detector = nodes.get("recipe_fits"), nodes.get("detector")
+    if not isinstance(fits, ListConfig) or not isinstance(detector, DictConfig):
+        return
+    if str(detector.get("_target_")).rpartition(".")[2] not in fits:
+        raise ConfigError(
+            f"the recipe is made for other detectors; choose one of detector={', '.join(map(str, fits))}, or "
+            f"recipe_fits=null to try it nevertheless"
+        )
 
 
 def _misplaced(config: DictConfig) -> Iterator[str]:

@@ -101,10 +101,16 @@ def test_it_names_its_source(recipe: str) -> None:
     assert all((Path(CONF) / "detector" / f"{detector}.yaml").is_file() for detector in FITS[recipe])
 
 
-def test_a_detector_that_it_is_not_made_for_is_refused_in_one_line() -> None:
-    config = composed("pisa_ssd", "tiny_rcnn")
-    line = "^the recipe is made for other detectors; choose one of detector=tiny_ssd, "
+@pytest.mark.parametrize(
+    ("recipe", "detector", "choices"),
+    [("pisa_ssd", "tiny_rcnn", "tiny_ssd, "), ("libra_rcnn", "tiny_fcos", "tiny_rcnn, ")],  # a stage that is not there
+)
+def test_a_detector_that_it_is_not_made_for_is_refused_in_one_line(recipe: str, detector: str, choices: str) -> None:
+    line = f"^the recipe is made for other detectors; choose one of detector={choices}"
     with pytest.raises(Stopped, match=line) as caught:
-        check(config, [])
+        check(composed(recipe, detector), [])
     assert "\n" not in caught.value.reason
+
+
+def test_a_detector_that_it_is_made_for_is_accepted() -> None:
     assert check(composed("pisa_ssd", "tiny_ssd"), [])
