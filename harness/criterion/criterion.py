@@ -204,7 +204,8 @@ class Criterion(nn.Module):
             pairs = self._matched(outputs, selection, selection.matches)
             losses = reduced_pair(head, loss, pairs, *slot_losses(head, loss, pairs))
         if self.baseline is not None and self.balance is not None:
-            losses = self.balance(losses, baseline_pair(head, self.baseline, slots))
+            wanted = baseline_pair(head, self.baseline, slots) if self.balance.compares else None
+            losses = self.balance(losses, wanted)
         return {**losses, **further_terms(head, loss, slots, self.progress)}
 
     def candidate_losses(

@@ -80,7 +80,8 @@ class Experiment:
         """
         try:
             settings, nodes = settled(config)
-            if lines := list(wrong_arguments(nodes)):
+            typed = {text.lstrip("+~").partition("=")[0] for text in overrides}
+            if lines := list(wrong_arguments(nodes, typed)):
                 raise ConfigError("\n".join(lines))
             pieces = build_pieces(nodes, sources)
             mining = mining_plan(pieces.samplers)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from torch import nn
 
 from harness.experiment.names import unknown_key
@@ -21,11 +21,15 @@ _BUILDERS = ("harness.detectors", "torchvision.models.detection")  # where optio
 _HYDRA = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 
 
-def wrong_arguments(config: DictConfig) -> Iterator[str]:
+def wrong_arguments(config: DictConfig, typed: Collection[str] = ()) -> Iterator[str]:
     """One line per key of a node that its class or function does not take.
+
+    Where the command line replaces the class of an option, the keys that it leaves from the option share one line;
+    those of them that are null, which Hydra cannot delete, are removed from ``config``: they ask for nothing.
 
     Args:
         config: a composed configuration; ``+key=value`` may have added anything to it.
+        typed: the keys that the command line sets.
 
     Raises:
         ImportError: a class or function that does not exist.
@@ -42,7 +46,7 @@ def wrong_arguments(config: DictConfig) -> Iterator[str]:
         "image_sampler",
         *STAGES,
     ):
-        yield from _wrong_arguments(OmegaConf.select(config, key), key)
+        yield from _wrong_arguments(OmegaConf.select(config, key), key, typed)
 
 
 def located(name: str, key: str) -> Callable[..., Any]:
@@ -81,7 +85,7 @@ def targets_in(node: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from targets_in(item, f"{key}.{index}")
 
 
-def _wrong_arguments(node: Any, key: str) -> Iterator[str]:
+def _wrong_arguments(node: Any, key: str, typed: Collection[str]) -> Iterator[str]:
     if not isinstance(node, DictConfig):
         return
     if isinstance(node.get("_target_"), str):
@@ -89,13 +93,25 @@ def _wrong_arguments(node: Any, key: str) -> Iterator[str]:
         if valid is not None:
             written: list[str] = [str(one) for one in node]
             own = sorted((one for one in valid if f"{key}.{one}" not in SUPPLIED), key=lambda one: one not in written)
-            yield from (unknown_key(f"{key}.{one}", own) for one in written if one not in (*_HYDRA, *valid))
+            wrong = [one for one in written if one not in (*_HYDRA, *valid)]
+            left = [one for one in wrong if f"{key}._target_" in typed and f"{key}.{one}" not in typed]
+            yield from (unknown_key(f"{key}.{one}", own) for one in wrong if one not in left)
+            for one in [one for one in left if node[one] is None]:
+                left.remove(one)
+                with open_dict(node):
+                    del node[one]
+            if left:
+                yield (
+                    f"{key}._target_={node['_target_']} takes no {' and no '.join(left)}, which the option that it "
+                    f"replaces sets; remove {'it' if len(left) == 1 else 'them'} with "
+                    + " ".join(f"'~{key}.{one}'" for one in left)
+                )
     for name in node:
         full = f"{key}.{name!s}"
         if full in SUPPLIED:
             yield f"{full}: the harness sets it, {SUPPLIED[full]}"
         if not OmegaConf.is_missing(node, name):
-            yield from _wrong_arguments(node[name], full)
+            yield from _wrong_arguments(node[name], full, typed)
 
 
 def _accepted(target: Callable[..., Any]) -> list[str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,10 @@ class Balance(nn.Module):
     with the same factors.
     """
 
+    # The number of steps is also kept on the host, which need not wait for the device to know that they are over. Under
+    # torch.compile it stands still, since each new number would be compiled anew; the buffer then decides alone.
+    _known_steps: int
+
     own: Tensor
     wanted: Tensor
     steps: Tensor
@@ -30,6 +35,12 @@ class Balance(nn.Module):
         self.register_buffer("own", torch.zeros(len(TERMS), dtype=torch.float32))
         self.register_buffer("wanted", torch.zeros(len(TERMS), dtype=torch.float32))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self._known_steps = 0
+
+    @property
+    def compares(self) -> bool:
+        """Whether the next call takes the baseline's losses into account."""
+        return self.training and self._known_steps < STEPS
 
     @property
     def factors(self) -> Tensor:
@@ -37,19 +48,21 @@ class Balance(nn.Module):
         known = (self.own > 0) & (self.wanted > 0)
         return torch.where(known, self.wanted / self.own.where(known, torch.ones_like(self.own)), 1.0)
 
-    def forward(self, losses: Mapping[str, Tensor], baseline: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, losses: Mapping[str, Tensor], baseline: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """The ``losses`` with their two terms scaled; the others as they are.
 
         Args:
             losses: scalars by name, with gradient.
-            baseline: those of the baseline on the same slots.
+            baseline: those of the baseline on the same slots; ``None`` where :attr:`compares` is false.
         """
-        if self.training:
+        if baseline is not None and self.compares:
             with torch.no_grad():
-                counts = (self.steps < STEPS).to(self.own.dtype)
-                self.own += counts * self._over_processes(losses)
-                self.wanted += counts * self._over_processes(baseline)
+                counts = self.steps < STEPS
+                self.own += self._over_processes(losses).where(counts, 0.0)
+                self.wanted += self._over_processes(baseline).where(counts, 0.0)
                 self.steps += 1
+            if not torch.compiler.is_compiling():
+                self._known_steps += 1
         factors = self.factors
         scaled = {term: losses[term] * factor for term, factor in zip(TERMS, factors.unbind(), strict=True)}
         return {**losses, **scaled}
@@ -58,3 +71,7 @@ class Balance(nn.Module):
         """``(2,)``: the two terms of the whole batch, which are the means over the processes."""
         terms = torch.stack([losses[term].detach().to(self.own.dtype) for term in TERMS])
         return reduce_sum(terms) / process_count()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._known_steps = int(self.steps)

@@ -88,3 +88,40 @@ def test_every_class_loss_of_an_roi_head_is_brought_to_the_size_of_its_cross_ent
     wanted = (each * weight.flatten()).sum() / weight.sum()
     found = losses["roi_classification"] if "roi_classification" in losses else losses["loss_classifier"]
     torch.testing.assert_close(found.detach(), wanted, rtol=1e-5, atol=0)
+
+
+def test_the_baseline_is_computed_only_where_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses and factors are those of a training that computed it in every step, resumed before or after its last."""
+    monkeypatch.setattr("harness.losses.balance.STEPS", 2)
+    torch.manual_seed(0)
+    model = tiny_retinanet(6, min_size=96)
+
+    def twin() -> torch.nn.Module:
+        return equip(model, loss=Loss(QualityFocalLoss(), GIoULoss(), "image_positives", balance="equal")).train()
+
+    def step(equipped: torch.nn.Module) -> dict[str, torch.Tensor]:
+        return {name: loss.detach() for name, loss in equipped(images(), scene("ordinary")).items()}
+
+    always, other = twin(), twin()
+    computed: list[int] = []
+    always.criteria["dense"].balance._known_steps = -100
+    other.criteria["dense"].baseline.classification.register_forward_hook(lambda *_: computed.append(number))
+    for number in range(4):
+        wanted = step(always)
+        if number in (1, 3):  # continued before the last step that counts, and after it
+            resumed = twin()
+            resumed.load_criteria_state_dict(other.criteria_state_dict())
+            torch.testing.assert_close(step(resumed), wanted, rtol=0, atol=0)
+        torch.testing.assert_close(step(other), wanted, rtol=0, atol=0)
+        assert other.loss_factors() == always.loss_factors()
+    assert computed == [0, 1]
+    assert not resumed.criteria["dense"].balance.compares
+
+
+def test_a_baseline_that_is_infinite_after_the_hundred_changes_nothing() -> None:
+    balance = Balance().train()
+    balance(terms(1.0, 2.0), terms(3.0, 4.0))
+    balance.steps.fill_(STEPS)
+    settled = balance.factors.clone()
+    balance(terms(1.0, 2.0), terms(float("inf"), float("nan")))
+    assert torch.equal(balance.factors, settled)

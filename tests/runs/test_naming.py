@@ -82,6 +82,23 @@ def test_what_nobody_reads_or_can_build_is_refused(override: str, composed: Comp
         check(composed(override), SOURCES)
 
 
+def test_another_class_over_an_option_names_what_it_does_not_take(composed: Composed) -> None:
+    typed = ["optimizer=sgd", "optimizer._target_=torch.optim.Adagrad", "optimizer.weight_decay=0"]
+    says = r"^optimizer\._target_=torch\.optim\.Adagrad takes no momentum, which .*; remove it with '~optimizer\.momentum'$"
+    with pytest.raises(Stopped, match=says):
+        check(composed(*typed), SOURCES, overrides=typed)
+    again = [*typed, "~optimizer.momentum"]
+    assert "momentum" not in check(composed(*again), SOURCES, overrides=again).plain["optimizer"]
+
+
+def test_what_an_option_leaves_null_asks_nothing_of_another_class(composed: Composed) -> None:
+    typed = ["optimizer=adamw", "optimizer._target_=torch.optim.RMSprop"]
+    assert "fused" not in check(composed(*typed), SOURCES, overrides=typed).plain["optimizer"]
+    fused = [*typed, "optimizer.fused=true"]
+    with pytest.raises(Stopped, match=r"^optimizer\.fused: there is no such key; optimizer has lr, "):
+        check(composed(*fused), SOURCES, overrides=fused)
+
+
 def test_names_of_weights_are_refused_without_a_download(composed: Composed) -> None:
     small = "detector=fasterrcnn_mobilenet_v3_large_320_fpn"
     with pytest.raises(Stopped, match=r"detector\.weights_backbone='DEFALT' must be null or one of DEFAULT, IMAGENET"):
