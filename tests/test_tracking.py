@@ -28,6 +28,7 @@ from harness.data.splits import Splits
 from harness.evaluation.accuracy import evaluate
 from harness.report import parts as report_parts
 from harness.report.figures.style import figure
+from harness.runs.presets import PRESETS
 from harness.runs.records import Cost, Result
 from harness.runs.schema import TrackerConfig
 from harness.telemetry.bins import EDGES
@@ -333,6 +334,8 @@ def test_a_group_is_the_runs_that_differ_in_the_seed_alone() -> None:
     assert group_of({**config, "sampler": {"num": 32}}, choices) != group
     assert group_of({**config, "run": {"root": "a", "iterations": 10}}, choices) != group
     assert len(group_of(config, {"experiment/arm": "x" * 300})) == 128
+    for preset in PRESETS:
+        assert group_of(config, {preset: "chosen", "detector": "tiny_rcnn"}).startswith("chosen-tiny_rcnn-"), preset
 
 
 def test_the_report_is_an_artifact(tmp_path: Path) -> None:

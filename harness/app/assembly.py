@@ -103,4 +103,5 @@ def guarded(
         device,
         settings.precision,
         images,
+        loss_is_published=experiment.loss_is_published,
     )

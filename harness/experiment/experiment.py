@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,8 +81,7 @@ class Experiment:
         """
         try:
             settings, nodes = settled(config)
-            typed = {text.lstrip("+~").partition("=")[0] for text in overrides}
-            if lines := list(wrong_arguments(nodes, typed)):
+            if lines := list(wrong_arguments(nodes, typed_keys(overrides))):
                 raise ConfigError("\n".join(lines))
             pieces = build_pieces(nodes, sources)
             mining = mining_plan(pieces.samplers)
@@ -143,6 +143,20 @@ class Experiment:
         options: dict[str, Any] = OmegaConf.to_container(self.nodes.detector, resolve=True)  # type: ignore[assignment]
         return options
 
+    @property
+    def loss_is_published(self) -> bool:
+        """Whether the losses are those that a recipe names, with nothing on the command line about them."""
+        recipe = self.choices.get("recipe")
+        files = [Path(source) / "recipe" / f"{recipe}.yaml" for source in self.sources]
+        file = next((one for one in files if recipe and one.is_file()), None)
+        if file is None or any(key.startswith("loss") for key in typed_keys(self.overrides)):
+            return False
+        own = {str(group): option for one in OmegaConf.load(file).get("defaults", []) for group, option in one.items()}
+        groups = ("loss/classification", "loss/regression")
+        return all(
+            own.get(f"override /{group}", option) == option for group in groups if (option := self.choices.get(group))
+        )
+
     def hash_on(self, fingerprint: str) -> str:
         """Names what can change the result: configuration, own code and the data of that fingerprint."""
         return config_hash(self.plain, fingerprint)
@@ -161,6 +175,11 @@ class Experiment:
         """The optimizer of ``parameters``."""
         optimizer: torch.optim.Optimizer = build(self.nodes.optimizer, "optimizer")(parameters)
         return optimizer
+
+
+def typed_keys(overrides: Iterable[str]) -> set[str]:
+    """The keys and groups that a command line sets."""
+    return {text.lstrip("+~").partition("=")[0] for text in overrides}
 
 
 def _check_optimizer(nodes: DictConfig) -> None:

@@ -20,6 +20,7 @@ from harness.data.export import to_coco
 from harness.runs.folder import RunFolder
 from harness.runs.identity import config_hash
 from harness.runs.metrics_log import MetricsLog
+from harness.runs.presets import PRESETS
 from harness.runs.records import Cost, Result
 from harness.runs.schema import TrackerConfig
 from harness.tracking.closing import close
@@ -34,8 +35,7 @@ log = logging.getLogger("harness")
 # What a group's name starts with; it ends with a hash of all settings but the seed, so that runs of one group differ in
 # nothing else. The dashboard's bars and bands are over the runs of a group.
 COMBINATION = (
-    "experiment/arm",
-    "experiment/rung",
+    *PRESETS,
     "data",
     "detector",
     "assigner",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.preserved import preserved
+from harness.core.structures import Need
 from harness.criterion.criterion import Criterion
 from harness.criterion.heads import Geometry
 from harness.criterion.stage import Selection
@@ -75,6 +76,8 @@ def measure(
     device: torch.device,
     precision: str,
     images: int = 64,
+    *,
+    loss_is_published: bool = False,
 ) -> Measured:
     """Takes the losses of the first images without training on them.
 
@@ -85,6 +88,7 @@ def measure(
         device: where the detectors are.
         precision: ``fp32`` or ``bf16``.
         images: at most so many; fewer on a CPU where they are large.
+        loss_is_published: the losses are those of a recipe, so that none of them is too weak.
     """
     counts: dict[str, StageCount] = {}
     criteria: Mapping[str, Criterion] = model.criteria  # type: ignore[assignment]
@@ -111,7 +115,9 @@ def measure(
         for stage, count in counts.items()
     }
     warnings = [line for stage, count in counts.items() for line in _assignment_warnings(criteria[stage], count)]
-    return Measured(seen, stages, terms, warnings + _loss_warnings(terms))
+    if not loss_is_published:
+        warnings += _loss_warnings(terms, criteria)
+    return Measured(seen, stages, terms, warnings)
 
 
 class _Means:
@@ -194,10 +200,20 @@ def _key(criterion: Criterion) -> str:
     return f"{prefix}matching.pos_iou_thr or {prefix}assigner"
 
 
-def _loss_warnings(terms: Mapping[str, Mapping[str, float]]) -> list[str]:
-    return [
-        f"the term {name} is {1 / max(term['times_baseline'], 1e-9):.0f} times weaker at the start than the detector's "
-        f"own; change the term's weight in loss, or set loss.balance=equal"
-        for name, term in terms.items()
-        if term.get("times_baseline", 1.0) < WEAKEST
-    ]
+def _loss_warnings(terms: Mapping[str, Mapping[str, float]], criteria: Mapping[str, Criterion]) -> Iterator[str]:
+    losses = {stage: one.warmup_loss or one.loss for stage, one in criteria.items()}
+    towards_iou = {_class_term(stage) for stage, one in losses.items() if Need.QUALITY in one.classification.needs}
+    for name, term in terms.items():
+        if term.get("times_baseline", 1.0) < WEAKEST:
+            times = 1 / max(term["times_baseline"], 1e-9)
+            line = f"the term {name} is {times:.0f} times weaker at the start than the detector's own"
+            if name in towards_iou:
+                yield f"{line}: its targets follow the IoU of boxes that are not trained yet, which passes"
+            else:
+                yield f"{line}; change the term's weight in loss, or set loss.balance=equal"
+
+
+def _class_term(stage: str) -> str:
+    """The detectors' name of a stage's class term."""
+    named = {"dense": "classification", "rpn": "loss_objectness", "roi": "loss_classifier"}
+    return named.get(stage, f"loss_classifier_{stage}")

@@ -6,12 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from harness.app.composition import composed
+from harness.app.runner import check
 from harness.assigners.atss import ATSSAssigner
 from harness.detectors import equip
 from harness.detectors.zoo.tiny_fcos import tiny_fcos
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
-from harness.losses import FocalLoss, GIoULoss, L1Loss, Loss
+from harness.losses import FocalLoss, GIoULoss, L1Loss, Loss, QualityFocalLoss
+from harness.runs.schema import folder
 from harness.samplers.all import AllSampler
 from harness.samplers.random import RandomSampler
 from harness.training.guard import Measured, measure
@@ -73,6 +76,46 @@ def test_a_weak_term_is_marked() -> None:
     assert line.startswith("the term bbox_regression is 100 times weaker")
     equal = Loss(FocalLoss(), GIoULoss(), "image_positives", regression_weight=0.01, balance="equal")
     assert measured(model, loss=equal).warnings == []
+
+
+def test_a_class_loss_towards_the_iou_of_untrained_boxes_is_said_to_be_one() -> None:
+    """A weight would be wrong: the term grows by itself as the boxes fit."""
+    torch.manual_seed(0)
+    model = tiny_retinanet(6, min_size=96)
+    weak = Loss(QualityFocalLoss(), L1Loss(), "image_positives", classification_weight=0.01)
+    (line,) = measured(model, loss=weak).warnings
+    assert line.startswith("the term classification is ")
+    assert line.endswith("its targets follow the IoU of boxes that are not trained yet, which passes")
+    assert "loss.balance" not in line
+
+
+@pytest.mark.parametrize(
+    ("detector", "recipe", "typed", "published"),
+    [
+        ("tiny_retinanet", "gfl", (), True),
+        ("tiny_fcos", "tood", ("optimizer.lr=0.1",), True),
+        ("tiny_retinanet", "gfl", ("loss.regression_weight=0.01",), False),
+        ("tiny_retinanet", "gfl", ("loss/classification=focal",), False),
+        ("tiny_retinanet", "none", (), False),
+    ],
+)
+def test_the_losses_of_a_recipe_are_published(
+    detector: str, recipe: str, typed: tuple[str, ...], published: bool
+) -> None:
+    chosen = [f"detector={detector}", f"recipe={recipe}", *typed]
+    config, choices = composed(chosen)
+    experiment = check(config, [str(folder("conf"))], choices=choices, overrides=chosen)
+    assert experiment.loss_is_published is published
+
+
+def test_a_term_that_is_published_weak_is_not_marked() -> None:
+    torch.manual_seed(0)
+    model = tiny_retinanet(6, min_size=96)
+    weak = Loss(FocalLoss(), L1Loss(), "image_positives", regression_weight=0.01)
+    batches = [(images(), scene("crowded"))]
+    found = measure(equip(model, loss=weak), equip(model), batches, CPU, "fp32", loss_is_published=True)
+    assert found.warnings == []
+    assert found.terms["bbox_regression"]["times_baseline"] == pytest.approx(0.01)
 
 
 def test_it_leaves_no_trace() -> None:

@@ -29,7 +29,8 @@ def test_a_fused_optimizer_makes_the_same_steps_up_to_rounding_however_often_it_
     chosen = [f"optimizer={optimizer}", "detector=tiny_retinanet", "recipe=retinanet", "analysis.guard_images=0"]
     chosen.append("run.checkpoint_iterations=2")
     plain, fused = (
-        trained(*chosen, f"optimizer.fused={fused}", root=root) for fused, root in (("null", "plain"), ("true", "fused"))
+        trained(*chosen, f"optimizer.fused={fused}", root=root)
+        for fused, root in (("null", "plain"), ("true", "fused"))
     )
     rows = [MetricsLog.rows(folder / "metrics.jsonl")[0] for folder in (plain, fused)]
     assert rows[1] == pytest.approx(rows[0], rel=1e-3)

@@ -24,7 +24,8 @@ class DenseBoxHead(nn.Module):
         bins: of a distribution.
         branch: whether one logit per box rates it.
         refinement: whether a second, refined box is predicted: the first one's distances, detached, times the
-            exponential of a further prediction (VarifocalNet, Zhang 2021, section 3.3, without its star of samples).
+            exponential of a further prediction (VarifocalNet, Zhang 2021, section 3.4, without the star-shaped
+            features of section 3.3).
     """
 
     def __init__(
