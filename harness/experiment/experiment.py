@@ -151,7 +151,8 @@ class Experiment:
         file = next((one for one in files if recipe and one.is_file()), None)
         if file is None or any(key.startswith("loss") for key in typed_keys(self.overrides)):
             return False
-        own = {str(group): option for one in OmegaConf.load(file).get("defaults", []) for group, option in one.items()}
+        defaults = OmegaConf.select(OmegaConf.load(file), "defaults", default=[])
+        own = {str(group): option for one in defaults for group, option in one.items()}
         groups = ("loss/classification", "loss/regression")
         return all(
             own.get(f"override /{group}", option) == option for group in groups if (option := self.choices.get(group))
