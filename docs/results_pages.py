@@ -16,7 +16,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     results = Path(config.config_file_path).parent / "results"
     for readme in sorted(results.glob("*/*/README.md")):
         folder = readme.parent
-        for source in (readme, folder / "report.png", folder / "runs.csv"):
+        for source in filter(Path.is_file, (readme, folder / "report.png", folder / "runs.csv")):
             name = "index.md" if source == readme else source.name
             page = f"results/{folder.parent.name}/{folder.name}/{name}"
             files.append(File.generated(config, page, abs_src_path=str(source)))
