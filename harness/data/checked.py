@@ -23,6 +23,7 @@ from harness.data.records import AnnotationProblem, DataError, ImageRecord, Pars
 
 # Decoded images are kept where this share of all fits into memory; fewer would cost memory and save nothing.
 WORTH_KEEPING = 0.1
+MAX_NAMED = 5  # classes that a line names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +91,11 @@ def check_data(parsed: ParsedData, loading: Loading) -> CheckedData:
     for split in checked:
         if not split.images:
             raise DataError(f"{split.name}: no image is left{_because(problems)}")
+        if split.left_out and not any(image.objects for image in split.images):
+            raise DataError(
+                f"{split.name}: none of its {split.left_out.total()} objects is of a class that {parsed.listed_by} "
+                f"lists: they are of {_counted(split.left_out)}; the classes: {', '.join(parsed.classes[:MAX_NAMED])}"
+            )
     splits = [_in_columns(split, parsed) for split in checked]
     data = CheckedData(
         splits[0],
@@ -98,7 +104,7 @@ def check_data(parsed: ParsedData, loading: Loading) -> CheckedData:
         category_ids=parsed.category_ids,
         keypoint_names=parsed.keypoint_names,
         problems=problems,
-        notes=(*parsed.notes, *_notes(checked, splits, parsed.classes, loading.orientation)),
+        notes=(*parsed.notes, *_notes(checked, splits, parsed, loading.orientation)),
         fingerprint="",
         decoded=decoded,
     )
@@ -180,6 +186,12 @@ def _because(problems: Sequence[AnnotationProblem]) -> str:
     return f": {list_problems(problems)}" if problems else ""
 
 
+def _counted(objects: Counter[str]) -> str:
+    """``cat (3), dog (1)``, the most frequent classes first."""
+    more = f" and {len(objects) - MAX_NAMED} more" if len(objects) > MAX_NAMED else ""
+    return ", ".join(f"{name} ({count})" for name, count in objects.most_common(MAX_NAMED)) + more
+
+
 def _leaks(train: Parsed, val: Parsed) -> dict[Path, AnnotationProblem]:
     """Training images that are validation images too, by path. The very same split twice is meant so: overfitting on
     purpose is a way to find bugs."""
@@ -192,21 +204,20 @@ def _leaks(train: Parsed, val: Parsed) -> dict[Path, AnnotationProblem]:
 
 
 def _notes(
-    checked: Sequence[Checked], splits: Sequence[CheckedSplit], classes: Sequence[str], orientation: Orientation
+    checked: Sequence[Checked], splits: Sequence[CheckedSplit], parsed: ParsedData, orientation: Orientation
 ) -> list[str]:
     """What a user should know and need not change, one line each."""
     notes = []
     left_out: Counter[str] = sum((split.left_out for split in checked), Counter())
     if left_out:
-        named = ", ".join(f"{name} ({count})" for name, count in left_out.most_common(5))
-        more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
-        notes.append(f"left out, as data.classes does not list them: {left_out.total()} objects of {named}{more}")
+        said = f"left out, as {parsed.listed_by} does not list them"
+        notes.append(f"{said}: {left_out.total()} objects of {_counted(left_out)}")
     for split in splits:
         counted = split.annotations.labels[~split.annotations.ignore]
-        absent = [name for label, name in enumerate(classes, start=1) if not (counted == label).any()]
+        absent = [name for label, name in enumerate(parsed.classes, start=1) if not (counted == label).any()]
         if absent:
-            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-            notes.append(f"{split.name}: no object of {', '.join(absent[:5])}{more}")
+            more = f" and {len(absent) - MAX_NAMED} more" if len(absent) > MAX_NAMED else ""
+            notes.append(f"{split.name}: no object of {', '.join(absent[:MAX_NAMED])}{more}")
     if bad_masks := [said for split in checked for said in split.bad_masks]:
         more = f" and {len(bad_masks) - 1} more" if len(bad_masks) > 1 else ""
         notes.append(f"mask left out, box kept: {bad_masks[0]} (valid: {VALID_SEGMENTATION}){more}")

@@ -87,6 +87,7 @@ class ParsedData:
     keypoint_names: tuple[str, ...] = ()  # of the P keypoints, where there are any
     frequencies: tuple[str, ...] = ()  # LVIS: r, c or f (rare, common, frequent) of each class
     notes: tuple[str, ...] = ()  # what was found or assumed, one line each
+    listed_by: str = "data.classes"  # what says which classes there are, for messages
 
 
 class DataError(ValueError):

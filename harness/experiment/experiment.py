@@ -152,7 +152,7 @@ class Experiment:
         if file is None or any(key.startswith("loss") for key in typed_keys(self.overrides)):
             return False
         defaults = OmegaConf.select(OmegaConf.load(file), "defaults", default=[])
-        own = {str(group): option for one in defaults for group, option in one.items()}
+        own = {str(group): option for one in defaults if isinstance(one, DictConfig) for group, option in one.items()}
         groups = ("loss/classification", "loss/regression")
         return all(
             own.get(f"override /{group}", option) == option for group in groups if (option := self.choices.get(group))

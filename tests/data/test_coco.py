@@ -189,6 +189,25 @@ def test_broken_files_are_refused_in_one_line(write_coco: WriteCoco, tmp_path: P
         load(root, classes=["fish"])
 
 
+def test_classes_of_another_file_are_left_out_by_its_name_and_a_split_of_them_alone_is_refused(
+    write_coco: WriteCoco,
+) -> None:
+    """Two exports of one project may number or name their categories differently: its mAP would be that of nothing."""
+    fish = {**VAL, "categories": [*CATEGORIES, {"id": 8, "name": "fish"}]}
+    both = {**fish, "annotations": [note(1, 1, 8, 5, 5, 30, 10), *VAL["annotations"][1:], note(2, 1, 7, 1, 1, 9, 9)]}
+    splits = load(write_coco(train=TRAIN, val=both))
+    assert "left out, as train.json does not list them: 1 objects of fish (1)" in splits.notes
+    alone = {**fish, "annotations": [note(1, 1, 8, 5, 5, 30, 10)]}
+    says = (
+        r"^val split of val\.json: none of its 1 objects is of a class that train\.json lists: they are of fish \(1\); "
+    )
+    with pytest.raises(DataError, match=says + "the classes: cat, dog, bird$"):
+        load(write_coco(train=TRAIN, val=alone))
+    with pytest.raises(DataError, match=r"none of its 1 objects is of a class that data\.classes lists"):
+        load(write_coco(train=TRAIN, val=VAL), classes=["dog"])
+    assert len(load(write_coco(train=TRAIN, val={**VAL, "annotations": []})).val) == 1
+
+
 def test_a_choice_of_classes_leaves_the_others_out(write_coco: WriteCoco) -> None:
     root = write_coco(train=TRAIN, val=VAL)
     splits = load(root, classes=["dog", "bird"], val_annotations="train.json", val_images="train")

@@ -125,7 +125,10 @@ def read_coco(
         raise DataError(f"classes: {unknown[0]!r} is not a category; valid: {', '.join(own_ids)}")
     category_ids = tuple(own_ids[name] for name in names)
     frequencies = tuple(file.frequencies.get(key, "") for key in category_ids) if file.frequencies else ()
-    return ParsedData(*parsed, tuple(names), category_ids, file.keypoint_names, frequencies, tuple(notes))
+    listed_by = train.annotations.name if chosen is None else "data.classes"
+    return ParsedData(
+        *parsed, tuple(names), category_ids, file.keypoint_names, frequencies, tuple(notes), listed_by=listed_by
+    )
 
 
 def _names(file: CocoFile) -> set[str]:
