@@ -35,8 +35,8 @@ from harness.telemetry.bins import EDGES
 from harness.telemetry.recorder import SamplingTelemetry, Window
 from harness.tracking import NoTracker, Tracker, WandbTracker, log_report, open_tracker
 from harness.tracking.environment import run_id
-from harness.tracking.opening import group_of
-from harness.tracking.wandb_tracker import closed_edges
+from harness.tracking.opening import _first_line, group_of
+from harness.tracking.wandb_tracker import closed_edges, pictures
 from harness.training.interrupt import Interrupted
 from tests.telemetry.test_telemetry import random_selection
 
@@ -323,6 +323,29 @@ def test_no_mirror_on_request(tmp_path: Path, splits: Splits) -> None:
         mirror_a_run(tracker, splits)
     log_report(TrackerConfig(kind="none"), tmp_path, "report")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_line_of_an_error_is_the_one_that_says_something() -> None:
+    """pydantic's first line only counts the errors."""
+    error = ValueError("1 validation error for Settings\nentity\n  Value error, too long [type=value_error]")
+    assert _first_line(error) == "entity: Value error, too long [type=value_error]"
+    assert _first_line(ValueError("\n  no space left \nmore")) == "no space left"
+    assert _first_line(ValueError()) == "ValueError"
+
+
+def test_pictures_of_different_sizes_are_shown_at_one_size(splits: Splits) -> None:
+    """W&B warns of a list of images of several sizes at every step."""
+
+    class Mixed:
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Any:
+            image, target = splits.val[index]
+            return image[:, : 40 + index, : 50 - index], target
+
+    shown = list(pictures(Mixed(), to_coco(splits.val), [], 2))  # type: ignore[arg-type]
+    assert {(image.image.width, image.image.height) for image in shown} == {(50, 41)}
 
 
 def test_a_group_is_the_runs_that_differ_in_the_seed_alone() -> None:

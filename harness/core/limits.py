@@ -23,6 +23,16 @@ def require(holds: bool, name: str, value: T, valid: str) -> T:
     return value
 
 
+def unicode_text(name: str, value: str) -> str:
+    """A text that UTF-8 can hold: without halves of surrogate pairs, which come from escapes in JSON and from names of
+    files that are not UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return require(False, name, value, "a text that UTF-8 can hold")
+    return value
+
+
 def at_least(name: str, value: Number, low: float) -> Number:
     """A finite number from ``low`` on."""
     return require(_is_finite(value) and value >= low, name, value, _finite(value, f"at least {low:.12g}"))

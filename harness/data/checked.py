@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from harness.core import limits
 from harness.data.checks import Checked, check_split
 from harness.data.columns import columns
 from harness.data.dataset import Annotations, DetectionDataset
@@ -77,6 +78,8 @@ def check_data(parsed: ParsedData, loading: Loading) -> CheckedData:
     met = (*parsed.train.problems, *parsed.val.problems)
     if not parsed.classes:
         raise DataError(f"classes: none given and none found in the annotations{_because(met)}")
+    for name in (*parsed.classes, *parsed.keypoint_names):
+        _writable(name)
     for part in (parsed.train, parsed.val):
         if not part.images and not part.problems:
             raise DataError(f"{part.name}: the split is empty")
@@ -180,6 +183,14 @@ def _in_columns(split: Checked, parsed: ParsedData) -> CheckedSplit:
         paths=tuple(str(image.path) for image in split.images),
         stamps=np.array([found.stamp for found in split.probes], dtype=np.int64).reshape(-1, 2),
     )
+
+
+def _writable(name: str) -> None:
+    """Raises DataError for a class or keypoint whose name no file could hold."""
+    try:
+        limits.unicode_text("name", name)
+    except ValueError as error:
+        raise DataError(f"classes: {error}") from None
 
 
 def _because(problems: Sequence[AnnotationProblem]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.core import limits
 from harness.data.values import BadValue, flag, identifier
 
 Row = Mapping[str, Any]
@@ -84,7 +85,10 @@ def read_tables(annotations: Row, detections: Sequence[Row], lenient: bool = Fal
         raise ValueError(f"detections: a list of results, not {_kind(detections)}")
     notes: list[str] = []
     image_index, category_index = index_of(images, "images"), index_of(categories, "categories")
-    names = {identifier(row["id"]): str(row.get("name", row["id"])) for row in categories}
+    names = {
+        identifier(row["id"]): limits.unicode_text(f"categories[{position}].name", str(row.get("name", row["id"])))
+        for position, row in enumerate(categories)
+    }
     _unique_ids(objects)
     object_image = lookup(objects, "image_id", image_index, "annotations", "images", notes)
     object_category = lookup(objects, "category_id", category_index, "annotations", "categories", notes)

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from harness.core import limits
 from harness.experiment.names import unknown_key
 from harness.runs.identity import fields_of, schema_of
 from harness.runs.schema import ConfigError, HarnessConfig
@@ -40,6 +41,7 @@ def settled(config: DictConfig) -> tuple[HarnessConfig, DictConfig]:
     try:
         with open_dict(nodes):
             _expand_home(nodes)
+        _check_texts(nodes)
         _check_recipe(nodes)  # first: where a recipe does not belong, its stages do not either
         if lines := list(_misplaced(nodes)):
             raise ConfigError("\n".join(lines))
@@ -53,6 +55,20 @@ def settled(config: DictConfig) -> tuple[HarnessConfig, DictConfig]:
         raise ConfigError(" ".join(str(error).split("\n")[:2])) from error
     settings.check()
     return settings, nodes
+
+
+def _check_texts(node: DictConfig | ListConfig) -> None:
+    """Refuses a text that no file could hold, such as the name of a folder that is not UTF-8."""
+    for name in list(range(len(node))) if isinstance(node, ListConfig) else list(node):
+        inner: Any = node._get_node(name)
+        if isinstance(inner, DictConfig | ListConfig):
+            if not inner._is_none() and not inner._is_missing() and not inner._is_interpolation():
+                _check_texts(inner)
+        elif isinstance(value := inner._value(), str) and not value.isascii():
+            try:
+                limits.unicode_text(inner._get_full_key(None), value)
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
 
 
 def _check_recipe(nodes: DictConfig) -> None:

@@ -208,6 +208,12 @@ def test_classes_of_another_file_are_left_out_by_its_name_and_a_split_of_them_al
     assert len(load(write_coco(train=TRAIN, val={**VAL, "annotations": []})).val) == 1
 
 
+def test_a_class_whose_name_no_file_could_hold_is_refused(write_coco: WriteCoco) -> None:
+    half = [{"id": 0, "name": "\ud800cat"}, *CATEGORIES[:1]]
+    with pytest.raises(DataError, match=r"^classes: name='\\ud800cat' must be a text that UTF-8 can hold$"):
+        load(write_coco(train={**TRAIN, "categories": half}, val={**VAL, "categories": half}))
+
+
 def test_a_choice_of_classes_leaves_the_others_out(write_coco: WriteCoco) -> None:
     root = write_coco(train=TRAIN, val=VAL)
     splits = load(root, classes=["dog", "bird"], val_annotations="train.json", val_images="train")

@@ -1,12 +1,14 @@
 import json
+import logging
 from collections import Counter
 
 import numpy as np
+import pytest
 
 from harness.data.class_counts import class_counts
 from harness.data.sources.coco import coco
 from harness.data.splits import Splits
-from harness.data.summary import describe, spread
+from harness.data.summary import describe, log_splits, spread
 from tests.data.conftest import WriteCoco
 
 
@@ -61,3 +63,20 @@ def test_class_counts_are_those_of_a_loop(scenes30: Splits) -> None:
     assert counts.objects.tolist() == [objects[k] for k in classes]
     assert counts.images.tolist() == [images[k] for k in classes]
     assert counts.num_images == len(scenes30.train)
+
+
+def test_classes_that_cannot_be_evaluated_are_said(write_coco: WriteCoco, caplog: pytest.LogCaptureFixture) -> None:
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    note = {"id": 1, "image_id": 1, "bbox": [1, 1, 9, 9], "iscrowd": 0}
+    both = [{**note, "category_id": 1}, {**note, "id": 2, "category_id": 2}]
+    train = {"images": {1: (60, 40)}, "annotations": both, "categories": categories}
+    root = str(write_coco(train=train, val={**train, "annotations": both[:1]}))
+    names = {"train_annotations": "train.json", "val_annotations": "val.json"}
+    splits = coco(root, **names, train_images="train", val_images="val")
+    with caplog.at_level(logging.INFO):
+        caplog.clear()
+        log_splits(splits)
+    assert caplog.messages == [
+        "data: 1 training images with 2 objects, 1 validation images with 1 objects; 2 classes: cat, dog",
+        "data: no validation object of dog: no AP for it",
+    ]

@@ -186,6 +186,7 @@ def test_scores_that_are_no_probabilities_are_not_calibrated() -> None:
         ("annotations", {"category_id": 77}, r"annotations\[2\]: category_id 77 is not in the annotations' categories"),
         ("annotations", {"id": 1}, r"annotations\[2\]: id 1 is given twice"),
         ("images", {"id": 0}, r"images\[\d+\]: id 0 is given twice"),
+        ("categories", {"name": "\ud800"}, r"categories\[2\]\.name='\\ud800' must be a text that UTF-8 can hold"),
         ("categories", {"id": [1]}, r"categories\[2\]: id is \[1\]; valid: a whole number of"),
     ],
 )

@@ -82,6 +82,15 @@ def test_what_nobody_reads_or_can_build_is_refused(override: str, composed: Comp
         check(composed(override), SOURCES)
 
 
+def test_a_text_that_no_file_could_hold_is_refused(composed: Composed) -> None:
+    """As a folder is called whose name is not UTF-8."""
+    for key in ("data.cache_dir", "run.root"):
+        config = composed()
+        OmegaConf.update(config, key, "caf\udce9")
+        with pytest.raises(Stopped, match=rf"^{key}='caf\\udce9' must be a text that UTF-8 can hold$"):
+            check(config, SOURCES)
+
+
 def test_another_class_over_an_option_names_what_it_does_not_take(composed: Composed) -> None:
     typed = ["optimizer=sgd", "optimizer._target_=torch.optim.Adagrad", "optimizer.weight_decay=0"]
     says = r"^optimizer\._target_=torch\.optim\.Adagrad takes no momentum, .*; remove it with '~optimizer\.momentum'$"
