@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from harness.report.across import Across, across_data_sets
@@ -15,6 +16,7 @@ from harness.report.fairness import unequal_inside, unequal_settings
 from harness.report.folders import ReportError
 from harness.report.frame import RunTable, read_table
 from harness.report.image_noise import ImageNoise, image_noise
+from harness.report.method_styles import method_styles
 from harness.report.methods import columns_named, value_of
 from harness.report.metric import Metric, metric
 from harness.report.provenance import warnings_of
@@ -41,6 +43,12 @@ class Report:
     options: Options
     contexts: list[ContextReport]
     across: list[Across]
+
+    @cached_property
+    def styles(self) -> dict[str, int]:
+        """The style of every method, the same in all contexts."""
+        sections = [one.section for one in self.contexts]
+        return method_styles([([row.label for row in one.rows], one.baselines) for one in sections])
 
 
 def build_report(folders: Sequence[Path], options: Options) -> Report:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 
 from harness.report.across import Across
 from harness.report.comparison import Row, Section
 from harness.report.evidence import Evidence
 from harness.report.figures.differences import MOST_ROWS, Effect, forest
-from harness.report.figures.style import method_colors
 from harness.report.parts import Figure, Part
 from harness.report.words import interval_text, shares_text, signed
 
@@ -27,7 +27,7 @@ def differences(section: Section, evidence: Evidence, number: int) -> list[Part]
             mean=one.mean_difference,
             interval=one.interval if one.n > 1 else None,
             dots=[(v, f"seed {seed}: {signed(v)}") for seed, v in zip(one.seeds, one.differences, strict=True)],
-            method=section.rows.index(row),
+            style=evidence.styles[row.label],
         )
         for row, one in compared[:MOST_ROWS]
     ]
@@ -43,7 +43,7 @@ def differences(section: Section, evidence: Evidence, number: int) -> list[Part]
             f"Difference in {name}",
             draw,
             caption,
-            method_colors([row.label for row in evidence.rows]),
+            evidence.toggles,
             wide=True,
         )
     ]
@@ -58,7 +58,7 @@ def _effect_text(row: Row, section: Section) -> str:
     return f"{verdict}: {signed(one.mean_difference)}{interval}{versus}"
 
 
-def across_figure(found: Across, number: int) -> Figure:
+def across_figure(found: Across, styles: Mapping[str, int], number: int) -> Figure:
     """The probability of improvement of each method, one ring per data set."""
     effects = [
         Effect(
@@ -67,9 +67,9 @@ def across_figure(found: Across, number: int) -> Figure:
             mean=row.probability,
             interval=row.probability_interval,
             dots=[(p, f"{title}: {p:.2f}") for p, title in zip(row.probabilities, found.contexts, strict=True)],
-            method=i + 1,
+            style=styles[row.label],
         )
-        for i, row in enumerate(found.rows)
+        for row in found.rows
     ]
     axis = "probability that a run beats one of the baseline"
     draw = partial(forest, effects, "Probability of improvement", axis, zero=0.5, limits=(0.0, 1.0), signed=False)

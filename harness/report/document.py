@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.report.across import Across
 from harness.report.answers import answer, method_text, noise_text, question
@@ -35,7 +35,7 @@ def document_of(report: Report, evidence: Sequence[Evidence] | None = None) -> l
     for number, one in enumerate(report.contexts):
         parts += _context(report, one, None if evidence is None else evidence[number], number)
     for number, found in enumerate(report.across):
-        parts += _across(found, number, evidence is not None)
+        parts += _across(found, number, None if evidence is None else report.styles)
     if not report.contexts:
         parts.append(Text(["No run has a result yet."], "answer"))
     return [*parts, *_ending(report)]
@@ -75,9 +75,9 @@ def _decomposition(found: Decomposition) -> list[Part]:
     return [Heading(title, 3), Text(decomposition_text(found), "answer")]
 
 
-def _across(found: Across, number: int, drawn: bool) -> list[Part]:
+def _across(found: Across, number: int, styles: Mapping[str, int] | None) -> list[Part]:
     parts: list[Part] = [Heading(found.title), Text(across_text(found), "answer"), across_table(found)]
-    parts += [across_figure(found, number)] if drawn else []
+    parts += [] if styles is None else [across_figure(found, styles, number)]
     return [*parts, Text([ACROSS_NOTE, *found.notes])]
 
 

@@ -6,7 +6,7 @@ before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from harness.report.build import ContextReport, Report
 from harness.report.comparison import Row
-from harness.report.figures.style import NUM_METHODS
+from harness.report.figures.style import NUM_METHODS, method_colors
 from harness.report.frame import RunTable
 from harness.report.histories import Curve, curves_of
 from harness.report.looking import Look, look_at
+from harness.report.method_styles import with_names
 from harness.report.reading import UnreadableError, read_json_object
 from harness.report.sampling import Sampling, sampling_of
 from harness.report.variance import Variance, variance_of
@@ -42,12 +43,23 @@ class Evidence:
     """What is drawn of one context. Lists have one entry per drawn method."""
 
     rows: list[Row]
+    styles: Mapping[str, int]  # of every method of the report, and of the shadow samplers
     curves: list[dict[str, Curve]]
     samplings: list[Sampling | None]
     precision: Precision
     variance: Variance | None  # None where predictions were not asked for
     look: Look | None  # predictions of two methods on the same images; None where they were not asked for
     notes: tuple[str, ...]
+
+    @property
+    def drawn(self) -> dict[str, int]:
+        """Name and style of each drawn method, in the order of ``rows``."""
+        return {row.label: self.styles[row.label] for row in self.rows}
+
+    @property
+    def toggles(self) -> dict[str, str]:
+        """Name and color of each drawn method, for the buttons that hide it."""
+        return method_colors(self.drawn)
 
 
 def gather(report: Report, pictures: int) -> list[Evidence]:
@@ -57,7 +69,12 @@ def gather(report: Report, pictures: int) -> list[Evidence]:
         report: the runs, compared.
         pictures: how many images on which two methods differ are shown; 0 reads no predictions and no images.
     """
-    return [_gather(report, one, pictures) for one in report.contexts]
+    found: list[Evidence] = []
+    styles: Mapping[str, int] = report.styles
+    for one in report.contexts:
+        found.append(_gather(report, one, styles, pictures))
+        styles = found[-1].styles
+    return found
 
 
 def drawn_rows(one: ContextReport) -> list[Row]:
@@ -65,7 +82,7 @@ def drawn_rows(one: ContextReport) -> list[Row]:
     return one.section.rows[:NUM_METHODS]
 
 
-def _gather(report: Report, one: ContextReport, pictures: int) -> Evidence:
+def _gather(report: Report, one: ContextReport, styles: Mapping[str, int], pictures: int) -> Evidence:
     table, rows = report.table, drawn_rows(one)
     notes: list[str] = []
     if len(one.section.rows) > len(rows):
@@ -75,10 +92,14 @@ def _gather(report: Report, one: ContextReport, pictures: int) -> Evidence:
         )
     curves = [_curves(table, row, notes) for row in rows]
     samplings = [_sampling(table, row, notes) for row in rows]
+    shadows = [
+        name for found in samplings if found is not None for stage in found.stages for name in found.shadows(stage)
+    ]
+    styles = with_names(styles, [*(row.label for row in rows), *shadows])
     precision = _precision(table, rows, notes)
     variance = variance_of(table, one.section) if pictures else None
     look = look_at(table, one.section, pictures) if pictures else None
-    return Evidence(rows, curves, samplings, precision, variance, look, tuple(dict.fromkeys(notes)))
+    return Evidence(rows, styles, curves, samplings, precision, variance, look, tuple(dict.fromkeys(notes)))
 
 
 def _curves(table: RunTable, row: Row, notes: list[str]) -> dict[str, Curve]:

@@ -43,6 +43,10 @@ class Sampling:
         """available, sampled, then the shadows."""
         return list(dict.fromkeys(name for at, name, _ in self.windows if at == stage))
 
+    def shadows(self, stage: str) -> list[str]:
+        """The samplers that were asked beside the one that trained."""
+        return [name for name in self.populations(stage) if name not in _BOTH]
+
     def total(self, stage: str, population: str, kind: str) -> Counts:
         """(bins,) over all windows."""
         return np.asarray(self.windows[stage, population, kind].sum(0))

@@ -10,7 +10,6 @@ from harness.report.evidence import Evidence
 from harness.report.figures.candidates import candidate_figures
 from harness.report.figures.iou import bands_figure, easy_share_figure, negative_figure, positive_figure
 from harness.report.figures.steps import Population
-from harness.report.figures.style import NUM_METHODS
 from harness.report.parts import Figure, Fold, Heading, Part, Table, Text
 from harness.report.sampling import Sampling
 
@@ -31,26 +30,29 @@ _CANDIDATES_NOTE = (
 _SHADOW_NOTE = "Recorded on the very same candidates; shadow samplers did not train."
 
 
-def sampling_details(evidence: Evidence, toggles: Mapping[str, str], number: int, numbers: Table | None) -> list[Part]:
+def sampling_details(evidence: Evidence, number: int, numbers: Table | None) -> list[Part]:
     """All that telemetry recorded of one context; empty where it was off."""
     stages = list(dict.fromkeys(stage for one in evidence.samplings if one is not None for stage in one.stages))
     if not stages:
         return []
-    labels = [row.label for row in evidence.rows]
+    drawn = list(evidence.drawn.items())
     parts: list[Part] = [Heading("What was sampled", 3), Text([_IOU_NOTE], "caption")]
     for stage in stages:
-        here = [(i, one) for i, one in enumerate(evidence.samplings) if one is not None and stage in one.stages]
-        parts += _stage(stage, here, labels, toggles, f"{number}/sampling/{stage}")
+        here = [
+            (one, *method)
+            for one, method in zip(evidence.samplings, drawn, strict=True)
+            if one is not None and stage in one.stages
+        ]
+        parts += _stage(stage, here, evidence.toggles, f"{number}/sampling/{stage}")
     if numbers is not None:
         parts.append(Fold("What was sampled, in numbers", [numbers]))
-    return [*parts, *_shadows(evidence, labels, number)]
+    return [*parts, *_shadows(evidence, number)]
 
 
-def _stage(
-    stage: str, here: Sequence[tuple[int, Sampling]], labels: Sequence[str], toggles: Mapping[str, str], key: str
-) -> list[Part]:
-    sampled = [Population(one, "sampled", labels[i], i) for i, one in here]
-    offered = [Population(one, "available", labels[i], i) for i, one in here]
+def _stage(stage: str, here: Sequence[tuple[Sampling, str, int]], toggles: Mapping[str, str], key: str) -> list[Part]:
+    """The figures of one stage; ``here`` holds what was recorded, the method and its style."""
+    sampled = [Population(one, "sampled", label, style) for one, label, style in here]
+    offered = [Population(one, "available", label, style) for one, label, style in here]
     both = [*(offered if len(here) <= _OFFERED_EACH else offered[:1]), *sampled]
 
     def figure(name: str, title: str, draw: Callable[[], Plot]) -> Figure:
@@ -63,7 +65,7 @@ def _stage(
     ]
     details: list[Part] = [Text([_CANDIDATES_NOTE], "caption")]
     details += [figure(name, title, draw) for name, title, draw in candidate_figures(stage, [offered[0], *sampled])]
-    if max(len(one.iterations) for _, one in here) > 1:
+    if max(len(one.iterations) for one, *_ in here) > 1:
         title = "negatives below IoU 0.05 over time"
         parts.append(figure("easy", title, partial(easy_share_figure, f"{stage}: {title}", stage, both)))
         mixtures: list[Part] = [
@@ -75,31 +77,26 @@ def _stage(
     return [*parts, Fold(f"Stage {stage}: {CANDIDATES}", details)] if len(details) > 1 else parts
 
 
-def _shadows(evidence: Evidence, labels: Sequence[str], number: int) -> list[Part]:
+def _shadows(evidence: Evidence, number: int) -> list[Part]:
     """The real sampler beside its shadows, for each method whose runs recorded some."""
     parts: list[Part] = []
-    for i, one in enumerate(evidence.samplings):
+    for i, (one, label) in enumerate(zip(evidence.samplings, evidence.drawn, strict=True)):
         for stage in one.stages if one is not None else ():
             assert one is not None
-            shadows = [name for name in one.populations(stage) if name not in ("available", "sampled")]
-            if shadows:
-                parts += _shadow(one, stage, shadows, i, labels, f"{number}/shadows/{i}/{stage}")
+            if one.shadows(stage):
+                parts += _shadow(one, stage, label, evidence.styles, f"{number}/shadows/{i}/{stage}")
     return [Heading("Shadow samplers", 3), Text([_SHADOW_NOTE], "caption"), *parts] if parts else []
 
 
-def _shadow(
-    one: Sampling, stage: str, shadows: Sequence[str], method: int, labels: Sequence[str], key: str
-) -> list[Part]:
-    # A shadow has the color of the method of its name where that was trained, too.
-    places = [
-        labels.index(name) if name in labels else (method + 1 + k) % NUM_METHODS for k, name in enumerate(shadows)
-    ]
+def _shadow(one: Sampling, stage: str, method: str, styles: Mapping[str, int], key: str) -> list[Part]:
+    """One method beside its shadows; a shadow has the style of the method of its name where that was trained, too."""
+    shadows = one.shadows(stage)
     lines = [
-        Population(one, "available", "available", method),
-        Population(one, "sampled", f"{labels[method]} (trained)", method),
-        *(Population(one, name, f"{name} (shadow)", place) for name, place in zip(shadows, places, strict=True)),
+        Population(one, "available", "available", styles[method]),
+        Population(one, "sampled", f"{method} (trained)", styles[method]),
+        *(Population(one, name, f"{name} (shadow)", styles[name]) for name in shadows),
     ]
-    title = f"{labels[method]}, stage {stage}: what trained, and what {len(shadows)} other sampler"
+    title = f"{method}, stage {stage}: what trained, and what {len(shadows)} other sampler"
     return [
         Heading(f"{title}{'s' if len(shadows) > 1 else ''} would have taken", 4),
         Figure(f"{key}/negatives", "negatives", partial(negative_figure, "negatives", stage, lines)),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.report.figures.style import MARKERS, NUM_METHODS, Trace, color, figure, method_trace, rounded
+from harness.report.figures.style import Trace, color, figure, marker, method_trace, rounded
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
@@ -20,21 +20,23 @@ COSTS = {
 }
 
 
-def cost_figure(cost: str, metric: str, runs: Sequence[Sequence[tuple[float, float]]], labels: Sequence[str]) -> Plot:
-    """``runs[i]`` are (cost, metric) of method i's runs."""
-    name, unit = COSTS[cost]
+def cost_figure(
+    cost: str, metric: str, runs: Sequence[Sequence[tuple[float, float]]], styles: Mapping[str, int]
+) -> Plot:
+    """``runs[i]`` are (cost, metric) of the runs of the i-th method in ``styles`` (name -> style)."""
+    what, unit = COSTS[cost]
     traces: list[Trace] = []
-    for i, of in enumerate(runs):
+    for (name, style), of in zip(styles.items(), runs, strict=True):
         kept = [point for point in of if all(map(math.isfinite, point))]
         if kept:
             hover = f"%{{x:.4g}} {unit}, {metric} %{{y:.4f}}<extra>%{{fullData.name}}</extra>"
             x, y = np.mean(kept, 0).tolist()
-            marker = {"color": color(i), "symbol": MARKERS[i % NUM_METHODS]}
+            symbol = {"color": color(style), "symbol": marker(style)}
             traces += [
-                method_trace(labels[i], type="scatter", mode="markers", x=rounded(x for x, _ in kept), showlegend=False,
+                method_trace(name, type="scatter", mode="markers", x=rounded(x for x, _ in kept), showlegend=False,
                              y=rounded(y for _, y in kept), hovertemplate=hover,
-                             marker={**marker, "size": 7, "opacity": 0.45}),
-                method_trace(labels[i], type="scatter", mode="markers", x=rounded([x]), y=rounded([y]),
-                             hovertemplate=f"mean: {hover}", marker={**marker, "size": 13}),
+                             marker={**symbol, "size": 7, "opacity": 0.45}),
+                method_trace(name, type="scatter", mode="markers", x=rounded([x]), y=rounded([y]),
+                             hovertemplate=f"mean: {hover}", marker={**symbol, "size": 13}),
             ]  # fmt: skip
-    return figure(traces, f"{metric} against {name}", f"{name} ({unit})", hovermode="closest")
+    return figure(traces, f"{metric} against {what}", f"{what} ({unit})", hovermode="closest")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 _SHOWN_SHARE = 0.98  # a first step that diverges for a moment would flatten everything after it
 
 
-def curve_figure(name: str, curves: Sequence[Curve | None], labels: Sequence[str]) -> Plot:
-    """One logged quantity; ``curves[i]`` and ``labels[i]`` belong to method i."""
-    traces = [trace for i, curve in enumerate(curves) if curve is not None for trace in _traces(curve, i, labels[i])]
+def curve_figure(name: str, curves: Sequence[Curve | None], styles: Mapping[str, int]) -> Plot:
+    """One logged quantity; ``curves[i]`` is that of the i-th method in ``styles`` (name -> style)."""
+    of = zip(styles.items(), curves, strict=True)
+    traces = [trace for method, curve in of if curve is not None for trace in _traces(curve, *method)]
     known = np.concatenate([np.concatenate([curve.low, curve.high]) for curve in curves if curve is not None])
     known = known[np.isfinite(known)]
     top = float(np.quantile(known, _SHOWN_SHARE)) * 1.08 if len(known) else 1.0
@@ -26,7 +27,7 @@ def curve_figure(name: str, curves: Sequence[Curve | None], labels: Sequence[str
     return figure(traces, name, "iteration", y_axis=axis, hovermode="x unified")
 
 
-def _traces(curve: Curve, i: int, label: str) -> list[Trace]:
+def _traces(curve: Curve, label: str, style: int) -> list[Trace]:
     xs = curve.iterations.tolist()
     out = []
     if curve.runs > 1:
@@ -34,9 +35,10 @@ def _traces(curve: Curve, i: int, label: str) -> list[Trace]:
             method_trace(
                 label, type="scatter", mode="lines", x=[*xs, *xs[::-1]],
                 y=rounded([*curve.high.tolist(), *curve.low.tolist()[::-1]]), line={"width": 0}, fill="toself",
-                fillcolor=translucent(color(i)), hoverinfo="skip", showlegend=False,
+                fillcolor=translucent(color(style)), hoverinfo="skip", showlegend=False,
             )
         )  # fmt: skip
     one = {"mode": "markers"} if len(xs) == 1 else {}
-    out.append(line(i, label, xs, curve.mean.tolist(), hovertemplate="%{y:.4g}", marker={"color": color(i)}, **one))
+    marker = {"color": color(style)}
+    out.append(line(style, label, xs, curve.mean.tolist(), hovertemplate="%{y:.4g}", marker=marker, **one))
     return out

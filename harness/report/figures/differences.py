@@ -27,7 +27,7 @@ class Effect:
     mean: float
     interval: Interval | None
     dots: Sequence[tuple[float, str]]  # one per paired seed or data set: value and what it is
-    method: int  # the method's color
+    style: int  # of the method
 
 
 def forest(
@@ -98,7 +98,7 @@ def _places(effects: Sequence[Effect]) -> tuple[list[float], float]:
 
 
 def _traces(effect: Effect, y: float) -> list[Trace]:
-    shade = color(effect.method)
+    shade = color(effect.style)
     out = []
     if effect.interval is not None and all(map(math.isfinite, effect.interval)):
         low, high = effect.interval

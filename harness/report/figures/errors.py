@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.report.figures.style import MARKERS, MUTED, NUM_METHODS, color, figure, method_trace, rounded, wrapped
+from harness.report.figures.style import MUTED, color, figure, marker, method_trace, pattern, rounded, wrapped
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
@@ -19,34 +19,35 @@ _UNKNOWN: Spread = (math.nan, math.nan)
 _NUMBERED = 12  # classes up to which the cells of a confusion matrix carry numbers
 
 
-def tide_figure(gains: Sequence[Mapping[str, Spread]], kinds: Mapping[str, str], labels: Sequence[str]) -> Plot:
+def tide_figure(gains: Sequence[Mapping[str, Spread]], kinds: Mapping[str, str], styles: Mapping[str, int]) -> Plot:
     """Bars by error type and method: the AP that repairing the type alone would gain, ± sd over seeds.
 
-    ``kinds`` maps the keys of ``gains`` to their names."""
+    ``gains[i]`` are those of the i-th method in ``styles``; ``kinds`` maps their keys to names."""
     traces = []
-    for i, of in enumerate(gains):
+    for (name, style), of in zip(styles.items(), gains, strict=True):
         values = [of.get(kind, _UNKNOWN) for kind in kinds]
         spread = [0.0 if math.isnan(sd) else sd for _, sd in values]
         bars = {"type": "data", "array": rounded(spread), "thickness": 1, "width": 3, "color": MUTED}
         traces.append(
             method_trace(
-                labels[i], type="bar", x=list(kinds.values()), y=rounded(mean for mean, _ in values), error_y=bars,
-                marker={"color": color(i)}, hovertemplate="%{x}: %{y:.4f}<extra>%{fullData.name}</extra>",
+                name, type="bar", x=list(kinds.values()), y=rounded(mean for mean, _ in values), error_y=bars,
+                marker={"color": color(style), "pattern": {"shape": pattern(style)}},
+                hovertemplate="%{x}: %{y:.4f}<extra>%{fullData.name}</extra>",
             )
         )  # fmt: skip
     return figure(traces, "Errors by type", "", "AP gained if repaired", barmode="group", bargap=0.25)
 
 
-def class_figure(classes: Sequence[str], values: Sequence[Sequence[float]], labels: Sequence[str]) -> Plot:
-    """AP of each class, one marker per method. ``values[method][class]``."""
+def class_figure(classes: Sequence[str], values: Sequence[Sequence[float]], styles: Mapping[str, int]) -> Plot:
+    """AP of each class, one marker per method. ``values[method][class]``, methods as in ``styles``."""
     places = list(range(len(classes)))
     traces = [
         method_trace(
-            labels[i], type="scatter", mode="markers", x=rounded(of), y=places,
-            marker={"color": color(i), "symbol": MARKERS[i % NUM_METHODS], "size": 10, "opacity": 0.9},
+            name, type="scatter", mode="markers", x=rounded(of), y=places,
+            marker={"color": color(style), "symbol": marker(style), "size": 10, "opacity": 0.9},
             customdata=list(classes), hovertemplate="%{customdata}: %{x:.4f}<extra>%{fullData.name}</extra>",
         )
-        for i, of in enumerate(values)
+        for (name, style), of in zip(styles.items(), values, strict=True)
     ]  # fmt: skip
     names = [wrapped(name if len(name) < 18 else f"{name[:16]}…", 20) for name in classes]
     axis = {"tickvals": places, "ticktext": names, "autorange": "reversed"}

@@ -14,12 +14,12 @@ from harness.report.sampling import Sampling
 
 @dataclass(frozen=True)
 class Population:
-    """One histogram that is drawn: whose, of which candidates, and in which method's color."""
+    """One histogram that is drawn: whose, of which candidates, and in which style."""
 
     found: Sampling
     name: str  # available | sampled | the name of a shadow sampler
     label: str
-    method: int
+    style: int  # of the method
 
 
 def step_trace(
@@ -33,9 +33,9 @@ def step_trace(
         **more,
     }
     if one.name == "available":
-        dotted = {"shape": "hv", "dash": "dot", "width": 1.6, "color": color(one.method)}
+        dotted = {"shape": "hv", "dash": "dot", "width": 1.6, "color": color(one.style)}
         return method_trace(one.label, type="scatter", mode="lines", x=rounded(at), y=ys, line=dotted, **told)
-    return line(one.method, one.label, at, [], line={"shape": "hv"}, **told) | {"y": ys}
+    return line(one.style, one.label, at, [], line={"shape": "hv"}, **told) | {"y": ys}
 
 
 def truth_trace(one: Population, share: float, at: float) -> Trace:
@@ -44,5 +44,5 @@ def truth_trace(one: Population, share: float, at: float) -> Trace:
         one.label, type="scatter", mode="markers", x=[at], y=rounded([share], 4), showlegend=False,
         hovertemplate="ground-truth boxes that joined: %{y:.1%}<extra>%{fullData.name}</extra>",
         marker={"symbol": "circle-open" if one.name == "available" else "circle", "size": 9,
-                "color": MUTED if one.name == "available" else color(one.method)},
+                "color": MUTED if one.name == "available" else color(one.style)},
     )  # fmt: skip

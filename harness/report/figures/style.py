@@ -1,7 +1,8 @@
 """Colors, lines and layout that all figures share.
 
-A method has one color, one dash and one marker in every figure of a report. The colors were chosen by their smallest
-CIELAB distance under simulated deuteranopia, protanopia and tritanopia (Machado et al. 2009); a test repeats that.
+A method has one color, one dash and one marker in every figure of a report: those of its style, an index that
+`harness.report.method_styles` gives to its name. The colors were chosen by their smallest CIELAB distance under
+simulated deuteranopia, protanopia and tritanopia (Machado et al. 2009); a test repeats that.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ LIGHT = ("#4d5560", "#2584e8", "#b04a12", "#1f7a4d", "#6600a5", "#cc7a00", "#22a
 DARK = ("#c3cad3", "#1fa2ff", "#e8623f", "#52e07f", "#a154c8", "#ffe33c", "#b0f0d8", "#ff62b0")
 DASHES = ("solid", "solid", "dash", "dot", "dashdot", "longdash", "dash", "dot")
 MARKERS = ("diamond", "circle", "square", "triangle-up", "cross", "x", "star", "triangle-down")
+PATTERNS = ("", "/", "x", "-", ".", "|", "\\", "+")  # of bars; a bar has no dash and no marker
 NUM_METHODS = len(LIGHT)  # drawn in one figure
 
 TEXT, MUTED, GRID, PAPER = "#1b1f24", "#57606a", "#dfe3e8", "#ffffff"
@@ -32,14 +34,29 @@ DARK_BANDS = ("#1c3350", "#25507c", "#3375ad", "#5a9fd4", "#97c6ec", "#deeefb")
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
 
-def color(index: int) -> str:
-    """The color of the i-th method on a light page."""
-    return LIGHT[index % NUM_METHODS]
+def color(style: int) -> str:
+    """The color of a style on a light page; it repeats after NUM_METHODS styles."""
+    return LIGHT[style % NUM_METHODS]
 
 
-def method_colors(labels: Sequence[str]) -> dict[str, str]:
-    """Each drawn method and its color, for the buttons that hide it."""
-    return {label: color(i) for i, label in enumerate(labels)}
+def dash(style: int) -> str:
+    """The dash of a style's lines; another one for the next style of the same color."""
+    return DASHES[(style + 2 * (style // NUM_METHODS)) % NUM_METHODS]
+
+
+def marker(style: int) -> str:
+    """The symbol of a style's markers; another one for the next style of the same color."""
+    return MARKERS[(style + style // NUM_METHODS) % NUM_METHODS]
+
+
+def pattern(style: int) -> str:
+    """What a style's bars are filled with; plain for the first style of a color."""
+    return PATTERNS[style // NUM_METHODS % len(PATTERNS)]
+
+
+def method_colors(styles: Mapping[str, int]) -> dict[str, str]:
+    """Each method and its color, for the buttons that hide it."""
+    return {name: color(style) for name, style in styles.items()}
 
 
 def dark_colors() -> dict[str, str]:
@@ -55,9 +72,9 @@ def translucent(hexadecimal: str, opacity: float = 0.16) -> str:
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
-def line(index: int, name: str, xs: Iterable[float], ys: Iterable[float], **more: Any) -> Trace:
+def line(style: int, name: str, xs: Iterable[float], ys: Iterable[float], **more: Any) -> Trace:
     """A method's line."""
-    drawn = {"color": color(index), "width": 2, "dash": DASHES[index % NUM_METHODS]} | more.pop("line", {})
+    drawn = {"color": color(style), "width": 2, "dash": dash(style)} | more.pop("line", {})
     trace = {"type": "scatter", "mode": "lines", "x": rounded(xs), "y": rounded(ys), "line": drawn}
     return method_trace(name, **{**trace, **more})
 
