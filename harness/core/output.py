@@ -30,6 +30,15 @@ def make_output_safe() -> None:
             setattr(sys, f"__{name}__", safe)
 
 
+def printable(text: str) -> str:
+    """A foreign text on one line: line breaks, tabs and the escapes that move a terminal's cursor are spelled out.
+
+    >>> printable("car\\ntruck")
+    'car\\\\ntruck'
+    """
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 class _Unbroken(io.TextIOWrapper):
     """A text stream that goes to the null device once nobody reads it."""
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.output import printable
 from harness.data.checks import Checked, check_split
 from harness.data.columns import columns
 from harness.data.dataset import Annotations, DetectionDataset
@@ -97,7 +98,8 @@ def check_data(parsed: ParsedData, loading: Loading) -> CheckedData:
         if split.left_out and not any(image.objects for image in split.images):
             raise DataError(
                 f"{split.name}: none of its {split.left_out.total()} objects is of a class that {parsed.listed_by} "
-                f"lists: they are of {_counted(split.left_out)}; the classes: {', '.join(parsed.classes[:MAX_NAMED])}"
+                f"lists: they are of {_counted(split.left_out)}; the classes: "
+                f"{printable(', '.join(parsed.classes[:MAX_NAMED]))}"
             )
     splits = [_in_columns(split, parsed) for split in checked]
     data = CheckedData(
@@ -200,7 +202,7 @@ def _because(problems: Sequence[AnnotationProblem]) -> str:
 def _counted(objects: Counter[str]) -> str:
     """``cat (3), dog (1)``, the most frequent classes first."""
     more = f" and {len(objects) - MAX_NAMED} more" if len(objects) > MAX_NAMED else ""
-    return ", ".join(f"{name} ({count})" for name, count in objects.most_common(MAX_NAMED)) + more
+    return printable(", ".join(f"{name} ({count})" for name, count in objects.most_common(MAX_NAMED))) + more
 
 
 def _leaks(train: Parsed, val: Parsed) -> dict[Path, AnnotationProblem]:
@@ -236,4 +238,4 @@ def _notes(
         other = "data.orientation=exif turns them" if orientation == "stored" else "data.orientation=stored does not"
         how = "read as stored" if orientation == "stored" else "turned"
         notes.append(f"{rotated} images carry an EXIF rotation and are {how}; {other}")
-    return notes
+    return [printable(note) for note in notes]

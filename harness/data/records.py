@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.core.output import printable
+
 MAX_LISTED = 10
 
 
@@ -64,7 +66,7 @@ class AnnotationProblem:
 
     def __str__(self) -> str:
         where = self.file if self.object is None else f"{self.file}, {self.unit} {self.object}"
-        return f"{where}: {self.what}" + (f" (valid: {self.valid})" if self.valid else "")
+        return printable(f"{where}: {self.what}" + (f" (valid: {self.valid})" if self.valid else ""))
 
 
 @dataclass(frozen=True, slots=True)

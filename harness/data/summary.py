@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.core.output import printable
 from harness.data.dataset import DetectionDataset
 from harness.data.splits import Splits
 
@@ -66,14 +67,14 @@ def describe_split(dataset: DetectionDataset) -> dict[str, Any]:
 def log_splits(splits: Splits) -> None:
     """Says what the data hold, and which classes cannot be evaluated because no validation image shows them."""
     train, val = describe_split(splits.train), describe_split(splits.val)
-    names = ", ".join(splits.classes[:MAX_NAMED]) + (", ..." if len(splits.classes) > MAX_NAMED else "")
+    names = printable(", ".join(splits.classes[:MAX_NAMED])) + (", ..." if len(splits.classes) > MAX_NAMED else "")
     log.info(
         "data: %d training images with %d objects, %d validation images with %d objects; %d classes: %s",
         train["images"], train["objects"], val["images"], val["objects"], len(splits.classes), names,
     )  # fmt: skip
     if absent := [name for name, count in val["objects_per_class"].items() if not count]:
         more = f" and {len(absent) - MAX_NAMED} more" if len(absent) > MAX_NAMED else ""
-        log.warning("data: no validation object of %s%s: no AP for it", ", ".join(absent[:MAX_NAMED]), more)
+        log.warning("data: no validation object of %s%s: no AP for it", printable(", ".join(absent[:MAX_NAMED])), more)
 
 
 def spread(values: npt.NDArray[Any]) -> dict[str, float]:

@@ -66,7 +66,7 @@ def test_class_counts_are_those_of_a_loop(scenes30: Splits) -> None:
 
 
 def test_classes_that_cannot_be_evaluated_are_said(write_coco: WriteCoco, caplog: pytest.LogCaptureFixture) -> None:
-    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "d\no\x1b[2Jg"}]  # foreign texts stay on one line
     note = {"id": 1, "image_id": 1, "bbox": [1, 1, 9, 9], "iscrowd": 0}
     both = [{**note, "category_id": 1}, {**note, "id": 2, "category_id": 2}]
     train = {"images": {1: (60, 40)}, "annotations": both, "categories": categories}
@@ -77,6 +77,6 @@ def test_classes_that_cannot_be_evaluated_are_said(write_coco: WriteCoco, caplog
         caplog.clear()
         log_splits(splits)
     assert caplog.messages == [
-        "data: 1 training images with 2 objects, 1 validation images with 1 objects; 2 classes: cat, dog",
-        "data: no validation object of dog: no AP for it",
+        "data: 1 training images with 2 objects, 1 validation images with 1 objects; 2 classes: cat, d\\no\\x1b[2Jg",
+        "data: no validation object of d\\no\\x1b[2Jg: no AP for it",
     ]

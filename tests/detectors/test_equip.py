@@ -228,8 +228,13 @@ NAN = BOXES.clone().index_fill_(1, torch.tensor([0]), float("nan"))
         ({"iscrowd": LABELS[1:]}, ValueError, r"targets\[0\]\['iscrowd'\] must have shape"),
         ({"labels": LABELS + 5}, ValueError, r"targets\[0\]\['labels'\]\[0\] is \d: labels must be .* at most 4"),
         ({"labels": LABELS - 9}, ValueError, r"targets\[0\]\['labels'\]\[0\] is -\d: labels must be at least 0"),
+        (
+            {"labels": LABELS.clone().index_fill_(0, torch.tensor([0]), -1)},
+            ValueError,
+            r"is -1: labels must be at least 0",
+        ),
     ],
-    ids=["uint8 labels", "NaN box", "short iscrowd", "label above", "label below"],
+    ids=["uint8 labels", "NaN box", "short iscrowd", "label above", "label below", "label -1, which pads"],
 )
 def test_wrong_targets_are_named(make: Any, changed: dict[str, Any], error: type, line: str) -> None:
     twin = equip(make(5)).train()
