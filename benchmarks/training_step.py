@@ -7,6 +7,7 @@ optimiser's step, which is the same for all, is left out. Prints a markdown tabl
     python benchmarks/training_step.py
     python benchmarks/training_step.py --device cuda --precision bf16 --model fasterrcnn_resnet50_fpn --size 800
     python benchmarks/training_step.py --clock cpu --model fasterrcnn_resnet50_fpn --size 400 --batch 2 --rounds 10
+    python benchmarks/training_step.py --variants OHEM
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from harness.training.compiled import compile_networks
 
 LOG_EVERY = 50  # steps between two windows of the telemetry, as in a run
 CLASSES = 7
+VARIANTS = ("natural trio", "telemetry", "OHEM")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -48,7 +50,8 @@ def main() -> None:
     if options.compile:
         compile_networks(model)
     telemetry = SamplingTelemetry()
-    variants = twins(model, telemetry)
+    every = twins(model, telemetry)
+    variants = {name: every[name] for name in ("torchvision", *options.variants)}
 
     def step(variant: nn.Module) -> float:
         return timed(lambda: train(variant, images, targets, options.precision, device), device, options.clock)
@@ -61,8 +64,9 @@ def main() -> None:
         names = list(variants)[turn % len(variants) :] + list(variants)[: turn % len(variants)]
         for name in names:
             seconds[name].append(step(variants[name]))
-    window = timed(lambda: telemetry.close_window(0), device, options.clock) / LOG_EVERY
-    seconds["telemetry"] = [second + window for second in seconds["telemetry"]]
+    if "telemetry" in seconds:
+        window = timed(lambda: telemetry.close_window(0), device, options.clock) / LOG_EVERY
+        seconds["telemetry"] = [second + window for second in seconds["telemetry"]]
     report(options, device, seconds)
 
 
@@ -79,6 +83,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", default="wall", choices=list(CLOCKS), help="cpu: where others use the machine, too")
+    chosen = "measured beside torchvision's step; all by default"
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help=chosen)
     parser.add_argument("--compile", action="store_true", help="backbone and heads compiled, as by run.compile")
     return parser.parse_args()
 

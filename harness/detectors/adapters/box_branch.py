@@ -14,7 +14,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from harness.core.preserved import preserved
 from harness.core.structures import Candidates, GroundTruth, SamplingResult
 from harness.criterion.heads import Outputs
-from harness.detectors.adapters.repooling import Pooled, can_repool, repooled
+from harness.detectors.adapters.repooling import Pooled, can_repool, pooled_once, repooled
 
 
 def proposal_candidates(
@@ -86,7 +86,7 @@ class BoxBranch:
         """Outputs ``(B, S, ...)`` at the slots of ``sample``, with gradient.
 
         What :meth:`peek` has pooled of the same candidates is not pooled again where that saves time; the result is the
-        same, bit for bit.
+        same up to rounding.
         """
         boxes, used = sample.take(candidates.boxes), sample.used
         if self._peeked is None:
@@ -106,7 +106,8 @@ class BoxBranch:
             if not can_repool(self.pool, features):
                 return self(features, boxes, used, image_shapes)
             rows = [image[keep] for image, keep in zip(boxes, used, strict=True)]
-            self._peeked = Pooled(self.pool(features, rows, image_shapes), used)
+            pool = cast(MultiScaleRoIAlign, self.pool)
+            self._peeked = Pooled(pooled_once(pool, features, rows, image_shapes), used)
             return self._outputs(self._peeked.values, None if bool(used.all()) else used, used.shape)
 
     def _outputs(self, pooled: Tensor, used: Tensor | None, shape: torch.Size) -> Outputs:
