@@ -53,9 +53,7 @@ def test_the_values_are_torchvisions(
     features = {str(n): torch.randn(2, 6, 32 >> n, 32 >> n, dtype=dtype) for n in range(3)}
     features["1"] = features["1"].to(memory_format=torch.channels_last)
     boxes = boxes_of(dtype)
-    host, own = (
-        MultiScaleRoIAlign(list(names), size, ratio, canonical_scale=40, canonical_level=3) for _ in range(2)
-    )
+    host, own = (MultiScaleRoIAlign(list(names), size, ratio, canonical_scale=40, canonical_level=3) for _ in range(2))
     expected = host(features, boxes, SHAPES)
     assert expected.flatten(1).any(1).float().mean() > 0.5
     pooled = pooled_once(own, features, boxes, SHAPES)

@@ -1,9 +1,9 @@
 """The pooled features of a ranking pass: computed fast, and kept for the boxes that train, with their usual gradient.
 
-On a CPU, torchvision's RoIAlign costs about twice what the first layer of the box head costs (2,000 boxes, 256 channels,
-7 x 7 bins), so that pooling is a good part of the price of OHEM. The ranking pass, which needs no gradient, therefore
-sums weighted rows (:mod:`harness.detectors.networks.roi_align_by_rows`), and the chosen boxes are not pooled again:
-the loss that ranks and the loss that trains are of the same features. These are torchvision's up to rounding.
+On a CPU, torchvision's RoIAlign costs about twice what the first layer of the box head costs (2,000 boxes, 256
+channels, 7 x 7 bins), so that pooling is a good part of the price of OHEM. The ranking pass, which needs no gradient,
+therefore sums weighted rows (:mod:`harness.detectors.networks.roi_align_by_rows`), and the chosen boxes are not pooled
+again: the loss that ranks and the loss that trains are of the same features. These are torchvision's up to rounding.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Pooled:
 def can_repool(pool: nn.Module, features: dict[str, Tensor]) -> bool:
     """Whether :func:`pooled_once` and :func:`repooled` stand for ``pool``, and save time.
 
-    They know torchvision's pooling alone, and pass by what hooks would do to its result. Autocast would round on the way,
+    They know torchvision's pooling alone, without hooks that could change its result. Autocast would round on the way,
     and a GPU pools faster than it looks up.
     """
     plain = all(not level.is_cuda and level.dtype in (torch.float32, torch.float64) for level in features.values())
@@ -66,7 +66,7 @@ def pooled_once(
     """
     if pool.sampling_ratio <= 0 or len(pool.output_size) != 2:
         return cast(Tensor, pool(features, boxes, image_shapes))
-    # A first call derives the scales; every call runs the hooks, by which the processes of a training agree on the shapes.
+    # Derives the scales at the first call; runs the hooks, by which processes agree on the shapes, at every call.
     pool(features, [image[:0] for image in boxes], image_shapes)
     assert pool.scales is not None
     maps, level = _maps(pool, features), _levels(pool, boxes)
