@@ -8,6 +8,7 @@ and the gradient of the pooling, which is torchvision's.
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from harness.criterion.stage import Selection
 from harness.detectors import equip
 from harness.detectors.adapters import box_branch
 from harness.detectors.adapters.box_branch import BoxBranch
+from harness.detectors.adapters.first_layer import can_split, first_layer, known_first_layer
 from harness.detectors.adapters.repooling import pooled_once, repooled
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.samplers.ohem import OHEMSampler
@@ -34,10 +36,14 @@ def features_of(levels: int) -> dict[str, Tensor]:
     return {str(n): torch.randn(shape, dtype=torch.float64, requires_grad=True) for n, shape in enumerate(shapes)}
 
 
-def branch_of(levels: int) -> nn.ModuleList:
+class OtherHead(TwoMLPHead):
+    """A head of one's own, whose first layer is not known."""
+
+
+def branch_of(levels: int, head: type[TwoMLPHead] = TwoMLPHead) -> nn.ModuleList:
     torch.manual_seed(2)
     pool = MultiScaleRoIAlign([str(n) for n in range(levels)], 3, 2, canonical_scale=15, canonical_level=2)
-    return nn.ModuleList([pool, TwoMLPHead(6 * 9, 8), FastRCNNPredictor(8, 3)]).double()
+    return nn.ModuleList([pool, head(6 * 9, 8), FastRCNNPredictor(8, 3)]).double()
 
 
 def candidates_of(sizes: tuple[int, int]) -> Candidates:
@@ -58,10 +64,11 @@ def sample_of(*, full: bool) -> SamplingResult:
 @pytest.mark.parametrize("levels", [1, 2])
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("sizes", [(8, 8), (8, 5)])
+@pytest.mark.parametrize("head", [TwoMLPHead, OtherHead])
 def test_the_outputs_and_the_gradients_are_those_of_pooling_anew(
-    levels: int, full: bool, sizes: tuple[int, int]
+    levels: int, full: bool, sizes: tuple[int, int], head: type[TwoMLPHead]
 ) -> None:
-    branch = branch_of(levels)
+    branch = branch_of(levels, head)
     candidates, sample = candidates_of(sizes), sample_of(full=full)
 
     def run(*, peeks: bool) -> list[Tensor]:
@@ -70,6 +77,7 @@ def test_the_outputs_and_the_gradients_are_those_of_pooling_anew(
         if peeks:
             parts.peek(features, candidates.boxes, candidates.valid, SHAPES)
             assert parts._peeked is not None
+            assert (parts._peeked.hidden is None) == (head is OtherHead)
         outputs = parts.chosen(features, candidates, sample, SHAPES)
         (outputs.logits.square().sum() + outputs.deltas.square().sum()).backward()
         assert parts._peeked is None  # it is large, and of this step alone
@@ -131,9 +139,9 @@ def test_a_detector_with_ohem_chooses_the_same_and_pools_once(monkeypatch: pytes
         model: Any = tiny_rcnn(5, min_size=96)
         model.roi_heads.box_roi_pool = MultiScaleRoIAlign(["0", "1"], 5, 2, canonical_scale=40, canonical_level=3)
         recorder = Recorder()
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patched:
             if not repools:
-                patch.setattr(box_branch, "can_repool", lambda *_: False)
+                patched.setattr(box_branch, "can_repool", lambda *_: False)
             losses, gradients = step(equip(model, sampler=OHEMSampler(16, 0.25), observers=[recorder]), images, targets)
         return sum(counted), recorder.selections["roi"], losses, gradients
 
@@ -159,3 +167,41 @@ def test_what_it_does_not_know_it_pools_anew() -> None:
     hooked = MultiScaleRoIAlign(["0"], 3, 2)
     hooked.register_forward_hook(lambda pool, inputs, pooled: 2 * pooled)
     assert not box_branch.can_repool(hooked, features)
+
+
+def test_the_first_layer_runs_once() -> None:
+    branch, features, candidates = branch_of(1), features_of(1), candidates_of((8, 8))
+    parts, counted, product = BoxBranch(*branch), [0], nn.functional.linear
+    sample = sample_of(full=True)
+    with patch.object(
+        nn.functional, "linear", lambda rows, *weights: counted.append(len(rows)) or product(rows, *weights)
+    ):
+        parts.peek(features, candidates.boxes, candidates.valid, SHAPES)
+        assert counted == [0, 16, 16, 16, 16]  # fc6, fc7, logits, deltas
+        parts.chosen(features, candidates, sample, SHAPES)
+    assert counted[5:] == [8, 8, 8]
+
+
+def test_a_head_that_is_not_called_plainly_stays_whole() -> None:
+    assert can_split(TwoMLPHead(54, 8))
+    assert not can_split(OtherHead(54, 8))
+    for part in ("", "fc6"):
+        for attach in ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"):
+            head = TwoMLPHead(54, 8)
+            getattr(head.get_submodule(part), attach)(lambda *_: None)
+            assert not can_split(head)
+        head = TwoMLPHead(54, 8)
+        head.get_submodule(part).compile()
+        assert not can_split(head)
+    parametrized = TwoMLPHead(54, 8)
+    nn.utils.parametrizations.weight_norm(parametrized.fc6)
+    assert not can_split(parametrized)
+
+
+def test_a_frozen_first_layer_gets_no_gradient() -> None:
+    head = TwoMLPHead(54, 8).requires_grad_(False)
+    pooled = torch.randn(3, 6, 3, 3, requires_grad=True)
+    known_first_layer(head, pooled, first_layer(head, pooled).detach()).sum().backward()
+    assert pooled.grad is not None
+    torch.testing.assert_close(pooled.grad.flatten(1), head.fc6.weight.sum(0).expand(3, -1))
+    assert head.fc6.weight.grad is None

@@ -14,6 +14,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from harness.core.preserved import preserved
 from harness.core.structures import Candidates, GroundTruth, SamplingResult
 from harness.criterion.heads import Outputs
+from harness.detectors.adapters.first_layer import can_split, first_layer, known_first_layer, later_layers
 from harness.detectors.adapters.repooling import Pooled, can_repool, pooled_once, repooled
 
 
@@ -85,16 +86,18 @@ class BoxBranch:
     ) -> Outputs:
         """Outputs ``(B, S, ...)`` at the slots of ``sample``, with gradient.
 
-        What :meth:`peek` has pooled of the same candidates is not pooled again where that saves time; the result is the
-        same up to rounding.
+        What :meth:`peek` has pooled of the same candidates, and put through the head's first layer, is not computed
+        again where that saves time; the result is the same up to rounding.
         """
         boxes, used = sample.take(candidates.boxes), sample.used
         if self._peeked is None:
             return self(features, boxes, used, image_shapes)
+        kept, self._peeked = self._peeked, None
+        chosen = kept.rows(sample)
         rows = [image[keep] for image, keep in zip(boxes, used, strict=True)]
-        pooled = repooled(cast(MultiScaleRoIAlign, self.pool), features, rows, self._peeked.of(sample))
-        self._peeked = None
-        return self._outputs(pooled, None if bool(used.all()) else used, used.shape)
+        pooled = repooled(cast(MultiScaleRoIAlign, self.pool), features, rows, kept.values[chosen])
+        hidden = None if kept.hidden is None else known_first_layer(self.head, pooled, kept.hidden[chosen])
+        return self._outputs(pooled, None if bool(used.all()) else used, used.shape, hidden)
 
     @torch.no_grad()
     def peek(
@@ -106,13 +109,17 @@ class BoxBranch:
             if not can_repool(self.pool, features):
                 return self(features, boxes, used, image_shapes)
             rows = [image[keep] for image, keep in zip(boxes, used, strict=True)]
-            pool = cast(MultiScaleRoIAlign, self.pool)
-            self._peeked = Pooled(pooled_once(pool, features, rows, image_shapes), used)
-            return self._outputs(self._peeked.values, None if bool(used.all()) else used, used.shape)
+            pooled = pooled_once(cast(MultiScaleRoIAlign, self.pool), features, rows, image_shapes)
+            hidden = first_layer(self.head, pooled) if can_split(self.head) else None
+            self._peeked = Pooled(pooled, used, hidden)
+            return self._outputs(pooled, None if bool(used.all()) else used, used.shape, hidden)
 
-    def _outputs(self, pooled: Tensor, used: Tensor | None, shape: torch.Size) -> Outputs:
-        """Outputs of ``shape``, out of what was pooled of all boxes or of the ``used`` ones."""
-        logits, deltas = self.predictor(self.head(pooled))
+    def _outputs(self, pooled: Tensor, used: Tensor | None, shape: torch.Size, hidden: Tensor | None = None) -> Outputs:
+        """Outputs of ``shape``, out of what was pooled of all boxes or of the ``used`` ones.
+
+        ``hidden`` is the output of the head's first layer, where it is known.
+        """
+        logits, deltas = self.predictor(self.head(pooled) if hidden is None else later_layers(self.head, hidden))
         if used is None:
             return Outputs(logits.unflatten(0, shape), deltas.unflatten(0, shape))
         place = used.flatten().nonzero().squeeze(1)

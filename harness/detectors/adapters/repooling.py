@@ -23,15 +23,16 @@ from harness.detectors.networks.roi_align_by_rows import roi_align_by_rows
 
 @dataclass(frozen=True)
 class Pooled:
-    """What was pooled of a batch's candidates."""
+    """What a ranking pass has left of a batch's candidates; rows are those that were used, image by image."""
 
-    values: Tensor  # (n, C, h, w), of the boxes that were used, image by image
+    values: Tensor  # (n, C, h, w)
     used: Tensor  # (B, N) bool
+    hidden: Tensor | None = None  # (n, D), what the first layer of the box head made of them
 
-    def of(self, sample: SamplingResult) -> Tensor:
-        """``(m, C, h, w)`` of the used slots of ``sample``, image by image."""
+    def rows(self, sample: SamplingResult) -> Tensor:
+        """``(m,)``, the rows of the used slots of ``sample``, image by image."""
         row = (self.used.flatten().cumsum(0) - 1).view(self.used.shape)
-        return self.values[sample.take(row)[sample.used]]
+        return sample.take(row)[sample.used]
 
 
 def can_repool(pool: nn.Module, features: dict[str, Tensor]) -> bool:
