@@ -92,11 +92,11 @@ class BoxBranch:
         boxes, used = sample.take(candidates.boxes), sample.used
         if self._peeked is None:
             return self(features, boxes, used, image_shapes)
-        kept, self._peeked = self._peeked, None
-        chosen = kept.rows(sample)
+        values, known = self._peeked.of(sample)
+        self._peeked = None
         rows = [image[keep] for image, keep in zip(boxes, used, strict=True)]
-        pooled = repooled(cast(MultiScaleRoIAlign, self.pool), features, rows, kept.values[chosen])
-        hidden = None if kept.hidden is None else known_first_layer(self.head, pooled, kept.hidden[chosen])
+        pooled = repooled(cast(MultiScaleRoIAlign, self.pool), features, rows, values)
+        hidden = None if known is None else known_first_layer(self.head, pooled, known)
         return self._outputs(pooled, None if bool(used.all()) else used, used.shape, hidden)
 
     @torch.no_grad()

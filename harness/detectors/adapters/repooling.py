@@ -29,10 +29,11 @@ class Pooled:
     used: Tensor  # (B, N) bool
     hidden: Tensor | None = None  # (n, D), what the first layer of the box head made of them
 
-    def rows(self, sample: SamplingResult) -> Tensor:
-        """``(m,)``, the rows of the used slots of ``sample``, image by image."""
+    def of(self, sample: SamplingResult) -> tuple[Tensor, Tensor | None]:
+        """``values`` and ``hidden`` of the used slots of ``sample``, image by image."""
         row = (self.used.flatten().cumsum(0) - 1).view(self.used.shape)
-        return sample.take(row)[sample.used]
+        chosen = sample.take(row)[sample.used]
+        return self.values[chosen], None if self.hidden is None else self.hidden[chosen]
 
 
 def can_repool(pool: nn.Module, features: dict[str, Tensor]) -> bool:
