@@ -132,7 +132,8 @@ def run_job(config: DictConfig, job: Job) -> Outcome:
         try:
             return _run(config, job, stop)
         except KeyboardInterrupt as request:
-            return job.outcome(State.INTERRUPTED, f"stopped by {str(request) or 'SIGINT'} before it trained")
+            reason = f"stopped by {str(request) or 'SIGINT'} before it trained; the same command begins it again"
+            return _stopped(job, config, State.INTERRUPTED, reason)
 
 
 def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +15,7 @@ import torch
 from omegaconf import OmegaConf
 
 from harness.app.composition import composed
-from harness.app.job import Job, Outcome, _announce
+from harness.app.job import Job, Outcome, _announce, run_job
 from harness.app.naming import folder_of
 from harness.app.runner import check
 from harness.app.sweep_record import SweepRecord
@@ -46,6 +48,23 @@ def test_the_first_line_says_what_will_run_before_torch_is_imported(caplog: pyte
     assert caplog.messages == ["shapes-tiny_rcnn-random: 8 iterations of 2 images, seed 3"]
     command = "import sys, harness.app.job; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], timeout=300).returncode == 0
+
+
+def test_a_signal_before_the_training_is_said(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While data are read, nothing is saved yet; a scheduler's log tells this from a crash."""
+
+    def stopped(*_: object) -> Outcome:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal came")
+
+    monkeypatch.setattr("harness.app.job._run", stopped)
+    outcome = run_job(composed([])[0], job())
+    assert outcome.state is State.INTERRUPTED
+    assert caplog.messages == [
+        "harness: interrupted: stopped by SIGTERM before it trained; the same command begins it again"
+    ]
 
 
 def test_a_sweep_says_how_long_the_rest_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,9 @@ from plotly.offline import get_plotlyjs
 
 from harness.report.__main__ import main
 from harness.report.figures.style import DARK, LIGHT
+from harness.report.parts import Cell, Column, Table
+from harness.report.views.markdown import render_markdown
+from harness.report.views.terminal import render_terminal
 from harness.runs.records import State
 from tests.report.folders import write_arm, write_run
 
@@ -127,6 +130,19 @@ def test_texts_of_runs_are_texts(page):
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; more" in text
     assert "&lt;b&gt;notes" in text
+
+
+def test_names_stay_in_their_cells():
+    """Names of classes and methods may be markup, several lines, or escapes that clear a terminal."""
+    names = ["<b>&amp;", "a|b", "a\n\tb", "\x1b[2Jc"]
+    part = Table([Column("class"), Column("<i>")], [[Cell(name), Cell("1")] for name in names])
+    said = render_markdown([part]).splitlines()
+    cells = [re.split(r"(?<!\\)\|", line)[1].strip() for line in said]
+    assert cells[0] == "class"
+    assert cells[2:] == ["&lt;b>&amp;amp;", r"a\|b", "a b", r"\x1b[2Jc"]
+    assert "&lt;i>" in said[0]
+    shown = [line.split("  ")[0].strip() for line in render_terminal([part]).splitlines()]
+    assert shown[2:] == ["<b>&amp;", "a|b", "a b", r"\x1b[2Jc"]
 
 
 def test_names_cannot_leave_the_figures_data(tmp_path):

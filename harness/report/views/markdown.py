@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from harness.core.output import printable
 from harness.report.parts import Cell, Figure, Fold, Gallery, Heading, Part, Table, Text
 
 
@@ -33,7 +34,7 @@ class MarkdownView:
             [f"**{text}**" if i in part.bold and j == 0 else text for j, text in enumerate(_texts(row))]
             for i, row in enumerate(part.rows)
         ]
-        heads = [column.head.replace("|", r"\|") for column in part.columns]
+        heads = [_cell(column.head) for column in part.columns]
         align = [column.align for column in part.columns]
         return tabulate(rows, heads, tablefmt="github", disable_numparse=True, colalign=align)
 
@@ -70,4 +71,10 @@ def _closes(heading: Heading, after: Part) -> bool:
 
 
 def _texts(row: Sequence[Cell]) -> list[str]:
-    return [cell.text.replace("|", r"\|").replace("\n", " ") for cell in row]
+    return [_cell(cell.text) for cell in row]
+
+
+def _cell(text: str) -> str:
+    """A text in one cell, and no HTML: names of classes and methods may be anything."""
+    text = printable(" ".join(text.split()))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", r"\|")

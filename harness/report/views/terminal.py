@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from harness.core.output import printable
 from harness.report.parts import Figure, Fold, Gallery, Heading, Part, Table, Text
 
 _WIDTH = 118
@@ -32,7 +33,7 @@ class TerminalView:
     def table(self, part: Table) -> str:
         """The columns that fit."""
         shown = part.without_extra()
-        rows = [[" ".join(cell.text.split()) for cell in row] for row in shown.rows[:_MOST_ROWS]]
+        rows = [[printable(" ".join(cell.text.split())) for cell in row] for row in shown.rows[:_MOST_ROWS]]
         align = [column.align for column in shown.columns]
         heads = [column.head for column in shown.columns]
         text = tabulate(rows, heads, tablefmt="simple", disable_numparse=True, colalign=align)
