@@ -19,13 +19,17 @@ from harness.criterion.compatibility import IncompatibleError
 from harness.criterion.stage import StageComponents
 from harness.detectors import equip
 from harness.detectors.adapters.mixing import plain_module
+from harness.detectors.zoo.cascade_rcnn import tiny_cascade
 from harness.detectors.zoo.tiny_fcos import tiny_fcos
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
 from harness.detectors.zoo.tiny_ssd import tiny_ssd
+from harness.detectors.zoo.yolox import tiny_yolox
 from harness.losses.classification.seesaw import SeesawLoss
 from harness.losses.pair import Loss
+from harness.losses.regression.l1 import L1Loss
 from harness.losses.regression.smooth_l1 import SmoothL1Loss
+from harness.losses.terms import BoxTerm
 from harness.samplers.all import AllSampler
 from harness.samplers.ohem import OHEMSampler
 from harness.samplers.random import RandomSampler
@@ -240,6 +244,21 @@ def test_wrong_targets_are_named(make: Any, changed: dict[str, Any], error: type
     twin = equip(make(5)).train()
     with pytest.raises(error, match=line):
         twin(IMAGES, [{**TARGETS[0], **changed}, *TARGETS[1:]])
+
+
+@pytest.mark.parametrize(
+    "make", [tiny_rcnn, tiny_cascade, tiny_retinanet, tiny_fcos, tiny_ssd, tiny_yolox], ids=lambda make: make.__name__
+)
+def test_every_loss_of_a_stage_is_trained(make: Any) -> None:
+    """Whatever a criterion returns is among the losses that the detector returns, by a name of its own."""
+    twin = equip(make(5)).train()
+    given: list[torch.Tensor] = []
+    for criterion in twin.criteria.values():
+        criterion.loss.terms["further"] = BoxTerm(L1Loss())
+        criterion.register_forward_hook(lambda _module, _inputs, losses: given.extend(losses.values()))
+    losses = twin(IMAGES, TARGETS)
+    assert len([name for name in losses if "further" in name]) == len(twin.criteria)
+    assert {id(value) for value in given} == {id(value) for value in losses.values()}
 
 
 def test_criteria_follow_device_type_and_mode(model: Any) -> None:

@@ -23,6 +23,7 @@ from harness.criterion.stage import Selection, StageComponents
 from harness.detectors.adapters import rcnn
 from harness.detectors.adapters.box_branch import proposal_candidates, with_truth
 from harness.detectors.adapters.equipped import Equipped
+from harness.detectors.adapters.loss_names import named_losses
 from harness.detectors.adapters.mixing import mixed, replace_module
 from harness.detectors.adapters.rcnn_facts import rpn_head
 from harness.detectors.adapters.rpn import EquippedRPN
@@ -76,8 +77,8 @@ class EquippedCascade(CascadeRoIHeads):
             selection, outputs = self._select(name, features, candidates, truth, image_shapes)
             stage_losses = self.criteria[name](outputs, selection)
             suffix = "" if name == ROOT else f"_{name}"
-            losses[f"loss_classifier{suffix}"] = stage_losses["classification"]
-            losses[f"loss_box_reg{suffix}"] = stage_losses["regression"]
+            names = f"loss_classifier{suffix}", f"loss_box_reg{suffix}"
+            losses.update(named_losses(stage_losses, *names, suffix=suffix))
             if name == STAGES[-1]:
                 break
             if self.criteria[STAGES[STAGES.index(name) + 1]].sampler_ranks:

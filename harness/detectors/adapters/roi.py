@@ -17,6 +17,7 @@ from harness.core.processes import process_count
 from harness.criterion.criterion import Criterion
 from harness.criterion.stage import Selection
 from harness.detectors.adapters.box_branch import BoxBranch, proposal_candidates, with_truth
+from harness.detectors.adapters.loss_names import named_losses
 from harness.detectors.adapters.postprocess import class_detections, is_plain_softmax
 from harness.detectors.adapters.targets import ground_truth
 from harness.losses.reduction import mean_over_processes
@@ -60,7 +61,7 @@ class EquippedRoIHeads(RoIHeads):
         sample = selection.sample
         boxes = sample.take(candidates.boxes)
         losses = self.criterion(branch.chosen(features, candidates, sample, image_shapes), selection)
-        named = {"loss_classifier": losses["classification"], "loss_box_reg": losses["regression"]}
+        named = named_losses(losses, "loss_classifier", "loss_box_reg")
         if self.has_mask() or self.has_keypoint():
             named.update(self._branch_losses(features, boxes, selection, image_shapes, targets))
         return [], named

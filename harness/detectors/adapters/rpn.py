@@ -13,6 +13,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_p
 from harness.core.structures import Candidates
 from harness.criterion.criterion import Criterion
 from harness.criterion.heads import Outputs
+from harness.detectors.adapters.loss_names import named_losses
 from harness.detectors.adapters.targets import ground_truth
 
 
@@ -48,7 +49,7 @@ class EquippedRPN(RegionProposalNetwork):
         outputs = Outputs(flat_logits.view(len(anchors), -1, 1), flat_deltas.view(len(anchors), -1, 4))
         selection = self.criterion.select(ground_truth(targets, boxes.dtype), candidates, lambda: outputs)
         losses = self.criterion(outputs.take(selection.sample), selection)
-        return proposals, {"loss_objectness": losses["classification"], "loss_rpn_box_reg": losses["regression"]}
+        return proposals, named_losses(losses, "loss_objectness", "loss_rpn_box_reg", "loss_rpn_")
 
 
 def anchor_candidates(boxes: Tensor, maps: list[Tensor], sizes: list[int], image_width: int) -> Candidates:
