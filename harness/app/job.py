@@ -145,7 +145,8 @@ def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:
         return _stopped(job, config, State.REFUSED, str(error))
     _announce(settings, job)
 
-    from harness.app import run_end, runner  # a job that is refused above has not paid for importing torch
+    with stop.deferred():  # imports torch, which aborts if it is broken off; a refused job has not paid for it
+        from harness.app import run_end, runner
 
     if job.sweep is not None and not job.alone and settings.run.progress == "auto":
         config.run.progress = "off"  # the bars of jobs that run side by side would overdraw each other

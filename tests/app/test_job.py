@@ -67,6 +67,28 @@ def test_a_signal_before_the_training_is_said(
     ]
 
 
+def test_a_signal_while_torch_is_imported_waits_for_the_end_of_the_import(tmp_path: Path) -> None:
+    """Broken off inside of it, torch aborts the process."""
+    code = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Finder())
+from harness.app.command_line import main
+try:
+    main()
+except SystemExit as end:
+    print(end.code, hasattr(sys.modules.get("torch"), "nn"))
+"""
+    command = [sys.executable, "-c", code, "run=smoke", "tracker=none", f"run.root={tmp_path}"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.stdout.split() == ["130", "True"], ended.stderr
+    assert "stopped by SIGTERM before it trained" in ended.stderr
+
+
 def test_a_sweep_says_how_long_the_rest_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = SweepRecord.begin(tmp_path, [["seed=0"], ["seed=1"], ["seed=2"]])
     assert replace(job("seed=1", sweep=record), number=1).label == "2/3 seed=1"
