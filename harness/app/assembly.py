@@ -58,6 +58,7 @@ def assemble(
         loss_observers=[*seen, order.add_losses] if order.pauses else seen,
         class_counts=class_counts(splits.train),
     )
+    model.set_accumulation(settings.accumulate)
     if settings.compile:
         compile_networks(model)
     order.watch(model)

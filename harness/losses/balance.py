@@ -20,7 +20,12 @@ class Balance(nn.Module):
     In each of these iterations a term is multiplied by the ratio of the sums so far, the baseline's over its own; from
     then on by the ratio of the hundred. The sums are buffers: a checkpoint holds them, and a resumed training continues
     with the same factors.
+
+    Attributes:
+        parts: calls that make one iteration: the parts of a batch whose gradients are accumulated.
     """
+
+    parts: int
 
     # The number of steps is also kept on the host, which need not wait for the device to know that they are over. Under
     # torch.compile it stands still, since each new number would be compiled anew; the buffer then decides alone.
@@ -36,11 +41,12 @@ class Balance(nn.Module):
         self.register_buffer("wanted", torch.zeros(len(TERMS), dtype=torch.float32))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self._known_steps = 0
+        self.parts = 1
 
     @property
     def compares(self) -> bool:
         """Whether the next call takes the baseline's losses into account."""
-        return self.training and self._known_steps < STEPS
+        return self.training and self._known_steps < STEPS * self.parts
 
     @property
     def factors(self) -> Tensor:
@@ -57,7 +63,7 @@ class Balance(nn.Module):
         """
         if baseline is not None and self.compares:
             with torch.no_grad():
-                counts = self.steps < STEPS
+                counts = self.steps < STEPS * self.parts
                 self.own += self._over_processes(losses).where(counts, 0.0)
                 self.wanted += self._over_processes(baseline).where(counts, 0.0)
                 self.steps += 1

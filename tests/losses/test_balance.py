@@ -125,3 +125,15 @@ def test_a_baseline_that_is_infinite_after_the_hundred_changes_nothing() -> None
     settled = balance.factors.clone()
     balance(terms(1.0, 2.0), terms(float("inf"), float("nan")))
     assert torch.equal(balance.factors, settled)
+
+
+def test_iterations_are_counted_where_a_batch_is_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.losses.balance.STEPS", 2)
+    balance = Balance().train()
+    balance.parts = 3
+    compared = []
+    for _ in range(8):
+        compared.append(balance.compares)
+        balance(terms(1.0, 2.0), terms(3.0, 4.0) if balance.compares else None)
+    assert compared == [True] * 6 + [False] * 2
+    assert int(balance.steps) == 6

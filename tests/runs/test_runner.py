@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from harness.app import assembly
 from harness.app.run_end import Stopped
 from harness.app.runner import check, run
 from harness.runs import schema
@@ -25,6 +27,7 @@ from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import Result, State
 from harness.tracking import NoTracker, opening
 from harness.training import checkpoint
+from harness.training.state import TrainState
 from tests.app.test_command_line import write_voc
 from tests.runs.conftest import Composed, Trained, outcome
 
@@ -374,3 +377,19 @@ def test_a_fault_of_the_evaluation_shows_before_the_training(
     monkeypatch.setattr(loop, "step", lambda *arguments: pytest.fail("trained for nothing"))
     with pytest.raises(Stopped, match="no evaluation here"):
         run(composed(), choices={}, sources=[])
+
+
+def test_equal_strength_counts_iterations_and_not_the_parts_of_a_batch(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.losses.balance.STEPS", 2)
+    states: list[TrainState] = []
+
+    def caught(**parts: Any) -> TrainState:
+        states.append(TrainState(**parts))
+        return states[-1]
+
+    monkeypatch.setattr(assembly, "TrainState", caught)
+    trained("run.batch_size=2", "run.accumulate=2", "run.iterations=3", "loss.balance=equal", "run.rehearse=false")
+    balance = states[0].model.criteria["roi"].balance
+    assert int(balance.steps) == 4, "two parts in each of the first two iterations"

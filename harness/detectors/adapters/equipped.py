@@ -33,6 +33,15 @@ class Equipped(nn.Module):
         for criterion in self.criteria.values():
             criterion.progress = share
 
+    def set_accumulation(self, parts: int) -> None:
+        """Tells the criteria that ``parts`` forward passes make one step, as their gradients are accumulated.
+
+        ``balance=equal`` counts steps. A loop that never calls it takes every forward pass for a step.
+        """
+        for criterion in self.criteria.values():
+            if criterion.balance is not None:
+                criterion.balance.parts = parts
+
     def loss_factors(self) -> dict[str, dict[str, float]]:
         """Stage -> term -> the factor by which ``balance=equal`` scales it; empty without it. Waits for the device."""
         found = {}
