@@ -3,7 +3,7 @@ losses too weak to matter. A broken arm of a comparison says so in the first sec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,7 +116,10 @@ def measure(
     }
     warnings = [line for stage, count in counts.items() for line in _assignment_warnings(criteria[stage], count)]
     if not loss_is_published:
-        warnings += _loss_warnings(terms, criteria)
+        losses = {stage: criterion.warmup_loss or criterion.loss for stage, criterion in criteria.items()}
+        rated = [stage for stage, loss in losses.items() if Need.QUALITY in loss.classification.needs]
+        class_terms = [model.loss_name(stage, "classification") for stage in rated]  # type: ignore[operator]
+        warnings += _loss_warnings(terms, towards_iou=class_terms)
     return Measured(seen, stages, terms, warnings)
 
 
@@ -200,9 +203,7 @@ def _key(criterion: Criterion) -> str:
     return f"{prefix}matching.pos_iou_thr or {prefix}assigner"
 
 
-def _loss_warnings(terms: Mapping[str, Mapping[str, float]], criteria: Mapping[str, Criterion]) -> Iterator[str]:
-    losses = {stage: one.warmup_loss or one.loss for stage, one in criteria.items()}
-    towards_iou = {_class_term(stage) for stage, one in losses.items() if Need.QUALITY in one.classification.needs}
+def _loss_warnings(terms: Mapping[str, Mapping[str, float]], towards_iou: Collection[str]) -> Iterator[str]:
     for name, term in terms.items():
         if term.get("times_baseline", 1.0) < WEAKEST:
             times = 1 / max(term["times_baseline"], 1e-9)
@@ -211,9 +212,3 @@ def _loss_warnings(terms: Mapping[str, Mapping[str, float]], criteria: Mapping[s
                 yield f"{line}: its targets follow the IoU of boxes that are not trained yet, which passes"
             else:
                 yield f"{line}; change the term's weight in loss, or set loss.balance=equal"
-
-
-def _class_term(stage: str) -> str:
-    """The detectors' name of a stage's class term."""
-    named = {"dense": "classification", "rpn": "loss_objectness", "roi": "loss_classifier"}
-    return named.get(stage, f"loss_classifier_{stage}")

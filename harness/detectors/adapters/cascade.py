@@ -76,9 +76,7 @@ class EquippedCascade(CascadeRoIHeads):
         for name in STAGES:
             selection, outputs = self._select(name, features, candidates, truth, image_shapes)
             stage_losses = self.criteria[name](outputs, selection)
-            suffix = "" if name == ROOT else f"_{name}"
-            names = f"loss_classifier{suffix}", f"loss_box_reg{suffix}"
-            losses.update(named_losses(stage_losses, *names, suffix=suffix))
+            losses.update(named_losses(name, stage_losses))
             if name == STAGES[-1]:
                 break
             if self.criteria[STAGES[STAGES.index(name) + 1]].sampler_ranks:

@@ -39,6 +39,10 @@ class EquippedDense(Equipped):
     LOSS_NAMES: ClassVar[Mapping[str, str]] = {"classification": "classification", "regression": "bbox_regression"}
     BRANCH: ClassVar[str] = "branch"
 
+    def loss_name(self, stage: str, term: str) -> str:
+        """The name under which the detector returns a ``term`` of its criterion; there is one ``stage``."""
+        return self.LOSS_NAMES.get(term, term)
+
     def compute_loss(
         self,
         targets: Sequence[Mapping[str, Tensor]],

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.criterion.criterion import Criterion
+from harness.detectors.adapters.loss_names import loss_name
 from harness.losses.balance import TERMS
 
 
@@ -41,6 +42,10 @@ class Equipped(nn.Module):
         for criterion in self.criteria.values():
             if criterion.balance is not None:
                 criterion.balance.parts = parts
+
+    def loss_name(self, stage: str, term: str) -> str:
+        """The name under which the detector returns a ``term`` of a stage's criterion."""
+        return loss_name(stage, term)
 
     def loss_factors(self) -> dict[str, dict[str, float]]:
         """Stage -> term -> the factor by which ``balance=equal`` scales it; empty without it. Waits for the device."""

@@ -6,20 +6,29 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-TERMS = ("classification", "regression")
+# stage -> the prefix of its names, and torchvision's own for the class term and the box term
+_NAMES = {
+    "rpn": ("loss_rpn_", {"classification": "loss_objectness", "regression": "loss_rpn_box_reg"}),
+    "roi": ("loss_", {"classification": "loss_classifier", "regression": "loss_box_reg"}),
+}
 
 
-def named_losses(
-    losses: Mapping[str, Tensor], classification: str, regression: str, prefix: str = "loss_", suffix: str = ""
-) -> dict[str, Tensor]:
-    """All losses of a stage by the names that the detector returns.
+def loss_name(stage: str, term: str) -> str:
+    """The name under which a two-stage detector returns one of its losses.
+
+    >>> loss_name("roi", "classification"), loss_name("roi2", "classification"), loss_name("rpn", "carl")
+    ('loss_classifier', 'loss_classifier_roi2', 'loss_rpn_carl')
 
     Args:
-        losses: of the stage's criterion: ``classification``, ``regression``, and the further terms of a recipe.
-        classification: torchvision's name of the class term.
-        regression: torchvision's name of the box term.
-        prefix: of the name of a further term.
-        suffix: of the same.
+        stage: ``rpn``, ``roi``, or a later one of a cascade: ``roi2``, ``roi3``.
+        term: as the stage's criterion names it: ``classification``, ``regression``, or a further one of a recipe.
     """
-    further = {f"{prefix}{name}{suffix}": value for name, value in losses.items() if name not in TERMS}
-    return {classification: losses["classification"], regression: losses["regression"], **further}
+    root, suffix = (stage, "") if stage in _NAMES else ("roi", f"_{stage}")
+    prefix, own = _NAMES[root]
+    return f"{own.get(term, prefix + term)}{suffix}"
+
+
+def named_losses(stage: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All losses of a stage's criterion, the class term and the box term first, by the names the detector returns."""
+    terms = ["classification", "regression", *losses]
+    return {loss_name(stage, term): losses[term] for term in terms}

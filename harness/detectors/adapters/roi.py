@@ -61,7 +61,7 @@ class EquippedRoIHeads(RoIHeads):
         sample = selection.sample
         boxes = sample.take(candidates.boxes)
         losses = self.criterion(branch.chosen(features, candidates, sample, image_shapes), selection)
-        named = named_losses(losses, "loss_classifier", "loss_box_reg")
+        named = named_losses("roi", losses)
         if self.has_mask() or self.has_keypoint():
             named.update(self._branch_losses(features, boxes, selection, image_shapes, targets))
         return [], named

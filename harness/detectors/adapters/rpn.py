@@ -49,7 +49,7 @@ class EquippedRPN(RegionProposalNetwork):
         outputs = Outputs(flat_logits.view(len(anchors), -1, 1), flat_deltas.view(len(anchors), -1, 4))
         selection = self.criterion.select(ground_truth(targets, boxes.dtype), candidates, lambda: outputs)
         losses = self.criterion(outputs.take(selection.sample), selection)
-        return proposals, named_losses(losses, "loss_objectness", "loss_rpn_box_reg", "loss_rpn_")
+        return proposals, named_losses("rpn", losses)
 
 
 def anchor_candidates(boxes: Tensor, maps: list[Tensor], sizes: list[int], image_width: int) -> Candidates:
