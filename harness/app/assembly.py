@@ -58,7 +58,7 @@ def assemble(
         loss_observers=[*seen, order.add_losses] if order.pauses else seen,
         class_counts=class_counts(splits.train),
     )
-    model.set_accumulation(settings.accumulate)
+    model.set_accumulation(settings.accumulate)  # type: ignore[operator]
     if settings.compile:
         compile_networks(model)
     order.watch(model)
