@@ -26,6 +26,7 @@ from harness.tracking import Tracker
 from harness.training import checkpoint
 from harness.training.batches import watched
 from harness.training.devices import choose, set_threads
+from harness.training.divergence import DivergenceWatch
 from harness.training.image_order import ImageOrder
 from harness.training.interrupt import Interrupted, StopSignals
 from harness.training.leases import DeviceLease
@@ -92,6 +93,7 @@ class TrainingRun:
 
     def _train_and_log(self, training: TrainState) -> None:
         with self._metrics_log(training) as metrics_log:
+            watch = DivergenceWatch(self.folder.file("guard.json")) if self.writes else None
 
             def record(iteration: int, values: dict[str, float]) -> None:
                 if metrics_log is not None:
@@ -100,6 +102,8 @@ class TrainingRun:
 
             def on_log(iteration: int, values: dict[str, float]) -> None:
                 record(iteration, values)
+                if watch is not None and (warning := watch.look(iteration, values)):
+                    log.warning("%s", warning)
                 if self.telemetry is not None:
                     self.tracker.log_sampling(iteration, self.telemetry.close_window(iteration))
 

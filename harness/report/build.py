@@ -89,8 +89,8 @@ def _report_of(table: RunTable, section: Section, by: Metric) -> ContextReport:
 
 
 def _marks(section: Section) -> list[str]:
-    """What the guard saw before the training of each method, as it is marked in the table."""
-    return [f"(!) {row.label}: before its training, {mark}." for row in section.rows for mark in row.marks]
+    """What the guard saw of each method, as it is marked in the table."""
+    return [f"(!) {row.label}: {mark}." for row in section.rows for mark in row.marks]
 
 
 def _check_baseline(table: RunTable, conditions: Mapping[str, str], rows: Sequence[int]) -> None:

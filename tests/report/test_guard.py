@@ -22,3 +22,12 @@ def test_a_broken_arm_carries_its_mark(tmp_path: Path) -> None:
     assert names == {"random", "ohem (!)"}
     assert one.warnings[0] == f"(!) ohem: before its training, {LINE}."
     assert sum(LINE in line for line in one.warnings) == 1, "once for all seeds"
+
+
+def test_an_arm_that_diverged_is_marked_with_the_number_of_its_runs(tmp_path: Path) -> None:
+    first, second, third = write_arm(tmp_path, "ohem", [0.01, 0.02, 0.40], heavy=False)
+    for folder, diverged in ((first, {"iteration": 20, "times": 31.4}), (second, {"iteration": 40, "times": 12.0})):
+        (folder / "guard.json").write_text(json.dumps({"warnings": [], "diverged": diverged}))
+    (third / "guard.json").write_text(json.dumps({"warnings": []}))
+    (one,) = build_report(find_folders(tmp_path), Options()).contexts
+    assert one.warnings[0] == "(!) ohem: in 2 of 3 runs the loss rose to up to 31 times its start."
