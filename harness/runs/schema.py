@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from harness.core import limits
 from harness.runs.locations import folder as folder
@@ -230,6 +230,18 @@ class HarnessConfig:
                 part.check()
         except ValueError as error:
             raise ConfigError(str(error)) from None
+
+
+def for_batch(rate: float, images: int, *, _root_: DictConfig) -> float:
+    """``${for_batch:0.02,16}``: a learning rate published for so many ``images`` a step, at ``run.batch_size``.
+
+    It grows in proportion to the batch: the linear rule of Goyal et al. 2017, section 2.1.
+    """
+    return float(rate) * int(_root_.run.batch_size) / int(images)
+
+
+# On import, as a configuration that reaches another process is resolved there.
+OmegaConf.register_new_resolver("for_batch", for_batch, replace=True)
 
 
 def register() -> None:

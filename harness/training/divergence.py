@@ -41,6 +41,6 @@ class DivergenceWatch:
         times = round(now / start, 1)
         write_json(self._file, {**read_json(self._file), "diverged": {"iteration": iteration, "times": times}})
         return (
-            f"the loss at iteration {iteration} is {times:.0f} times that before the first step: the training diverges; "
-            "lower optimizer.lr, raise schedule.warmup_fraction or set run.clip_norm"
+            f"the loss at iteration {iteration} is {times:.0f} times that before the first step: the training "
+            "diverges; lower optimizer.lr, raise schedule.warmup_fraction or set run.clip_norm"
         )
