@@ -15,8 +15,8 @@ from harness.core.boxes import pairwise_iou
 from harness.data.export import to_coco
 from harness.evaluation.tide import classify_errors
 from harness.inspect import drawing
-from harness.inspect.__main__ import main
 from harness.inspect.capture import NEAR, of_object, selections, training_images
+from harness.inspect.command import main
 from harness.inspect.data_sheet import data_sheet
 from harness.inspect.errors import by_image
 from harness.inspect.setting import Setting, composed, of_folder, splits_of

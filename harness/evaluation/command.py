@@ -189,7 +189,3 @@ def _per_class_table(accuracy: Accuracy) -> list[str]:
 
 def _shown(value: float) -> str:
     return "-" if value != value else f"{value:.4f}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

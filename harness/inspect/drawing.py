@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from harness.runs.records import atomic_write
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -46,8 +48,9 @@ def figure(rows: int, columns: int, title: str, width: float = PANEL, height: fl
 
 
 def save(sheet: Figure, path: Path) -> Path:
-    """Writes a PNG."""
-    sheet.savefig(path)
+    """Writes a PNG, whole or not at all."""
+    with atomic_write(path, "wb") as file:
+        sheet.savefig(file, format="png")
     return path
 
 

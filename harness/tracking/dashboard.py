@@ -198,7 +198,3 @@ def save(workspace: Any) -> int:
         return 1
     print(workspace.url)
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

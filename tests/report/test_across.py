@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.report.__main__ import main
 from harness.report.build import Options, build_report
+from harness.report.command import main
 from harness.report.findings import across_text
 from harness.report.folders import find_folders
 from tests.report.folders import write_arm

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from harness.report.__main__ import main
 from harness.report.build import build_report
+from harness.report.command import main
 from harness.report.details import details
 from harness.report.evidence import gather
 from harness.report.folders import find_folders

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.report.__main__ import main
+from harness.report.command import main
 from harness.report.figures.style import DARK, LIGHT
 from tests.report.chromium import PROGRAM, Browser
 from tests.report.folders import write_arm

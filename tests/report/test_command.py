@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from harness.app.job import Outcome
 from harness.app.sweep import SweepEnd, report_and_mirror
-from harness.report.__main__ import main
+from harness.report.command import main
 from harness.runs.records import State
 from harness.runs.schema import TrackerConfig
 from tests.report.folders import write_arm, write_run

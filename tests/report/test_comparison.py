@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from harness.report.__main__ import main
 from harness.report.answers import answer, question
 from harness.report.build import Options, build_report
+from harness.report.command import main
 from harness.report.folders import ReportError, find_folders
 from harness.report.main_table import main_table
 from harness.statistics import compare

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.report.__main__ import main
+from harness.report.command import main
 from harness.report.folders import find_folders
 from harness.report.frame import load_runs, read_table
 from tests.report.folders import write_arm, write_run

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from harness.report import ReportError, SkippedFolder, load_runs
-from harness.report.__main__ import main
+from harness.report.command import main
 from harness.runs.records import State
 from tests.report.folders import CLASSES, write_arm, write_run
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from harness.data.export import to_coco
 from harness.data.sources.shapes import shapes
-from harness.report.__main__ import main
 from harness.report.build import Options, build_report
+from harness.report.command import main
 from harness.report.evidence import gather
 from harness.report.folders import find_folders
 from tests.report.folders import write_run

@@ -3,7 +3,7 @@
 import itertools
 import re
 
-from harness.report.__main__ import main
+from harness.report.command import main
 from harness.report.figures.style import DASHES, NUM_METHODS, color, dash, line, marker, pattern
 from harness.report.method_styles import method_styles, with_names
 from tests.report.folders import write_arm

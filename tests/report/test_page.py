@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from plotly.offline import get_plotlyjs
 
-from harness.report.__main__ import main
+from harness.report.command import main
 from harness.report.figures.style import DARK, LIGHT
 from harness.report.parts import Cell, Column, Table
 from harness.report.views.markdown import render_markdown

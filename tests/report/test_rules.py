@@ -5,9 +5,9 @@ import json
 import pytest
 import yaml
 
-from harness.report.__main__ import main
 from harness.report.answers import answer, method_text, question
 from harness.report.build import build_report
+from harness.report.command import main
 from harness.report.document import document_of
 from harness.report.folders import find_folders
 from harness.report.main_table import main_table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from harness.statistics.simulation import assumptions, tables
 
@@ -29,4 +30,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("harness.statistics.simulation: stopped by SIGINT; the tables printed so far are whole", file=sys.stderr)
+        raise SystemExit(130) from None
