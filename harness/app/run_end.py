@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +57,13 @@ def failed(folder: RunFolder, error: Exception) -> Stopped:
     reason = os_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     if isinstance(error, SAID_PLAINLY):
         reason = str(error)
+    if isinstance(error, OSError) and folder.checkpoint.exists():
+        reason += f"; the same command continues from iteration {saved_iteration(folder)}"
     told = leave_status(folder, State.FAILED, reason) if writes else ""
     if not told and not isinstance(error, SAID_PLAINLY):
         try:
-            folder.file("error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            text = "".join(traceback.format_exception(error))
+            folder.file("error.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
             told = f" (traceback in {folder.path}/error.txt)"
         except OSError as second:
             told = _unwritten(second)
@@ -84,6 +88,11 @@ def _unwritten(error: OSError) -> str:
 
 def os_line(error: Exception) -> str:
     """The file and what the system says of it; of another error, its message."""
+    if isinstance(error, NotADirectoryError | FileExistsError) and error.filename:
+        path = Path(error.filename)
+        files = [one for one in (*reversed(path.parents), path) if os.path.lexists(one) and not one.is_dir()]
+        if files:
+            return f"{files[0]} is in the way: it is not a folder"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'the run folder'}: {error.strerror}"
     return str(error)

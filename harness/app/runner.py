@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ from harness.training.leases import DeviceLease
 from harness.training.process_group import joined
 
 log = logging.getLogger("harness")
+
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def run(
@@ -115,6 +118,10 @@ def _lead(experiment: Experiment, stop: StopSignals) -> Finished:
             shutil.rmtree(path, ignore_errors=True)  # what is refused leaves no run behind
         raise Stopped(State.REFUSED, str(error)) from error
     except (DamagedFileError, OSError) as error:
+        with suppress(DamagedFileError, OSError):  # a folder that cannot be written may hold the result
+            known = _known_result(RunFolder(path), experiment) if path is not None else None
+            if known is not None and isinstance(error, OSError) and error.errno in NOT_WRITABLE:
+                return known
         raise Stopped(State.FAILED, os_line(error), path) from error
     finally:
         others.dismiss()
@@ -159,12 +166,9 @@ def _follow(experiment: Experiment, stop: StopSignals) -> Finished:
 
 def _in_folder(folder: RunFolder, experiment: Experiment, stop: StopSignals, others: _Others) -> Finished:
     settings = experiment.settings
-    if folder.finished:
-        known = folder.result()["metrics"]["map"]
-        own = " with the code as it is now" if settings.code else ""
+    if (known := _known_result(folder, experiment)) is not None:
         complete_mirror(settings.tracker, folder.path, experiment.splits.val)
-        line = f"already done{own} (run.again=true trains it anew): mAP {shown(known)}: {folder.path}"
-        return Finished(folder.path, known, line)
+        return known
     _write_config(folder, experiment)
     folder.set_status(State.RUNNING, iteration=saved_iteration(folder))
     lease = DeviceLease(folder.path.name)
@@ -192,6 +196,16 @@ def _in_folder(folder: RunFolder, experiment: Experiment, stop: StopSignals, oth
     accuracy = result.metrics
     line = f"mAP {shown(accuracy['map'])}, AP50 {shown(accuracy['map50'])}: {folder.path}"
     return Finished(folder.path, accuracy["map"], line)
+
+
+def _known_result(folder: RunFolder, experiment: Experiment) -> Finished | None:
+    """What an earlier process left in the folder as this experiment's result; None where there is none."""
+    if not folder.finished:
+        return None
+    accuracy = folder.result()["metrics"]["map"]
+    own = " with the code as it is now" if experiment.settings.code else ""
+    line = f"already done{own} (run.again=true trains it anew): mAP {shown(accuracy)}: {folder.path}"
+    return Finished(folder.path, accuracy, line)
 
 
 def _write_config(folder: RunFolder, experiment: Experiment) -> None:

@@ -82,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         lines, notes = _scored(chosen)
     except (OSError, ValueError) as fault:
-        print(f"harness.evaluate: {' '.join(str(fault).split())}", file=sys.stderr)
+        unread = isinstance(fault, OSError) and fault.filename
+        said = f"{fault.filename}: {fault.strerror}" if unread else str(fault)
+        print(f"harness.evaluate: {' '.join(said.split())}", file=sys.stderr)
         return 2
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

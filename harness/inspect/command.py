@@ -17,7 +17,7 @@ from pathlib import Path
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.app.run_end import Stopped
+from harness.app.run_end import Stopped, os_line
 from harness.core.output import make_output_safe
 from harness.data.export import to_coco
 from harness.data.records import DataError
@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             setting = composed(overrides, arguments.config_dir)
         look(setting, Path(out[-1]).expanduser() if out else None, arguments.images, arguments.score)
     except (HydraException, OmegaConfBaseException, DataError, Stopped, CheckpointError, OSError, ValueError) as error:
-        print(f"harness: {' '.join(str(error).split())}", file=sys.stderr)
+        said = os_line(error) if isinstance(error, OSError) else str(error)
+        print(f"harness: {' '.join(said.split())}", file=sys.stderr)
         return 2
     return 0
 
@@ -93,7 +94,10 @@ def look(setting: Setting, out: Path | None, images: int, least_score: float) ->
     status = RunFolder(run).status
     finished = status is not None and status.state is State.DONE
     folder = out or (run / "inspect" if finished else Path(setting.config.run.root) / "inspect")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{os_line(error)}; out=FOLDER writes the sheets somewhere else") from error
     print()
 
     samples = training_images(splits, setting, max(images, 8))

@@ -29,18 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = Path(asked.results).expanduser()
     group_by = None if asked.group_by is None else tuple(filter(None, asked.group_by.split(",")))
     options = Options(asked.baseline, group_by, asked.metric, asked.test, asked.margin, asked.alpha, asked.goal)
+    place = _place(results) if asked.out is None else Path(asked.out).expanduser()
     try:
         report = build_report(find_folders(results), options)
         printed = _print(render_terminal(document_of(report)))
         parts = document_of(report, gather(report, asked.pictures))
-        written = write_report(
-            report, parts, _place(results) if asked.out is None else Path(asked.out).expanduser(), asked.latex
-        )
+        written = write_report(report, parts, place, asked.latex)
     except ReportError as error:
         print(f"harness.report: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"harness.report: {error.filename}: {error.strerror}", file=sys.stderr)
+        unwritten = str(error.filename).startswith(str(place)) and asked.out is None
+        elsewhere = "; --out DIR writes the report somewhere else" if unwritten else ""
+        print(f"harness.report: {error.filename}: {error.strerror}{elsewhere}", file=sys.stderr)
         return 2
     runs, out = len(report.table.frame), len(report.table.skipped)
     skipped = f", {counted(out, 'folder')} left out" if out else ""
@@ -62,7 +63,7 @@ def _print(text: str) -> bool:
 
 def _place(results: Path) -> Path:
     """Beside ``runs/``, also where that folder itself or one run was named."""
-    if (results / "status.json").exists() or (results / "config.yaml").exists():
+    if any(os.path.exists(results / name) for name in ("status.json", "config.yaml")):
         results = results.parent
     return (results.parent if results.name == "runs" else results) / "report"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -48,20 +49,31 @@ def find_folders(path: Path) -> list[Path]:
     """Every folder that stands where runs do: ``path/runs/*``, ``path/*``, or ``path`` itself if it is a run.
 
     Raises:
-        ReportError: there is no such folder, or no run in it.
+        ReportError: there is no such folder, it may not be read, or no run is in it.
     """
     if not path.is_dir():
         raise ReportError(f"{path}: there is no such folder; give the one that holds runs/ (run.root of the runs)")
-    if _looks_like_run(path):
-        return [path]
-    root = path / "runs" if (path / "runs").is_dir() else path
-    folders = sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+    try:
+        if _has_files_of_a_run(path):
+            return [path]
+        root = path / "runs" if (path / "runs").is_dir() else path
+    except PermissionError as error:
+        raise ReportError(f"{path}: {error.strerror}") from None
+    folders = sorted(child for child in root.iterdir() if os.path.isdir(child) and not child.name.startswith("."))
     if not any(_looks_like_run(folder) for folder in folders):
         raise ReportError(f"{path}: no runs there; a run is a folder {root}/<name> with config.yaml and status.json")
     return folders
 
 
 def _looks_like_run(folder: Path) -> bool:
+    """Also where it may not be looked into: whoever reads it then says so."""
+    try:
+        return _has_files_of_a_run(folder)
+    except PermissionError:
+        return True
+
+
+def _has_files_of_a_run(folder: Path) -> bool:
     return (folder / "status.json").exists() or (folder / "config.yaml").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,12 @@ def find_sweeps(runs: Sequence[Path]) -> Sweeps:
     found: list[Sweep] = []
     notes: list[str] = []
     for root in dict.fromkeys(run.parent.parent / "sweeps" for run in runs if run.parent.name == "runs"):
-        for folder in sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else ():
+        try:
+            folders = sorted(path for path in root.iterdir() if os.path.isdir(path)) if os.path.isdir(root) else []
+        except OSError as error:
+            notes.append(f"sweeps: {error.strerror}, so the alpha, margin and goal of its sweeps are not known.")
+            continue
+        for folder in folders:
             try:
                 sweep = _read(folder)
             except UnreadableError as why:
@@ -55,8 +61,11 @@ def find_sweeps(runs: Sequence[Path]) -> Sweeps:
 
 def _read(folder: Path) -> Sweep | None:
     """None for a folder that another sweeper left."""
-    if not (folder / "multirun.yaml").exists():
-        return None
+    try:
+        if not (folder / "multirun.yaml").exists():
+            return None
+    except OSError as error:
+        raise UnreadableError(f"unreadable: {error.strerror}") from None
     text = read_text(folder, "multirun.yaml")
     if _MARK not in text:
         return None

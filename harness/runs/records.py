@@ -116,17 +116,25 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     Args:
         path: of the file.
-        mode: ``w``, ``wb`` or ``w+b``.
+        mode: ``w``, ``wb`` or ``w+b``. A text that UTF-8 cannot hold (the name of a file may be one) is written with
+            escapes in the place of what it cannot hold.
+
+    Raises:
+        OSError: the file cannot be written; its ``filename`` is ``path``.
     """
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"  # not mkstemp: others may read what a run leaves
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
     try:
-        with temporary.open(mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
+        with temporary.open(mode.replace("w", "x"), **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # a full disk names no file, and nobody knows the temporary one
         raise
     flush_folder(path.parent)
 

@@ -22,9 +22,18 @@ class NonFiniteWeightsError(RuntimeError):
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes ``state`` (tensors and plain containers only)."""
+    """Writes ``state`` (tensors and plain containers only).
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     with atomic_write(path, "w+b") as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # after a failed write, torch only says that its position is unexpected
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
         seal_zip(file)
 
 

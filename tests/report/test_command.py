@@ -1,5 +1,6 @@
 """The command line and the end of a sweep."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from omegaconf import OmegaConf
 from harness.app.job import Outcome
 from harness.app.sweep import SweepEnd, report_and_mirror
 from harness.report.command import main
+from harness.runs import records
 from harness.runs.records import State
 from harness.runs.schema import TrackerConfig
+from tests.permissions import bits_count
 from tests.report.folders import write_arm, write_run
 
 UNTRACKED = OmegaConf.create({"tracker": TrackerConfig(kind="none")})
@@ -112,3 +115,56 @@ def test_the_report_of_a_sweep_lists_what_failed_and_what_was_refused(tmp_path, 
         told = (tmp_path / "sweep" / "report" / name).read_text()
         assert "the loss is not finite" in told
         assert "needs proposals" in told
+
+
+def test_a_run_that_may_not_be_read_is_left_out(tmp_path, capsys):
+    write_arm(tmp_path, "random", [0.4, 0.41], heavy=False)
+    closed = write_run(tmp_path, "ohem", 0, heavy=False)
+    sweep = tmp_path / "sweeps" / "a"
+    sweep.mkdir(parents=True)
+    for folder in (closed, sweep):
+        folder.chmod(0)
+    with bits_count():
+        assert main([str(tmp_path), "--pictures", "0"]) == 0
+        said = capsys.readouterr()
+        assert "unreadable: status.json: Permission denied" in said.out
+        assert "2 runs, 1 folder left out" in said.out
+        for folder in (tmp_path / "sweeps", tmp_path / "runs", tmp_path):
+            folder.chmod(0)
+            found = main([str(tmp_path), "--pictures", "0", "--out", str(closed.parent.parent / "report")])
+            folder.chmod(0o700)
+            said = capsys.readouterr()
+            if folder.name == "sweeps":
+                assert (found, said.err) == (0, "")
+            else:
+                assert found == 2
+                assert said.err.startswith(f"harness.report: {folder}: ")
+                assert said.err.count("\n") == 1
+    for folder in (closed, sweep):
+        folder.chmod(0o700)
+
+
+def test_results_that_may_not_be_written(tmp_path, capsys):
+    """The table is printed, and the line says how to have the page."""
+    write_run(tmp_path, "random", 0, heavy=False)
+    tmp_path.chmod(0o500)
+    with bits_count():
+        assert main([str(tmp_path), "--pictures", "0"]) == 2
+    tmp_path.chmod(0o700)
+    said = capsys.readouterr()
+    assert "random" in said.out
+    line = f"harness.report: {tmp_path / 'report'}: Permission denied; --out DIR writes the report somewhere else\n"
+    assert said.err == line
+
+
+def test_a_full_disk_is_named_with_the_file_and_leaves_nothing_half_written(tmp_path, capsys, monkeypatch):
+    write_run(tmp_path, "random", 0, heavy=False)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records.os, "fsync", full)
+    assert main([str(tmp_path), "--pictures", "0"]) == 2
+    page = tmp_path / "report" / "report.html"
+    assert capsys.readouterr().err.startswith(f"harness.report: {page}: No space left on device; --out DIR")
+    assert not list(page.parent.iterdir())

@@ -206,7 +206,7 @@ def test_a_disk_that_takes_neither_the_status_nor_the_traceback(
     end = caught.value
     assert end.state is state
     assert end.reason.startswith(says)
-    assert end.reason.endswith("the run folder: No space left on device)")
+    assert end.reason.endswith("status.json: No space left on device)")
     status = RunFolder(Path(str(end.folder))).status
     assert status is not None
     assert (status.state, status.reason) == (State.INTERRUPTED, KILLED)

@@ -142,7 +142,9 @@ def _draw_into(folder: Path, split: str, count: int, recipe: scenes.SceneRecipe,
         work = folder.parent / f".drawing-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
         work.mkdir()
     except OSError as error:
-        raise DataError(f"cache_dir: {folder.parent} cannot be written ({error}); valid: a folder that can") from None
+        raise DataError(
+            f"cache_dir: {folder.parent} cannot be written ({error.strerror or error}); valid: a folder that can"
+        ) from None
     _log.info("drawing %d %s scenes, kept in %s", count, split, folder)
     try:
         _draw(work, split, count, recipe, seed)
@@ -150,7 +152,9 @@ def _draw_into(folder: Path, split: str, count: int, recipe: scenes.SceneRecipe,
         flush_folder(folder.parent)
     except OSError as error:
         if not folder.is_dir():  # else another process was faster, with the very same scenes
-            raise DataError(f"cache_dir: {folder} cannot be written ({error}); valid: a folder with room") from None
+            raise DataError(
+                f"cache_dir: {folder} cannot be written ({error.strerror or error}); valid: a folder with room"
+            ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
