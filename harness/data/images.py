@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,9 +14,13 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from harness.core.output import printable
+
 Orientation = Literal["stored", "exif"]
 # Pillow would clip these modes to white when it converts them to RGB.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
+# What Pillow warns of (a large image, an EXIF tag that is cut off, transparency that RGB lacks) is no fault here.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, OverflowError, Image.DecompressionBombError)
 EXIF_ORIENTATION = 0x0112  # the tag's number; values 5 to 8 exchange width and height
 
@@ -56,7 +62,7 @@ def read_image(path: Path, orientation: Orientation = "stored") -> Tensor:
     except UnidentifiedImageError:
         raise BadImage("not an image that can be read") from None
     except DECODER_ERRORS as error:
-        raise BadImage(f"image is truncated or corrupt ({first_line(error)})") from None
+        raise BadImage(undecodable(error)) from None
     # A copy in this order takes NumPy half the time that it takes torch (benchmarks/decoding.py).
     return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
 
@@ -67,12 +73,22 @@ def deep_mode(mode: str) -> bool:
 
 
 def missing(path: Path) -> str:
-    """That an image is missing, and the file of the same name but for its suffix, if there is one."""
+    """That an image is missing, and where a link leads, or the file of the same name but for its suffix."""
+    if path.is_symlink():
+        return f"image is a link to {printable(os.readlink(path))}, which is missing"
     try:
-        others = sorted(other.name for other in path.parent.iterdir() if other.stem == path.stem)
+        others = sorted(printable(other.name) for other in path.parent.iterdir() if other.stem == path.stem)
     except OSError:
         others = []
     return f"image is missing; {', '.join(others)} is there" if others else "image is missing"
+
+
+def undecodable(error: Exception) -> str:
+    """Why Pillow does not decode an image."""
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"image is too large: Pillow opens at most {most} pixels (cut it into tiles)"
+    return f"image is truncated or corrupt ({first_line(error)})"
 
 
 def first_line(error: Exception) -> str:

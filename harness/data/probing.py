@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from harness.data.images import DECODER_ERRORS, EXIF_ORIENTATION, deep_mode, first_line, missing
+from harness.data.images import DECODER_ERRORS, EXIF_ORIENTATION, deep_mode, first_line, missing, undecodable
 
 Check = Literal["full", "headers", "none"]
 DIGEST_BYTES = 16
@@ -104,7 +104,7 @@ def _look(
     except UnidentifiedImageError:
         return Probe(stamp=stamp, fault="not an image that can be read")
     except DECODER_ERRORS as error:
-        return Probe(stamp=stamp, fault=f"image is truncated or corrupt ({first_line(error)})")
+        return Probe(stamp=stamp, fault=undecodable(error))
     turned = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
     return Probe(width, height, turned, digest, stamp)
 

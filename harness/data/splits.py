@@ -13,6 +13,7 @@ from harness.data.augment.protocol import Augment
 from harness.data.checked import decode_kept
 from harness.data.checks import OnBad, apply_policy
 from harness.data.dataset import BOXES, KEYPOINTS, MASKS, Annotations, DetectionDataset
+from harness.data.images import BadImage
 from harness.data.options import Loading
 from harness.data.prepared import Identity, checked_once
 from harness.data.records import AnnotationProblem, DataError, ParsedData
@@ -84,14 +85,18 @@ def build_splits(identity: Identity, read: Callable[[], ParsedData], loading: Lo
         loading: the settings.
 
     Raises:
-        DataError: problems under the policy ``error``, no classes, or a split without images.
-        BadImage: an image that passed an earlier check cannot be decoded now.
+        DataError: problems under the policy ``error``, no classes, a split without images, or an image that passed
+            an earlier check, or none, and cannot be decoded now.
     """
     data = checked_once(identity, read, loading)
     apply_policy(data.problems, loading.on_bad)
     for note in data.notes:
         _log.warning("data: %s", note)
-    train, val = data.datasets(loading.orientation, decode_kept(data, loading))
+    try:
+        kept = decode_kept(data, loading)
+    except BadImage as error:
+        raise DataError(str(error)) from error
+    train, val = data.datasets(loading.orientation, kept)
     return Splits(
         train, val, data.classes, data.fingerprint, data.problems, loading.augment, data.notes, loading.on_bad
     )

@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from harness.data.records import AnnotationProblem, ObjectRecord, list_problems, shape_problem
+from harness.data.sources.voc_layout import annotated_names, listed_name
 from harness.data.sources.voc_xml import CORNERS, Unusable, parse_voc_xml, read_voc_xml
 from harness.data.sources.yolo_labels import read_labels
 from harness.data.sources.yolo_layout import YoloLayout, label_file
@@ -59,7 +60,9 @@ def read_detections(path: Path, annotations: Mapping[str, Any]) -> Any:
     """
     if not path.is_dir():
         return read_json(path)
-    images = {Path(str(row.get("file_name", row.get("id")))).stem: row for row in annotations.get("images", ())}
+    images: dict[str, list[Document]] = {}
+    for row in annotations.get("images", ()):
+        images.setdefault(Path(str(row.get("file_name", row.get("id")))).stem, []).append(row)
     files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
     texts = [file for file in files if file.suffix.lower() == ".txt"]
     xmls = [file for file in files if file.suffix.lower() == ".xml"]
@@ -67,10 +70,13 @@ def read_detections(path: Path, annotations: Mapping[str, Any]) -> Any:
         raise ValueError(f"{path}: no .txt and no .xml file; valid: a folder of detections, or a JSON file")
     rows: list[Document] = []
     for file in texts or xmls:
-        if file.stem not in images:
-            raise ValueError(f"{file}: the annotations have no image of this name")
+        named = images.get(file.stem, [])
+        if len(named) != 1:
+            many = ", ".join(str(row.get("file_name")) for row in named[:3])
+            found = f"several images of this name ({many}); valid: a JSON file" if named else "no image of this name"
+            raise ValueError(f"{file}: the annotations have {found}")
         read = _yolo_rows if texts else _voc_rows
-        rows += read(file, images[file.stem], annotations)
+        rows += read(file, named[0], annotations)
     return rows
 
 
@@ -114,10 +120,11 @@ def _yolo_annotations(path: Path, split: str) -> tuple[Document, list[Annotation
 def _voc_annotations(path: Path, split: str) -> tuple[Document, list[AnnotationProblem]]:
     chosen = path / "ImageSets" / "Main" / f"{split}.txt"
     folder = path / "Annotations"
+    names = annotated_names(path)
     if chosen.is_file():
-        names = [line.split()[0] for line in text_of(chosen.read_bytes()).splitlines() if line.strip()]
-    else:
-        names = sorted(file.stem for file in folder.glob("*.xml") if not file.name.startswith("."))
+        lines = text_of(chosen.read_bytes()).splitlines()
+        known = set(names)
+        names = [listed_name(line.strip(), known) for line in lines if line.strip()]
     images: list[Document] = []
     found = []
     problems: list[AnnotationProblem] = []

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.data.augment.protocol import Augment
 from harness.data.checks import OnBad
+from harness.data.folders import files_below
 from harness.data.images import Orientation
 from harness.data.options import Loading
 from harness.data.prepared import Identity
 from harness.data.probing import Check
 from harness.data.records import AnnotationProblem, DataError, ImageRecord, Parsed, ParsedData
+from harness.data.sources.voc_layout import IMAGE_SUFFIXES, annotated_names, listed_name, stem_of, suffix_of
 from harness.data.sources.voc_xml import Unusable, read_voc_xml
 from harness.data.splits import Splits, build_splits, split_by_ratio
 from harness.data.values import BadValue, class_names, text_of
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-_CLASS_COLUMN = re.compile(r"\s+-?[01]$")  # of VOC's lists by class: 1, 0 (difficult) or -1
 
 
 def voc(
@@ -95,12 +92,12 @@ class _Folder:
             if not needed.is_dir():
                 raise DataError(f"root: {needed} is not a folder; valid: one with Annotations/ and JPEGImages/")
         self.root, self.one_based, self.ignore_difficult = root, one_based, ignore_difficult
-        files = sorted(_files(root / "JPEGImages"))
+        files = files_below(str(root / "JPEGImages"))
         # Of several images with one stem, the first suffix in IMAGE_SUFFIXES wins: VOC's own come first.
-        ranked = [(IMAGE_SUFFIXES.index(suffix), f) for f in files if (suffix := _suffix(f)) in IMAGE_SUFFIXES]
-        self.images = {_stem(file): file for _, file in sorted(ranked, reverse=True)}
+        ranked = [(IMAGE_SUFFIXES.index(suffix), f) for f in files if (suffix := suffix_of(f)) in IMAGE_SUFFIXES]
+        self.images = {stem_of(file): file for _, file in sorted(ranked, reverse=True)}
         self.image_names = files
-        self.stems = [_stem(file) for file in sorted(_files(root / "Annotations")) if _suffix(file) == ".xml"]
+        self.stems = annotated_names(root)
 
     def annotation(self, name: str) -> Path:
         """The annotation file of an image."""
@@ -125,7 +122,7 @@ class _Folder:
         except BadValue as error:
             raise DataError(f"split {split!r}: {path} {error}") from None
         known = {*self.stems, *self.images}
-        names = [_listed_stem(line.strip(), known) for line in lines if line.strip()]
+        names = [listed_name(line.strip(), known) for line in lines if line.strip()]
         if not names:
             raise DataError(f"split {split!r} is empty: {path}")
         return names
@@ -149,36 +146,3 @@ class _Folder:
             )
             problems += found.problems
         return Parsed(f"split {split!r}", tuple(images), tuple(problems))
-
-
-def _listed_stem(line: str, known: set[str]) -> str:
-    """The image that a line of a list names: as it stands, without quotes, path, suffix, or the column of a class."""
-    plain = line.strip("\"'").strip()
-    for written in (line, plain, _CLASS_COLUMN.sub("", line).strip("\"' "), line.split()[0].strip("\"'")):
-        posix = written.replace("\\", "/")
-        base = posix.rpartition("/")[2]
-        for name in (posix, _without_suffix(posix), base, _without_suffix(base)):
-            if name in known:
-                return name
-    return _without_suffix(_CLASS_COLUMN.sub("", plain))
-
-
-def _without_suffix(name: str) -> str:
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in (*IMAGE_SUFFIXES, ".xml") else name
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """Files below a folder, relative to it with slashes, without hidden ones, as macOS's archives hold (._a.xml)."""
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        start = Path(where).relative_to(folder)
-        yield from ((start / name).as_posix() for name in files if not name.startswith("."))
-
-
-def _suffix(file: str) -> str:
-    return os.path.splitext(file)[1].lower()
-
-
-def _stem(file: str) -> str:
-    return os.path.splitext(file)[0]

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from harness.data.folders import files_below
 from harness.data.records import DataError
 from harness.data.values import BadValue, text_of
 
@@ -81,29 +82,29 @@ class YoloLayout:
         return list(found)
 
     def _expand(self, entry: str, key: str) -> Iterator[str]:
-        path = self._existing(entry, key)
-        if os.path.isdir(path):
-            yield from _below(path)
-        elif path.endswith(".txt"):
-            yield from self._listed(Path(path))
-        elif any(sign in path for sign in "*?["):
-            yield from (name for name in sorted(glob.glob(path, recursive=True)) if _is_image(name))
-        else:
-            yield path
+        for path in self._existing(entry, key):
+            if os.path.isdir(path):
+                yield from (os.path.join(path, image) for image in files_below(path) if _is_image(image))
+            elif path.endswith(".txt"):
+                yield from self._listed(Path(path))
+            else:
+                yield path
 
-    def _existing(self, entry: str, key: str) -> str:
-        path = os.path.normpath(os.path.join(self.start, entry.replace("\\", "/")))
-        if not os.path.exists(path) and not glob.glob(path, recursive=True):
+    def _existing(self, entry: str, key: str) -> list[str]:
+        """The file or folder that an entry names, or the images that match it as a pattern."""
+        written = entry.replace("\\", "/")
+        found = _matching(self.start, written)
+        if found is None:
             # Roboflow writes ../train/images for a folder that lies beside data.yaml.
-            inside = entry.replace("\\", "/")
+            inside = written
             while inside.startswith("../"):
                 inside = inside[3:]
-            beside = os.path.normpath(os.path.join(self.file.parent, inside))
-            if inside == entry or not (os.path.exists(beside) or glob.glob(beside, recursive=True)):
+            found = None if inside == written else _matching(self.file.parent, inside)
+            if found is None:
+                path = os.path.normpath(os.path.join(self.start, written))
                 raise DataError(f"{self.file}: {key}: {path} does not exist; valid: a folder, a list or a pattern")
             self.notes.append(f"{key}: {entry} does not exist, {inside} beside {self.file.name} is taken")
-            path = beside
-        return self._allowed(path, entry)
+        return [self._allowed(path, entry) for path in found]
 
     def _listed(self, file: Path) -> Iterator[str]:
         self.lists.append(file)
@@ -174,10 +175,17 @@ def _class_names(file: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
     return texts
 
 
-def _below(folder: str) -> Iterator[str]:
-    """All images in a folder and below it, sorted, without hidden files."""
-    found = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
-    return iter(sorted(path for path in found if _is_image(path)))
+def _matching(start: Path, entry: str) -> list[str] | None:
+    """What is called like the entry, else the images that match it as a pattern; None where nothing does.
+
+    The signs of a pattern mean nothing in the folder that it starts from, which may be called ``set [1]``.
+    """
+    path = os.path.normpath(os.path.join(start, entry))
+    if os.path.exists(path) or (os.path.islink(path) and _is_image(path)):  # a broken link is a missing image
+        return [path]
+    pattern = os.path.normpath(os.path.join(glob.escape(str(start)), entry))
+    found = sorted(glob.glob(pattern, recursive=True))
+    return [name for name in found if _is_image(name)] if found else None
 
 
 def _is_image(path: str) -> bool:
