@@ -62,19 +62,23 @@ class Job:
     sweep: SweepRecord | None  # None: a single run
     folder: Path | None = None  # where its outcome goes, in a sweep
     alone: bool = True  # no other job runs at the same time in this sweep
+    moved: bool = False  # hydra.job.chdir: the job runs in a folder of its own
 
     @classmethod
     def of(cls, hydra: Any) -> Job:
         """The job that is running."""
         sweeping = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
+        moved = bool(OmegaConf.select(hydra, "job.chdir"))
+        start = Path(hydra.runtime.cwd) if moved else Path()  # where the command was given
         return cls(
             number=int(OmegaConf.select(hydra, "job.num", default=0) or 0) if sweeping else 0,
             overrides=tuple(hydra.overrides.task),
             choices=choices_of(hydra),
             sources=tuple(source.path for source in hydra.runtime.config_sources if source.schema == "file"),
-            sweep=SweepRecord.read(Path(str(hydra.sweep.dir))) if sweeping else None,
+            sweep=SweepRecord.read(start / str(hydra.sweep.dir)) if sweeping else None,
             folder=Path(hydra.runtime.output_dir) if sweeping else None,
             alone=str(hydra.launcher._target_).endswith(".BasicLauncher"),
+            moved=moved,
         )
 
     @property
@@ -144,6 +148,8 @@ def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:
     except ConfigError as error:
         return _stopped(job, config, State.REFUSED, str(error))
     _announce(settings, job)
+    if job.moved:  # what is said of the run, and kept for the end of the sweep, is read from elsewhere
+        config.run.root = str(Path(settings.run.root).absolute())
 
     with stop.deferred():  # imports torch, which aborts if it is broken off; a refused job has not paid for it
         from harness.app import run_end, runner

@@ -46,7 +46,7 @@ class SweepSignals(StopSignals):
     def __init__(self, config: DictConfig) -> None:
         super().__init__()
         self._config = config
-        self._folder = Path(config.hydra.sweep.dir)
+        self._folder = Path(config.hydra.sweep.dir).absolute()  # hydra.job.chdir leaves the folder of the command
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         try:

@@ -45,7 +45,7 @@ class SweepRecord:
     def read(cls, folder: Path) -> SweepRecord:
         """The record in a sweep's folder; one that knows nothing where a user's configuration left out its callback."""
         try:
-            return cls(**read_json(folder / FILE))
+            return cls(**{**read_json(folder / FILE), "folder": str(folder)})  # as it is reached from here
         except (OSError, ValueError, TypeError):
             return cls("", None, time.time(), str(folder), None)
 

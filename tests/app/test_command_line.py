@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.permissions import let_bits_count
 from tests.processes import Started, harness
 from tests.runs.conftest import SMALL
 
@@ -136,17 +137,29 @@ def test_a_full_disk(tmp_path: Path) -> None:
     one_line(done, "No space left on device")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
 def test_no_permission_to_write(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
-    one_line(harness(tmp_path, *SMALL, f"run.root={locked}"), "locked", "Permission denied")
+    arguments = [*SMALL, f"run.root={locked}", f"data.cache_dir={tmp_path}"]
+    one_line(harness(tmp_path, *arguments, before=let_bits_count), "locked: Permission denied")
+
+
+def test_jobs_in_folders_of_their_own(tmp_path: Path) -> None:
+    """``hydra.job.chdir``: where a run is, is said as a path from everywhere, and the sweep finds its jobs' ends."""
+    sweep = ["-m", *SMALL, f"data.cache_dir={tmp_path}", "hydra.job.chdir=true", "hydra.sweep.dir=jobs", "sampler=ohem"]
+    done = harness(tmp_path, *sweep, "run.iterations=2", "run.root=own")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 runs have a result" in done.stderr
+    assert "ohem" in done.stdout
+    assert (tmp_path / "jobs" / "report" / "report.html").is_file()
+    (run,) = (tmp_path / "jobs" / "0" / "own" / "runs").iterdir()
+    assert f": {run} (" in done.stderr
 
 
 def test_the_results_folder_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     done = harness(tmp_path, *SMALL, "run.root=taken", f"data.cache_dir={tmp_path}")
-    one_line(done, "taken", "Not a directory")
+    one_line(done, "taken is in the way: it is not a folder")
 
 
 def test_a_sweep_goes_on_after_a_failure_and_finishes_only_what_is_missing(tmp_path: Path) -> None:
