@@ -82,8 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         lines, notes = _scored(chosen)
     except (OSError, ValueError) as fault:
-        unread = isinstance(fault, OSError) and fault.filename
-        said = f"{fault.filename}: {fault.strerror}" if unread else str(fault)
+        said = str(fault)
+        if isinstance(fault, OSError) and fault.filename:
+            said = f"{fault.filename}: {fault.strerror}"
         print(f"harness.evaluate: {' '.join(said.split())}", file=sys.stderr)
         return 2
     for note in notes:
