@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.app import interruptible
+from harness.training import interruptible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,8 +13,8 @@ from pathlib import Path
 import matplotlib.figure
 import pytest
 
-from harness.app import interruptible
 from harness.inspect import drawing
+from harness.training import interruptible
 
 COMMANDS = {
     "harness.inspect": "harness.inspect.command",
