@@ -141,7 +141,7 @@ def test_no_permission_to_write(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
     arguments = [*SMALL, f"run.root={locked}", f"data.cache_dir={tmp_path}"]
-    one_line(harness(tmp_path, *arguments, before=let_bits_count), "locked: Permission denied")
+    one_line(harness(tmp_path, *arguments, before=let_bits_count), "locked", "Permission denied")
 
 
 def test_jobs_in_folders_of_their_own(tmp_path: Path) -> None:
