@@ -75,8 +75,9 @@ class SamplingTelemetry:
 
     def _keep(self, rows: Mapping[str, Histogram]) -> None:
         for name, row in rows.items():
-            # A stage that was not there in earlier windows had nothing in them.
-            self._rows.setdefault(name, [np.zeros_like(row) for _ in self._iterations]).append(row)
+            if name not in self._rows:  # a stage that was not there in earlier windows had nothing in them
+                self._rows[name] = [np.zeros_like(row) for _ in self._iterations]
+            self._rows[name].append(row)
 
     def arrays(self) -> dict[str, Histogram]:
         """All windows: ``iterations (T,)``, ``<stage>/<quantity>/<population>/<kind> (T, bins)``,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import math
+import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +245,25 @@ def test_resume_gives_identical_arrays(tmp_path: Path) -> None:
                 assert len(one[name]) == len(one["iterations"]) == 4
         assert one["roi/iou/sampled/negative"][0].sum() == 0
     assert whole.summary() == second.summary()
+
+
+def test_closing_a_window_does_the_same_work_however_many_there_were() -> None:
+    telemetry, work = SamplingTelemetry(), []
+    for window in range(1, 41):
+        telemetry("roi", random_selection(0))
+        work.append(calls_of(partial(telemetry.close_window, window)))
+    assert work[-1] == work[1]
+
+
+def calls_of(action: Callable[[], object]) -> int:
+    """The Python and C functions that an action calls."""
+    events = Counter[str]()
+    sys.setprofile(lambda frame, event, argument: events.update([event]))
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return events["call"] + events["c_call"]
 
 
 def test_saving_does_not_close_the_window_and_changes_nothing() -> None:
