@@ -124,7 +124,8 @@ def evaluate(
     def branch(iou_type: str, part: str) -> BranchAccuracy | None:
         if federated or not (_have(annotations["annotations"], part) and _have(detections, part)):
             return None
-        return branch_accuracy(annotations, detections, iou_type, backend, area_ranges, max_dets, keypoint_sigmas)
+        limits = (area_ranges, max_dets, keypoint_sigmas, lenient)
+        return branch_accuracy(annotations, detections, iou_type, backend, *limits)
 
     return Accuracy(
         **_summary(curves),

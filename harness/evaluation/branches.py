@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.coco_format import Row, flags, index_of, lookup, numbers
+from harness.evaluation.coco_format import Row, flags, index_of, known_only, lookup, numbers
 from harness.evaluation.coco_metrics import AREA_ALL, BACKENDS, checked_area_ranges
 from harness.runs.records import jsonable
 
@@ -63,6 +63,7 @@ def branch_accuracy(
     area_ranges: Mapping[str, Sequence[float]] | None = None,
     max_dets: int = 100,
     sigmas: Sequence[float] | None = None,
+    lenient: bool = False,
 ) -> BranchAccuracy:
     """COCO accuracy (Lin et al. 2014; cocodataset.org/#keypoints-eval) of masks or keypoints.
 
@@ -74,6 +75,7 @@ def branch_accuracy(
         area_ranges: small, medium and large, px^2 of the annotation's `area`; None: COCO's.
         max_dets: detections per image and category of masks; keypoints have 20.
         sigmas: of the keypoints; None: COCO's for 17 of them, else 0.05 each.
+        lenient: detections of unknown images and categories are left out, and a note counts them.
 
     Raises ValueError, one line, for faulty input (which list, which index) or settings.
     """
@@ -82,7 +84,7 @@ def branch_accuracy(
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     notes: list[str] = []
-    truth, found = _numbered(annotations, detections, iou_type, notes)
+    truth, found = _numbered(annotations, detections, iou_type, notes, lenient)
     ranges = checked_area_ranges(area_ranges)
     labels = ["all", *ranges] if iou_type == "segm" else ["all", "medium", "large"]
     limits = [list(AREA_ALL) if label == "all" else list(ranges[label]) for label in labels]
@@ -158,13 +160,14 @@ def _sigmas(truth: Mapping[str, Any], sigmas: Sequence[float] | None) -> list[fl
 
 
 def _numbered(
-    annotations: Mapping[str, Any], detections: Sequence[Row], iou_type: str, notes: list[str]
+    annotations: Mapping[str, Any], detections: Sequence[Row], iou_type: str, notes: list[str], lenient: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The input with ids from 1, in the order in which the COCO code walks them: id 0 means none there."""
     image_index = index_of(annotations["images"], "images")
     category_index = index_of(annotations["categories"], "categories")
     part = "segmentation" if iou_type == "segm" else "keypoints"
-    objects, rows = annotations["annotations"], list(detections)
+    objects = annotations["annotations"]
+    rows = list(known_only(detections, image_index, category_index, notes) if lenient else detections)
     truth_images = lookup(objects, "image_id", image_index, "annotations", "images", notes)
     truth_categories = lookup(objects, "category_id", category_index, "annotations", "categories", notes)
     found_images = lookup(rows, "image_id", image_index, "detections", "images", notes)

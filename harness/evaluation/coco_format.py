@@ -95,7 +95,7 @@ def read_tables(annotations: Row, detections: Sequence[Row], lenient: bool = Fal
     object_box = _boxes(objects, "annotations")
     object_area = _areas(objects, object_box, notes)
     if lenient:
-        detections = _known(detections, image_index, category_index, notes)
+        detections = known_only(detections, image_index, category_index, notes)
     return CocoTables(
         image_ids=tuple(image_index),
         category_ids=tuple(category_index),
@@ -210,10 +210,10 @@ def _position(value: object, index: Mapping[Id, int]) -> int:
         return -1
 
 
-def _known(
+def known_only(
     detections: Sequence[Row], image_index: Mapping[Id, int], category_index: Mapping[Id, int], notes: list[str]
 ) -> Sequence[Row]:
-    """The detections of known images and categories."""
+    """The detections of known images and categories; notes gain a line that counts the others."""
     images = [_position(value, image_index) for value in _column(detections, "image_id", "detections")]
     categories = [_position(value, category_index) for value in _column(detections, "category_id", "detections")]
     strange = {"image": images.count(-1), "category": categories.count(-1)}

@@ -111,6 +111,7 @@ def _scored(chosen: argparse.Namespace) -> tuple[list[str], Sequence[str]]:
             chosen.backend,
             area_ranges_from_sides(*chosen.sides),
             chosen.max_dets,
+            lenient=chosen.lenient,
         )
         lines = [f"{chosen.iou_type}, {len(detections)} detections, by {chosen.backend}"]
         lines += [f"{key:<12}{_shown(value)}" for key, value in found.scalars().items()]

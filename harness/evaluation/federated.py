@@ -97,6 +97,28 @@ def looked_for(annotations: Mapping[str, Any], tables: CocoTables) -> NDArray[np
     return found
 
 
+def best_of_images(tables: CocoTables, number: int = MAX_DETS) -> NDArray[np.bool_]:
+    """(D,) whether a detection is among the ``number`` with the highest scores of its image, whatever their categories;
+    the first of equal scores come first."""
+    order = np.lexsort((-tables.detection_score, tables.detection_image))
+    image = tables.detection_image[order]
+    best = np.empty(len(order), bool)
+    best[order] = np.arange(len(order)) - np.searchsorted(image, image, "left") < number
+    return best
+
+
+def not_exhaustive(annotations: Mapping[str, Any], tables: CocoTables) -> NDArray[np.bool_]:
+    """(D,) whether objects of a detection's category may lack an annotation in its image: there, a detection that finds
+    no object is no mistake."""
+    position = {key: k for k, key in enumerate(tables.category_ids)}
+    images = {identifier(row["id"]): row for row in annotations["images"]}
+    partial = np.zeros((len(tables.image_ids), len(tables.category_ids)), bool)
+    for index, key in enumerate(tables.image_ids):
+        partial[index, _positions(images[key], "not_exhaustive_category_ids", position)] = True
+    found: NDArray[np.bool_] = partial[tables.detection_image, tables.detection_category]
+    return found
+
+
 def _as_lvis(annotations: Mapping[str, Any], tables: CocoTables) -> dict[str, Any]:
     """LVIS-format annotations whose ids count from 1 in the order of the tables."""
     images = {identifier(row["id"]): row for row in annotations["images"]}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.evaluation.coco_format import CocoTables, read_tables
 from harness.evaluation.coco_metrics import IOU_THRS
-from harness.evaluation.federated import is_federated, looked_for
+from harness.evaluation.federated import MAX_DETS, best_of_images, is_federated, looked_for, not_exhaustive
 from harness.evaluation.interpolation import ap_from_ranks
 from harness.evaluation.matching import greedy_match, object_ignored, outcome, overlapping_pairs
 
@@ -35,13 +35,21 @@ class MatchTable:
     """N ranked detections, of all sizes, with what became of them at COCO's ten IoU thresholds.
 
     Public: `image_ids`, `num_images`, `category_ids`; `average_precision(weights)` and `mean_average_precision`.
+    Of the detections in `spared` (D,), those that find no object count in neither way.
     """
 
-    def __init__(self, tables: CocoTables, max_dets: int = 100, iou_thrs: NDArray[np.float64] = IOU_THRS) -> None:
+    def __init__(
+        self,
+        tables: CocoTables,
+        max_dets: int = 100,
+        iou_thrs: NDArray[np.float64] = IOU_THRS,
+        spared: NDArray[np.bool_] | None = None,
+    ) -> None:
         self.image_ids, self.category_ids = tables.image_ids, tables.category_ids
         self.num_images, num_categories = len(tables.image_ids), len(tables.category_ids)
         pairs = overlapping_pairs(tables, min(float(iou_thrs.min()), 1 - 1e-10), same_category=True)
         judged = outcome(tables, greedy_match(tables, pairs, iou_thrs, max_dets), max_dets)
+        in_neither = judged.ignored if spared is None else judged.ignored | (~judged.true & spared)
         kept = np.flatnonzero(tables.detection_rank < max_dets)
         # Equal scores stay in order of image, then of input: the order in which the COCO code concatenates them.
         keys = (tables.detection_image[kept], -tables.detection_score[kept], tables.detection_category[kept])
@@ -53,19 +61,20 @@ class MatchTable:
         self._objects = np.zeros((self.num_images, num_categories), np.int64)
         np.add.at(self._objects, (tables.object_image[counts], tables.object_category[counts]), 1)
         self._ranks = tuple(
-            self._ranked(true[rows], ignored[rows]) for true, ignored in zip(judged.true, judged.ignored, strict=True)
+            self._ranked(true[rows], ignored[rows]) for true, ignored in zip(judged.true, in_neither, strict=True)
         )
 
     @classmethod
     def from_coco(
         cls, annotations: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], max_dets: int = 100
     ) -> MatchTable:
-        """From COCO-format input, checked as in `read_tables`. Of federated annotations (LVIS), detections count where
-        the annotators have looked for their category."""
+        """From COCO-format input, checked as in `read_tables`. Federated annotations (LVIS) are scored as by
+        `federated_curves`, with LVIS's own number of detections."""
         tables = read_tables(annotations, detections, lenient=True)
-        if is_federated(annotations):
-            tables = tables.with_detections(looked_for(annotations, tables))
-        return cls(tables, max_dets)
+        if not is_federated(annotations):
+            return cls(tables, max_dets)
+        tables = tables.with_detections(best_of_images(tables) & looked_for(annotations, tables))
+        return cls(tables, MAX_DETS, spared=not_exhaustive(annotations, tables))
 
     def _ranked(self, is_true: NDArray[np.bool_], is_ignored: NDArray[np.bool_]) -> _Ranks:
         true, ignored = np.flatnonzero(is_true), np.flatnonzero(is_ignored)

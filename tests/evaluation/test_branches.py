@@ -117,6 +117,29 @@ def test_perfect_keypoints_of_any_number() -> None:
     assert len(COCO_SIGMAS) == 17
 
 
+def test_detections_of_unknown_categories_are_left_out_of_masks_as_of_boxes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotations, detections = random_scene(1, "segm")
+    strange = [*detections, {**detections[0], "category_id": 99}]
+    expected = evaluate(annotations, detections)
+    found = evaluate(annotations, strange, lenient=True)
+    assert found.segm is not None
+    assert expected.segm is not None
+    assert (found.map, found.segm.scalars()) == (expected.map, pytest.approx(expected.segm.scalars(), nan_ok=True))
+    (tmp_path / "g.json").write_text(json.dumps(annotations))
+    (tmp_path / "d.json").write_text(json.dumps(strange))
+    line = ["--annotations", str(tmp_path / "g.json"), "--detections", str(tmp_path / "d.json"), "--iou-type", "segm"]
+    assert main(line) == 2
+    assert "category_id 99 is not in the annotations' categories; --lenient" in capsys.readouterr().err.replace(
+        "\n", " "
+    )
+    assert main([*line, "--lenient"]) == 0
+    printed = capsys.readouterr()
+    assert f"map         {expected.segm.map:.4f}" in printed.out
+    assert f"1 of {len(strange)} detections are of no known category and are left out" in printed.err
+
+
 def test_boxes_and_masks_are_scored_together_and_by_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from harness.evaluation.accuracy import evaluate
 from harness.evaluation.coco_format import read_tables
 from harness.evaluation.command import main
-from harness.evaluation.federated import is_federated, looked_for
+from harness.evaluation.federated import MAX_DETS, is_federated, looked_for
 from harness.evaluation.match_table import MatchTable
 from tests.evaluation.federated_data import lvis_data
 
@@ -47,9 +47,19 @@ def test_what_was_not_looked_for_counts_in_neither_way() -> None:
     assert 0 < counted.mean() < 1
     kept_only = [row for row, kept in zip(detections, counted, strict=True) if kept]
     assert evaluate(annotations, kept_only).map == pytest.approx(evaluate(annotations, detections).map, abs=1e-12)
-    ap = MatchTable.from_coco(annotations, detections).mean_average_precision()
-    plain = {**annotations, "images": [{"id": row["id"]} for row in annotations["images"]]}
-    assert ap == pytest.approx(evaluate(plain, kept_only).map)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_kept_matches_give_the_same_ap(seed: int) -> None:
+    annotations, detections = lvis_data(seed)
+    rng = np.random.default_rng(seed)
+    # More false ones than count in an image: of its other detections only those with a higher score are left.
+    crowded = [{**row, "score": float(rng.random())} for row in detections[:1] for _ in range(MAX_DETS + 100)]
+    for found in (detections, [*detections, *crowded]):
+        expected = evaluate(annotations, found)
+        ap = MatchTable.from_coco(annotations, found).average_precision()
+        assert np.nanmean(ap) == pytest.approx(expected.map, abs=1e-12)
+        np.testing.assert_allclose(ap.mean(0), [row.ap for row in expected.per_class], atol=1e-12)
 
 
 def test_no_errors_where_not_all_objects_are_known() -> None:
