@@ -1,4 +1,5 @@
-"""Every extra of pyproject.toml can be installed together with the exact versions of constraints.txt."""
+"""Every extra of pyproject.toml can be installed together with the exact versions of constraints.txt, and the oldest
+versions that it allows do."""
 
 from __future__ import annotations
 
@@ -49,3 +50,40 @@ def test_an_extra_resolves(extra: str, python: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = (tmp_path / "found").read_text()
     assert all(f"{name}==" in found for name in ("torch", "hydra-core"))
+
+
+OLD = ("numpy", "scipy", "pandas", "tabulate", "plotly", "jinja2")  # of the tables, the intervals and the page
+USED = """
+import pandas as pd
+from pathlib import Path
+from harness.report.__main__ import main
+from harness.report.files import without_formulas
+from harness.statistics import bca_interval
+from tests.report.folders import write_arm
+low, high = bca_interval([0.1, 0.2, 0.4], resamples=50)
+assert 0.1 <= low < high <= 0.4
+assert without_formulas(pd.DataFrame({"a": ["=x", "y"], "b": [1, 2]})).to_numpy().tolist() == [["'=x", 1], ["y", 2]]
+for sampler, maps in {"random": [0.40, 0.41, 0.39], "ohem": [0.50, 0.52, 0.49]}.items():
+    write_arm(Path("results"), sampler, maps)
+assert main(["results", "--pictures", "0"]) == 0
+"""
+
+
+@pytest.mark.slow
+def test_the_oldest_versions_make_a_report(tmp_path: Path) -> None:
+    """The least version of pyproject.toml is one that was tried, not one that was guessed."""
+    if find_spec("uv") is None:
+        pytest.skip("uv is not installed")
+    least = dict(re.match(r"([\w-]+)>=([\d.]+)", one).groups() for one in PROJECT["dependencies"] if ">=" in one)  # type: ignore[union-attr]
+    oldest = [f"{name}=={least[name]}" for name in OLD]
+    target = tmp_path / "oldest"
+    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, "--no-deps"]
+    command += ["--only-binary", ":all:", "--target", str(target), *oldest, "pytz"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode and any(sign in done.stderr for sign in (*UNREACHABLE, "no wheels")):
+        pytest.skip(f"no package index, or no wheels for this Python: {done.stderr.splitlines()[0]}")
+    assert done.returncode == 0, done.stderr
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(target), str(ROOT)))}
+    run = [sys.executable, "-W", "ignore", "-c", USED]
+    ended = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr

@@ -32,20 +32,20 @@ def contexts_of(table: RunTable) -> list[Context]:
     part of that option, and so of the method.
     """
     written = keys_of_presets(table)
-    groups: dict[Hashable, list[int]] = {}
-    frame = table.frame
-    for row, state in enumerate(frame["state"]):
+    groups: dict[tuple[Hashable, Hashable], list[int]] = {}
+    stopped: dict[Hashable, list[int]] = {}  # a refused run has no fingerprint: the configuration stands in for it
+    fingerprints = table.frame["fingerprint"].tolist()
+    for row, state in enumerate(table.frame["state"]):
+        place = _place(table, row, written)
         if state == State.DONE:
-            groups.setdefault((_place(table, row, written), frame["fingerprint"][row]), []).append(row)
-    stopped = [row for row, state in enumerate(frame["state"]) if state != State.DONE]
+            groups.setdefault((place, fingerprints[row]), []).append(row)
+        else:
+            stopped.setdefault(place, []).append(row)
     titles = _titles(table, list(groups.values()), written)
-    out = []
-    for title, rows in zip(titles, groups.values(), strict=True):
-        # A refused run has no fingerprint: the data's configuration stands in for it.
-        known = {_place(table, row, written) for row in rows}
-        here = tuple(row for row in stopped if _place(table, row, written) in known)
-        out.append(Context(title, tuple(rows), here))
-    return out
+    return [
+        Context(title, tuple(rows), tuple(stopped.get(place, ())))
+        for title, ((place, _), rows) in zip(titles, groups.items(), strict=True)
+    ]
 
 
 def _place(table: RunTable, row: int, written: frozenset[str]) -> tuple[Hashable, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from harness.report.build import Report
 from harness.report.frame import CORE, RunTable
@@ -46,7 +47,7 @@ def write_report(report: Report, parts: Sequence[Part], folder: Path, latex: boo
 
 def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with an apostrophe before texts, also names of columns, that a spreadsheet would run as formulas."""
-    texts = frame.select_dtypes(["object", "str"]).columns
+    texts = [name for name, kind in frame.dtypes.items() if not is_numeric_dtype(kind)]
     safe = frame.assign(**{str(name): frame[name].map(_safe) for name in texts})
     return safe.rename(columns=_safe)
 

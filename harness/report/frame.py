@@ -28,9 +28,9 @@ BRANCHES = IOU_TYPES[1:]  # segm, keypoints: scored beside the boxes where a det
 Settings = dict[str, Any]  # choices and configuration leaves of one run, hashable values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunTable:
-    """All settled runs of a folder. Row i of the frame has settings i and path i."""
+    """All settled runs of a folder. Row i of the frame has settings i and path i. Equal to itself only."""
 
     frame: pd.DataFrame
     settings: list[Settings]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from harness.runs.schema import folder
 GROUPS = tuple(dict.fromkeys(group.partition("/")[0] for group in PRESETS))
 
 
+@lru_cache(maxsize=1)
 def keys_of_presets(table: RunTable) -> frozenset[str]:
     """The dotted keys that the experiments and recipes write in which the runs of the table differ.
 
+    It goes over all settings of all runs, so it is kept for the sections of a report, which ask for it one by one.
     An option that is not among the harness's own (a user's, by ``--config-dir``) is not known here: its settings count
     like any others.
     """

@@ -3,11 +3,14 @@
 import pandas as pd
 import pytest
 
+from harness.report import contexts
 from harness.report.answers import answer, question
 from harness.report.build import Options, build_report
 from harness.report.command import main
 from harness.report.folders import ReportError, find_folders
 from harness.report.main_table import main_table
+from harness.report.presets import keys_of_presets
+from harness.runs.records import State
 from harness.statistics import compare
 from tests.report.folders import write_arm, write_run
 
@@ -166,3 +169,18 @@ def test_what_cannot_be_asked_names_what_can(tmp_path, options, message):
     with pytest.raises(ReportError, match=message) as error:
         _section(tmp_path, **options)
     assert "\n" not in str(error.value)
+
+
+def test_a_report_of_many_contexts_goes_over_the_settings_of_all_runs_once(tmp_path, monkeypatch):
+    """Not once a context: of 5,000 runs in 200 contexts that took minutes."""
+    for length in (100, 200, 300, 400):
+        write_arm(tmp_path, "random", BASE[:2], heavy=False, run__iterations=length)
+        write_run(tmp_path, "ohem", 0, state=State.FAILED, reason="disk", heavy=False, run__iterations=length)
+    placed, real = [], contexts._place
+    monkeypatch.setattr(contexts, "_place", lambda table, row, *more: placed.append(row) or real(table, row, *more))
+    keys_of_presets.cache_clear()
+    report = build_report(find_folders(tmp_path), Options())
+    assert [len(one.section.context.done) for one in report.contexts] == [2] * 4
+    assert [len(one.section.context.stopped) for one in report.contexts] == [1] * 4
+    assert sorted(placed) == list(range(12))
+    assert keys_of_presets.cache_info().misses == 1
