@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,19 +51,21 @@ class SweepRecord:
 
     def outcomes(self) -> list[dict[str, Any]]:
         """How the jobs of this sweep ended, by number; those of another sweep in the same folder are left out."""
-        found = []
-        for path in Path(self.folder).rglob("outcome-*.json"):
+        return sorted(self._named("outcome-*.json"), key=lambda outcome: outcome["number"])
+
+    def outcome(self, number: int) -> dict[str, Any] | None:
+        """How one job ended; None where it left nothing. Reads no other job's file: a sweep may have thousands."""
+        return next(self._named(f"outcome-{number}.json"), None)
+
+    def _named(self, pattern: str) -> Iterator[dict[str, Any]]:
+        """What this sweep left in the files of that name."""
+        for path in Path(self.folder).rglob(pattern):
             try:
                 outcome = read_json(path)
             except (OSError, ValueError):
                 continue
             if outcome.get("sweep") == self.token:
-                found.append(outcome)
-        return sorted(found, key=lambda outcome: outcome["number"])
-
-    def outcome(self, number: int) -> dict[str, Any] | None:
-        """How one job ended; None where it left nothing."""
-        return next((one for one in self.outcomes() if one["number"] == number), None)
+                yield outcome
 
     def remaining(self, number: int) -> str:
         """``, about 12 min left`` once a job has ended; nothing where the number of jobs is not known."""

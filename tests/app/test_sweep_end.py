@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from harness.app import entry
+from harness.app import entry, sweep_record
 from harness.app.job import Outcome
 from harness.app.sweep import SweepEnd
 from harness.app.sweep_record import SweepRecord
@@ -84,6 +84,20 @@ def test_a_sweep_knows_its_own_jobs_wherever_they_wrote(tmp_path: Path) -> None:
     Outcome(State.DONE, number=0, sweep=own.token).write(tmp_path / "sampler=random,sampler.num=8")
     assert [(one["state"], one["number"]) for one in own.outcomes()] == [("done", 0)]
     assert own.outcome(1) is None
+
+
+def test_the_outcome_of_one_job_is_found_without_reading_those_of_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adaptive sweep and a launcher ask for the outcomes one by one: of n jobs that was n times n files."""
+    own = SweepRecord.begin(tmp_path, None)
+    for number in range(12):
+        Outcome(State.DONE, number=number, sweep=own.token).write(tmp_path / str(number))
+    read: list[str] = []
+    real = sweep_record.read_json
+    monkeypatch.setattr(sweep_record, "read_json", lambda path: read.append(path.name) or real(path))
+    assert [own.outcome(number)["number"] for number in range(12)] == list(range(12))  # type: ignore[index]
+    assert read == [f"outcome-{number}.json" for number in range(12)]
 
 
 def test_sweeps_that_start_in_the_same_second_have_folders_of_their_own() -> None:
