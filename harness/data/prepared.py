@@ -1,9 +1,9 @@
 """Checked data kept as one file of columns that all jobs on the same data share.
 
 Checking COCO's training set takes minutes; of a prepared file, only the annotation files are hashed and the image
-files asked for their size and time of change. The name of the file is a hash of the annotation files' bytes and of all
-settings that the check depends on, so an edited annotation is another file; an image that was changed since the check
-makes it be done again.
+files asked for their size and time of change. The name of the file is a hash of the annotation files' bytes, of all
+settings that the check depends on and of the code that makes it, so an edited annotation or another version of the
+check is another file; an image that was changed since the check makes it be done again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,22 @@ from harness.data.probing import stamps
 from harness.data.records import AnnotationProblem, ParsedData
 
 _log = logging.getLogger(__name__)
-VERSION = 1  # raise it when the check or the columns change: files of other versions are then not used
 WORTH_PREPARING = 1000  # images; fewer are checked again sooner than a user would notice
 _COLUMNS = ("offsets", "boxes", "labels", "ignore", "difficult", "areas", "sizes", "keypoints", "digests")
 _TEXTS = ("ids", "source_ids", "files")
+
+
+@cache
+def code_digest(folder: Path = Path(__file__).parent) -> str:
+    """Hash of the modules that parse, check and keep data: those of ``folder`` and of its ``sources``.
+
+    What an earlier version of them has accepted, this one may refuse; nobody has to remember to say so.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted([*folder.glob("*.py"), *folder.glob("sources/*.py")]):
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +60,9 @@ class Identity:
     num_images: int | None = None  # where it is known without reading the annotations
 
     def key(self, loading: Loading) -> str:
-        """Hash of the annotation files' bytes and all settings that the result depends on."""
+        """Hash of the annotation files' bytes, and of all settings and code that the result depends on."""
         digest = hashlib.blake2b(digest_size=16)
-        checked = [VERSION, self.source, loading.check, loading.orientation, loading.cache_bytes]
+        checked = [code_digest(), self.source, loading.check, loading.orientation, loading.cache_bytes]
         digest.update(json.dumps([*checked, self.settings], sort_keys=True, default=str).encode())
         for file in self.files:
             try:

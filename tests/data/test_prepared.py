@@ -1,6 +1,7 @@
 """Checked data are kept as one file for all jobs: the same data, checked once, and never stale."""
 
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,21 @@ def test_stale_data_are_noticed(root: Path, checks: list[int], change: str) -> N
     again = voc(str(root), one_based=change != "setting")
     assert len(checks) == 2
     assert (again.fingerprint == first.fingerprint) == (change in ("touched", "new image"))
+
+
+def test_another_version_of_the_check_is_noticed(
+    root: Path, checks: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = voc(str(root))
+    code = shutil.copytree(Path(prepared.__file__).parent, tmp_path / "code")
+    assert prepared.code_digest(code) == prepared.code_digest()
+    prepared.code_digest.cache_clear()
+    with (code / "sources" / "voc_xml.py").open("a") as file:
+        file.write("# read in another way\n")
+    changed = prepared.code_digest(code)
+    monkeypatch.setattr(prepared, "code_digest", lambda: changed)
+    assert same(first, voc(str(root)))
+    assert len(checks) == 2
 
 
 def test_problems_are_told_every_time(write_voc: WriteVoc, checks: list[int]) -> None:
