@@ -56,7 +56,7 @@ OLD = ("numpy", "scipy", "pandas", "tabulate", "plotly", "jinja2")  # of the tab
 USED = """
 import pandas as pd
 from pathlib import Path
-from harness.report.__main__ import main
+from harness.report.command import main
 from harness.report.files import without_formulas
 from harness.statistics import bca_interval
 from tests.report.folders import write_arm

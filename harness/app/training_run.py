@@ -75,6 +75,7 @@ class TrainingRun:
         training = assemble(self.experiment, self.settings, self.device, self.telemetry)
         if broadcast_object(self.folder.checkpoint.exists()):
             training.load_state_dict(checkpoint.load(self.folder.checkpoint))
+            self.validation.seconds = training.eval_seconds
             log.info("continues %s at iteration %d", self.folder.path, training.iteration)
         elif self.writes:
             with alone():
@@ -109,6 +110,7 @@ class TrainingRun:
 
             def on_eval(iteration: int) -> None:
                 metrics, _ = self.validation.evaluate(training.evaluated_model)
+                training.eval_seconds = self.validation.seconds
                 if training.best is not None:
                     training.best.offer(iteration, metrics["map"], training.evaluated_model)
                 record(iteration, {f"eval/{name}": metrics[name] for name in ("map", "map50", "map75")})

@@ -37,7 +37,7 @@ class Validation:
         stop: what may ask to stop.
 
     Attributes:
-        seconds: that evaluations took so far.
+        seconds: that evaluations took so far, over all sessions of the run.
     """
 
     def __init__(

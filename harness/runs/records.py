@@ -44,9 +44,9 @@ class Cost:
     """What a run took. Not part of what two identical runs agree on."""
 
     train_seconds: float  # in the training loop, over all sessions of the run
-    eval_seconds: float
+    eval_seconds: float  # likewise
     images_per_second: float  # training images over train_seconds
-    peak_memory_mb: float  # device memory on CUDA, resident set elsewhere
+    peak_memory_mb: float  # of the last session: device memory on CUDA, resident set of the first process elsewhere
     sessions: int  # 1 unless the run was interrupted
     processes: int = 1  # that trained together in the last session
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 
 import torch
 
@@ -19,6 +21,7 @@ from harness.training.leases import DeviceLease, Occupied
 log = logging.getLogger("harness")
 
 LOOK_EVERY = 1.0  # seconds between two looks for a free slot
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of this process, on Linux
 
 
 def check_device(device: str) -> None:
@@ -40,13 +43,15 @@ def check_device(device: str) -> None:
 def choose(run: RunConfig, lease: DeviceLease, stop: StopSignals) -> torch.device:
     """The device that ``run.device`` names; ``auto`` takes CUDA, then MPS, then the CPU.
 
-    On CUDA, waits for a slot of ``run.jobs_per_device`` (:mod:`harness.training.leases`).
+    On CUDA, waits for a slot of ``run.jobs_per_device`` (:mod:`harness.training.leases`). The peak of the memory in use
+    begins anew.
 
     Raises:
         ConfigError: the named device is not there.
         StopRequested: the sweep was stopped while the run waited.
     """
     check_device(run.device)
+    forget_peak_memory()
     kind, _, index = run.device.partition(":")
     if kind == "cuda" or (kind == "auto" and torch.cuda.is_available()):
         return torch.device("cuda", _own_device(run.jobs_per_device, int(index) if index else None, lease, stop))
@@ -113,12 +118,26 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return nullcontext()
 
 
+def forget_peak_memory() -> None:
+    """Starts the peak of this process's resident set anew, on Linux: a sweep runs one job after another in one process,
+    and what an earlier one took is no cost of the next. Elsewhere a peak is that of all jobs so far."""
+    with suppress(OSError):
+        CLEAR_REFS.write_text("5")  # man 5 proc
+
+
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak device memory on CUDA, the peak resident set of this process elsewhere; NaN on Windows, which has none."""
+    """Peak device memory on CUDA, the peak resident set of this process elsewhere; NaN on Windows, which has none.
+
+    On CUDA since the lease was taken, on Linux since :func:`forget_peak_memory`.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     if sys.platform == "win32":
         return float("nan")
+    if STATUS.exists():  # getrusage() would not forget, and begins with what the starting process had taken
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+        if found is not None:
+            return int(found[1]) / 2**10
     import resource  # POSIX only
 
     unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes

@@ -93,6 +93,7 @@ class TrainState:
     evaluated_at: int = 0  # the last iteration that was evaluated on the way
     best: BestWeights | None = None  # where run.select is best
     seconds: float = 0.0
+    eval_seconds: float = 0.0  # of the evaluations on the way
     sessions: int = 1
 
     @property
@@ -113,6 +114,7 @@ class TrainState:
             "iteration": self.iteration,
             "evaluated_at": self.evaluated_at,
             "seconds": self.seconds,
+            "eval_seconds": self.eval_seconds,
             "sessions": self.sessions,
             "threads": torch.get_num_threads(),
             "model": self.model.state_dict(),
@@ -151,4 +153,5 @@ class TrainState:
         self.iteration = state["iteration"]
         self.evaluated_at = state["evaluated_at"]
         self.seconds = state["seconds"]
+        self.eval_seconds = state.get("eval_seconds", 0.0)  # checkpoints of earlier versions do not know them
         self.sessions = state["sessions"] + 1

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from harness.core.processes import process_rank
+from harness.training.checkpoint import CheckpointError
 
 
 class Streams:
@@ -23,6 +24,7 @@ class Streams:
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
+        self._device = device
         parts = np.random.SeedSequence(seed).spawn(5)
         numbers = [int(part.generate_state(1, np.uint64)[0] >> np.uint64(1)) for part in parts]
         self.weights, self.steps, self.data, sampling, shadow = numbers
@@ -36,19 +38,34 @@ class Streams:
             "shadow": self.shadow.get_state(),
             "torch": torch.get_rng_state(),
         }
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            state["cuda"] = torch.cuda.get_rng_state_all()
+        # Of the run's own device alone: it may be another one, or one of fewer, where the run is continued.
+        if self._device.type == "cuda":
+            state["device"] = torch.cuda.get_rng_state(self._device)
+        elif self._device.type == "mps":
+            state["device"] = torch.mps.get_rng_state()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues where :meth:`state_dict` was taken.
+        """Continues where :meth:`state_dict` was taken, on any device of the same kind.
 
         torch's global streams, which serve dropout only, are the first process's: the others go on with their own.
+
+        Raises:
+            CheckpointError: the state is of another kind of device, whose noise cannot go on here.
         """
-        self.sampling.set_state(state["sampling"])
-        self.shadow.set_state(state["shadow"])
+        try:
+            self.sampling.set_state(state["sampling"])
+            self.shadow.set_state(state["shadow"])
+        except RuntimeError as error:
+            kind = self._device.type
+            raise CheckpointError(
+                f"the checkpoint is of another kind of device than {kind}, whose random noise cannot go on here; "
+                f"continue the run there, or start another one with run.device={kind}"
+            ) from error
         if process_rank() > 0:
             return
         torch.set_rng_state(state["torch"])
-        if "cuda" in state:
-            torch.cuda.set_rng_state_all(state["cuda"])
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(state["device"], self._device)
+        elif self._device.type == "mps":
+            torch.mps.set_rng_state(state["device"])

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig
+from torch import nn
 
 from harness.app import assembly, validation
 from harness.app.run_end import Stopped
 from harness.app.runner import run
 from harness.app.training_run import TrainingRun
+from harness.app.validation import Validation
 from harness.runs import locks, records
 from harness.runs.folder import KILLED, RunFolder, settle
 from harness.runs.locks import FileLock, is_held
@@ -123,6 +125,23 @@ def test_a_signal_at_an_evaluation_does_not_lose_it(composed: Composed) -> None:
     assert evaluations(folder) == evaluations(whole) == [2, 4]
     assert MetricsLog.rows(folder / "metrics.jsonl") == MetricsLog.rows(whole / "metrics.jsonl")
     assert outcome(folder) == outcome(whole)
+
+
+def test_evaluations_before_an_interruption_count_among_the_costs(
+    composed: Composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Validation.evaluate
+
+    def slow(self: Validation, model: nn.Module) -> Any:
+        found = real(self, model)
+        self.seconds += 1000
+        return found
+
+    monkeypatch.setattr(Validation, "evaluate", slow)
+    with pytest.MonkeyPatch.context() as patch:
+        stopped(composed(*EVALUATED), AskedAt(3, patch))  # after the evaluation at 2
+    folder = run(composed(*EVALUATED), choices={}, sources=[]).folder
+    assert RunFolder(folder).result()["cost"]["eval_seconds"] // 1000 == 3  # at 2, at 4 and at the end
 
 
 def raise_in_detection(monkeypatch: pytest.MonkeyPatch) -> None:
