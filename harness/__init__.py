@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from harness.criterion.compatibility import IncompatibleError
     from harness.criterion.stage import StageComponents
     from harness.detectors.equip import equip
+    from harness.experiment.trained import load_detector
     from harness.losses.pair import Loss
 
 __version__ = "0.2.0.dev0"
@@ -38,6 +39,7 @@ _HOMES = {
     "SamplingResult": "harness.core.structures",
     "StageComponents": "harness.criterion.stage",
     "equip": "harness.detectors.equip",
+    "load_detector": "harness.experiment.trained",
 }
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "StageComponents",
     "__version__",
     "equip",
+    "load_detector",
 ]
 
 

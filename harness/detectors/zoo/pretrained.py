@@ -12,6 +12,14 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 from torchvision.ops import FrozenBatchNorm2d
 
+# Where torchvision sets the epsilon of the frozen layers to 0 after it has loaded COCO_V1, as these were trained.
+WITHOUT_EPS = (
+    "fasterrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn",
+    "keypointrcnn_resnet50_fpn",
+    "retinanet_resnet50_fpn",
+)
+
 
 class DetectorError(RuntimeError):
     """A detector that cannot be built as asked: weights that cannot be had, a checkpoint of another architecture."""
@@ -100,6 +108,24 @@ def _from_checkpoint(
     if trained != num_classes:
         predictor.replace(model, num_classes)
     return model
+
+
+def freeze_as_trained(model: nn.Module, state: Mapping[str, Tensor], builder: str, weights: str | None) -> None:
+    """Makes a detector that was built without pretrained weights normalize as the one that ``state`` is of.
+
+    Args:
+        model: the detector.
+        state: weights of the same detector, perhaps built with pretrained weights and then trained.
+        builder: dotted path of the function that built it.
+        weights: what it was called with.
+    """
+    if any(key.endswith("num_batches_tracked") for key in state):
+        return
+    freeze_batch_norm(model)
+    if builder.rpartition(".")[2] in WITHOUT_EPS and weights in ("DEFAULT", "COCO_V1"):
+        for module in model.modules():
+            if isinstance(module, FrozenBatchNorm2d):
+                module.eps = 0.0
 
 
 def freeze_batch_norm(model: nn.Module) -> None:
