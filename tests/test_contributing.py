@@ -7,23 +7,44 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
-from harness.testing import ContractError, check_sampler
+from harness.assigners import MaxIoUAssigner
+from harness.data.records import DataError
+from harness.losses import GIoULoss
+from harness.samplers import AllSampler
+from harness.testing import (
+    ContractError,
+    check_assigner,
+    check_classification_loss,
+    check_regression_loss,
+    check_sampler,
+)
 from tests.processes import harness
 
 ROOT = Path(__file__).resolve().parent.parent
 OWN = ("--config-dir", "my_conf", "sampler=easiest")
 
 
-def shown(name: str) -> str:
+def shown(name: str, page: str = "CONTRIBUTING.md") -> str:
     """The code block that follows the comment with this name."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+    text = (ROOT / page).read_text()
     found = re.search(rf"<!-- {re.escape(name)} -->\n```\w+\n(.*?)```", text, flags=re.S)
-    assert found, f"CONTRIBUTING.md shows no {name}"
+    assert found, f"{page} shows no {name}"
     return found.group(1)
+
+
+def defined(name: str, page: str) -> dict[str, Any]:
+    """What a code block defines."""
+    names: dict[str, Any] = {}
+    exec(compile(shown(name, page), name, "exec"), names)
+    return names
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +117,50 @@ def test_the_contract_says_which_promise_is_broken(change: tuple[str, str], prom
     sampler = names["EasiestSampler"](16)  # type: ignore[operator]
     with pytest.raises(ContractError, match=promise):
         check_sampler(sampler, compiles=False)
+
+
+def test_the_assigner_and_the_losses_of_the_guide_keep_the_contract() -> None:
+    page = "docs/own-components.md"
+    check_assigner(defined("my_assigner.py", page)["NearestAssigner"](3))
+    losses = defined("my_losses.py", page)
+    check_classification_loss(losses["Poly1Loss"]())
+    check_regression_loss(losses["LogCoshLoss"]())
+
+
+@pytest.mark.parametrize(
+    ("check", "piece", "says"),
+    [
+        (check_sampler, AllSampler, r"an object is checked, not its class: AllSampler\(\.\.\.\)"),
+        (check_sampler, MaxIoUAssigner(0.5, 0.5), "a sampler is callable .*; this is a MaxIoUAssigner"),
+        (check_assigner, AllSampler(), "AllSampler is a sampler: check_sampler checks it"),
+        (
+            check_classification_loss,
+            GIoULoss(),
+            r"a subclass of harness\.losses\.ClassificationLoss; this is a GIoULoss",
+        ),
+        (check_regression_loss, torch.nn.L1Loss(), r"a subclass of harness\.losses\.RegressionLoss; this is a L1Loss"),
+    ],
+)
+def test_what_is_of_another_kind_is_said_first(check: Callable[[Any], None], piece: object, says: str) -> None:
+    with pytest.raises(ContractError, match=says):
+        check(piece)
+
+
+def test_the_source_of_the_guide_reads_its_files(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        Image.new("RGB", (40, 30)).save(tmp_path / "images" / f"{number}.png")
+    (tmp_path / "train.csv").write_text("0.png,1,2,11,12,cat\n0.png,5,5,20,20,dog\n1.png,,,,,\n")
+    (tmp_path / "val.csv").write_text("2.png,0,0,40,30,dog\n")
+    source = defined("my_data.py", "docs/own-data.md")["csv_boxes"]
+    splits = source(str(tmp_path))
+    assert (splits.classes, len(splits.train), len(splits.val)) == (("cat", "dog"), 2, 1)
+    image, target = splits.train[0]
+    assert (tuple(image.shape), target["boxes"].tolist()) == ((3, 30, 40), [[1, 2, 11, 12], [5, 5, 20, 20]])
+    assert target["labels"].tolist() == [1, 2]
+    (tmp_path / "val.csv").write_text("2.png,20,0,10,30,dog\n")
+    with pytest.raises(DataError, match=r"val\.csv, object 1: box is inverted"):
+        source(str(tmp_path))
+    (tmp_path / "train.csv").write_text("0.png,1,2,11\n")
+    with pytest.raises(DataError, match=r"train\.csv, line 1: .* six values"):
+        source(str(tmp_path))

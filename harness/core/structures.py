@@ -96,7 +96,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Anchors, points or proposals. A point is the centre of a square box whose side is its stride."""
+    """Anchors, points or proposals. A point is the center of a square box whose side is its stride."""
 
     boxes: Tensor  # (*, N, 4) float
     valid: Tensor  # (*, N) bool, False where padded
@@ -109,7 +109,7 @@ class Candidates:
 
     @property
     def centers(self) -> Tensor:
-        """``(*, N, 2)`` box centres, px."""
+        """``(*, N, 2)`` box centers, px."""
         return (self.boxes[..., :2] + self.boxes[..., 2:]) / 2
 
     @property
@@ -147,8 +147,8 @@ class Candidates:
 class Assignment:
     """Who is positive for which object, or not at all."""
 
-    gt_index: Tensor  # (*, N) int64: >= 0 the object, NEGATIVE (-1), IGNORED (-2)
-    max_iou: Tensor  # (*, N) IoU of the candidate box with its best object, whatever the assigner decided; 0 without
+    gt_index: Tensor  # (*, N) int64: >= 0 the object, NEGATIVE (-1), IGNORED (-2), which padding is
+    max_iou: Tensor  # (*, N) float32 IoU with the best object that is no crowd, whatever was decided; 0 without
     quality: Tensor | None = None  # (*, N) the assigner's own soft target in [0, 1]
 
     @property

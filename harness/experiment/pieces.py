@@ -19,6 +19,7 @@ from harness.criterion.stage import LossObserver, Observer, StageComponents, War
 from harness.data.image_samplers import ImageSampler
 from harness.detectors.equip import equip
 from harness.experiment.settings import STAGES
+from harness.losses.interface import ClassificationLoss, RegressionLoss
 from harness.runs.schema import ConfigError
 from harness.training.streams import Streams
 
@@ -143,7 +144,16 @@ def _components(node: DictConfig, stage: str = "") -> StageComponents:
     for name, component in built.items():
         if absent := [part for part in KINDS[name] if not hasattr(component, part)]:
             raise ConfigError(f"{prefix}{name}: {type(component).__name__} has no {' and no '.join(absent)}; {NEEDED}")
+        if name == "assigner" and (other := _other_kind(component)):
+            raise ConfigError(f"{prefix}{name}: {type(component).__name__} is a {other}, no assigner; {NEEDED}")
     return StageComponents(**built, warmup=_warmup(node.get("warmup")))
+
+
+def _other_kind(component: object) -> str | None:
+    """What a component is that has all that an assigner has, and is none."""
+    if isinstance(component, ClassificationLoss | RegressionLoss):
+        return "loss"
+    return "sampler" if isinstance(component, Sampler) else None
 
 
 def _warmup(node: DictConfig | None) -> WarmUp | None:

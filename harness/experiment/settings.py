@@ -94,7 +94,7 @@ def _misplaced(config: DictConfig) -> Iterator[str]:
         node = OmegaConf.select(config, key)
         if isinstance(node, DictConfig):
             if "_target_" not in node:
-                yield f"{key}: no _target_ names its class; choose an option with {group}=..."
+                yield f"{key}: no _target_ names its class; the YAML of an option has _target_: module.Class"
         elif node is not None:
             yield f"{key}={node}: this is a group; choose its option with {group}={node}"
 

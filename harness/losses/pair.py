@@ -44,6 +44,7 @@ class Loss(nn.Module):
         batch_factor: multiply every term by the number of images, as YOLOv5 to YOLOv8 do.
 
     Raises:
+        TypeError: ``classification`` or ``regression`` is no loss of its kind.
         ValueError: an unknown normalizer or box weight, or a negative weight.
     """
 
@@ -64,6 +65,8 @@ class Loss(nn.Module):
         batch_factor: bool = False,
     ) -> None:
         super().__init__()
+        _check_kind("classification", classification, ClassificationLoss)
+        _check_kind("regression", regression, RegressionLoss)
         self.classification = classification
         self.regression = regression
         self.normalizer = Normalizer(limits.one_of("normalizer", normalizer, Normalizer))
@@ -141,3 +144,9 @@ class Loss(nn.Module):
     ) -> Tensor:
         total = reduce(values, counts, normalizer, quality_floor=self.quality_floor, level_weights=level_weights)
         return total * (values.shape[0] * process_count()) if self.batch_factor else total
+
+
+def _check_kind(name: str, value: object, kind: type[nn.Module]) -> None:
+    if not isinstance(value, kind):
+        got = f"the class {value.__name__}: call it" if isinstance(value, type) else f"a {type(value).__name__}"
+        raise TypeError(f"{name} must be an object of a subclass of harness.losses.{kind.__name__}, got {got}")

@@ -21,9 +21,10 @@ from harness.core.structures import (
     LossAwareAssigner,
     Need,
     Predictions,
+    Sampler,
 )
 from harness.testing.assignment_scenes import DTYPES, KINDS, padded_batch, scene
-from harness.testing.contract import broken_as, demand, equal, left_alone, over_tensors, tensors
+from harness.testing.contract import broken_as, demand, demand_object, equal, left_alone, over_tensors, tensors
 
 
 def check_assigner(assigner: Assigner, *, compiles: bool = True) -> None:
@@ -81,14 +82,17 @@ def demand_sound(found: Assignment, truth: GroundTruth, candidates: Candidates) 
     else:
         demand(not found.positive.any(), "without objects nothing is positive")
     same = torch.allclose(found.max_iou.float(), expected, rtol=1e-5, atol=1e-6)
-    demand(same, "max_iou is the IoU of the candidate's box with its best object, 0 where padded")
+    demand(
+        same, "max_iou is the IoU, in float32, of the candidate's box with its best object that is no crowd; 0 without"
+    )
     if found.quality is not None:
         demand(found.quality.shape == shape, "quality has the shape (*, N)")
         demand(((found.quality >= 0) & (found.quality <= 1)).all(), "quality is in [0, 1]")
 
 
 def _declares(assigner: Assigner) -> None:
-    demand(isinstance(assigner, Assigner), "an assigner is callable and has `needs`")
+    demand_object(assigner, Assigner, "an assigner is callable and has `needs`")
+    demand(not isinstance(assigner, Sampler), f"{type(assigner).__name__} is a sampler: check_sampler checks it")
     demand(set(assigner.needs) <= set(Need), f"needs={assigner.needs!r} is a frozenset of Need")
     two_passes = Need.LOSSES not in assigner.needs or isinstance(assigner, LossAwareAssigner)
     demand(two_passes, "an assigner that needs losses has a second pass, `refine`")

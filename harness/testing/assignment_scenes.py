@@ -74,7 +74,7 @@ def truth_of(random: torch.Generator, kind: str, objects: int, dtype: torch.dtyp
 
 
 def pyramid(random: torch.Generator, anchors: bool, lattice: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes, levels and strides: squares of side = stride around the cells' centres, or an anchor of its own each."""
+    """Boxes, levels and strides: squares of side = stride around the cells' centers, or an anchor of its own each."""
     boxes, levels, strides = [], [], []
     for level, stride in enumerate(STRIDES):
         rows = torch.arange(max(1, HEIGHT // stride)) * stride + stride / 2

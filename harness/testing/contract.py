@@ -27,6 +27,13 @@ def demand(holds: bool | Tensor, promise: str) -> None:
         raise ContractError(promise)
 
 
+def demand_object(piece: object, kind: type, what: str) -> None:
+    """Demands an object of ``kind``: not its class, and nothing else; ``what`` says what such an object is."""
+    if isinstance(piece, type):
+        raise ContractError(f"an object is checked, not its class: {piece.__name__}(...)")
+    demand(isinstance(piece, kind), f"{what}; this is a {type(piece).__name__}")
+
+
 def over_tensors(value: T, change: Callable[[Tensor, bool], Tensor], per_candidate: bool = True) -> T:
     """A copy with every tensor of the batch changed.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.core.structures import Activation, ClassCounts, Need
 from harness.losses.interface import ClassificationLoss, RegressionLoss, Space
-from harness.testing.contract import broken_as, demand, left_alone
+from harness.testing.contract import broken_as, demand, demand_object, left_alone
 
 COLUMNS, BINS = 5, 8
 SHAPES = ((7,), (2, 7), (3, 2, 7), (0,), (2, 0), (1,))
@@ -37,6 +37,7 @@ def check_classification_loss(loss: ClassificationLoss, *, columns: int = COLUMN
     Raises:
         ContractError: a promise is broken.
     """
+    demand_object(loss, ClassificationLoss, "a classification loss is a subclass of harness.losses.ClassificationLoss")
     prepared = copy.deepcopy(loss)
     prepared.prepare(columns + loss.extra_columns)
     prepared.set_class_counts(_long_tail(columns + loss.extra_columns))
@@ -85,6 +86,7 @@ def check_regression_loss(loss: RegressionLoss) -> None:
     Raises:
         ContractError: a promise is broken.
     """
+    demand_object(loss, RegressionLoss, "a regression loss is a subclass of harness.losses.RegressionLoss")
 
     def surroundings(*shape: int) -> dict[str, Tensor]:
         sizes = torch.tensor([120.0, 160.0]).expand(*shape, 2)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.core.structures import IGNORED, Need, Predictions, Sampler, SamplingResult
-from harness.testing.contract import broken_as, demand, equal, left_alone, over_tensors, tensors
+from harness.testing.contract import broken_as, demand, demand_object, equal, left_alone, over_tensors, tensors
 from harness.testing.sampling_scenes import SamplingScene, every_scene, make_scene, odd_losses
 
 MESSAGES = {Need.NOISE: "noise", Need.LOSSES: "losses", Need.PREDICTIONS: "predictions"}
@@ -63,7 +63,7 @@ def demand_valid(sample: SamplingResult, scene: SamplingScene) -> None:
 
 
 def _declares(sampler: Sampler) -> None:
-    demand(isinstance(sampler, Sampler), "a sampler is callable and has `needs` and `add_gt_as_proposals`")
+    demand_object(sampler, Sampler, "a sampler is callable and has `needs` and `add_gt_as_proposals`")
     demand(set(sampler.needs) <= set(Need), f"needs={sampler.needs!r} is a frozenset of Need")
 
 

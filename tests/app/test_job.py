@@ -155,3 +155,27 @@ def test_an_own_class_without_what_the_flow_asks_for_is_named(key: str, says: st
     OmegaConf.update(config, key, {"_target_": f"{__name__}.Bare"}, merge=False)
     with pytest.raises(ConfigError, match=f"^{says}"):
         build_pieces(config, SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("key", "target", "says"),
+    [
+        ("assigner", "harness.samplers.AllSampler", "assigner: AllSampler is a sampler, no assigner"),
+        ("assigner", "harness.losses.GIoULoss", "assigner: GIoULoss is a loss, no assigner"),
+        (
+            "loss.classification",
+            "harness.losses.GIoULoss",
+            "loss: .*subclass of harness.losses.ClassificationLoss, got a",
+        ),
+        (
+            "rpn.loss.regression",
+            "torch.nn.SmoothL1Loss",
+            "rpn.loss: .*subclass of harness.losses.RegressionLoss, got a S",
+        ),
+    ],
+)
+def test_a_class_of_another_kind_is_named(key: str, target: str, says: str) -> None:
+    config, _ = composed([])
+    OmegaConf.update(config, key, {"_target_": target}, merge=False)
+    with pytest.raises(ConfigError, match=f"^{says}"):
+        build_pieces(config, SOURCES)
