@@ -45,8 +45,8 @@ def answer(section: Section) -> list[str]:
     """One sentence a comparison, grouped by verdict where there are many."""
     if section.nothing_learned:
         return [
-            f"Nothing was learned: the mean {section.metric.name} of every method is below {NOTHING:g}, so there is "
-            "nothing to compare. Train longer (run.iterations), or look at the losses and the data."
+            f"Nothing was learned: the mean {section.metric.name} of every method is below {section.least_learned:g}, "
+            "so there is nothing to compare. Train longer (run.iterations), or look at the losses and the data."
         ]
     compared = [row for row in section.rows if row.comparison is not None]
     if not compared:

@@ -15,9 +15,10 @@ from harness.report.methods import Method, Methods, methods_of
 from harness.report.metric import Metric
 from harness.report.rules import Rules
 from harness.statistics import Comparison, compare, compared_with_best
+from harness.statistics.verdicts import MARGIN
 
 UNEVEN = 0.25  # training times of one method that differ by more say that the machine was shared
-NOTHING = 0.0005  # a mean metric below this is shown as 0.000: nothing was learned
+NOTHING = 0.0005  # a mean metric below this is shown as 0.000
 COSTS = ("train_seconds", "images_per_second", "peak_memory_mb")
 # Shown beside the metric where runs have them: masks, keypoints, and the frequency groups of LVIS.
 BESIDE = ("map", "segm.map", "keypoints.map", "map_rare", "map_common", "map_frequent")
@@ -87,10 +88,16 @@ class Section:
         return [] if known == ["map"] and not self.metric.column.startswith(BESIDE[1:]) else known
 
     @property
+    def least_learned(self) -> float:
+        """Where every method's mean is below this, nothing was learned: between 0 and a score below the margin, no two
+        methods could differ by more than the margin, so that "the same" would say nothing."""
+        return max(NOTHING, min(self.rules.margin, MARGIN))
+
+    @property
     def nothing_learned(self) -> bool:
-        """Whether every method scores 0.000, so that there is nothing to compare."""
+        """Whether no method learned enough for a comparison."""
         means = [row.mean for row in self.rows if np.isfinite(row.mean)]
-        return self.metric.is_accuracy and bool(means) and max(means) < NOTHING
+        return self.metric.is_accuracy and bool(means) and max(means) < self.least_learned
 
 
 def section_of(

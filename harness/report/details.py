@@ -28,7 +28,7 @@ _LOSS_NOTE = (
 _TIDE_NOTE = (
     "Each error type, and the AP at IoU 0.5 that would be gained if it alone were repaired (TIDE, Bolya et al. 2020). "
     "Whiskers: ± sd over seeds. A class of which nothing is found near any object keeps an AP of 0 and adds nothing to "
-    "`missed`."
+    "missed."
 )
 
 

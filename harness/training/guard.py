@@ -205,8 +205,13 @@ def _key(criterion: Criterion) -> str:
 
 def _loss_warnings(terms: Mapping[str, Mapping[str, float]], towards_iou: Collection[str]) -> Iterator[str]:
     for name, term in terms.items():
-        if term.get("times_baseline", 1.0) < WEAKEST:
-            times = 1 / max(term["times_baseline"], 1e-9)
+        if term["value"] == 0 and "times_baseline" in term:
+            yield (
+                f"the term {name} is 0 over the first training images: the sampler took nothing that it is computed "
+                "on (for boxes: no positive), or its weight is 0"
+            )
+        elif term.get("times_baseline", 1.0) < WEAKEST:
+            times = 1 / term["times_baseline"]
             line = f"the term {name} is {times:.0f} times weaker at the start than the detector's own"
             if name in towards_iou:
                 yield f"{line}: its targets follow the IoU of boxes that are not trained yet, which passes"

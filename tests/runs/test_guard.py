@@ -78,6 +78,14 @@ def test_a_weak_term_is_marked() -> None:
     assert measured(model, loss=equal).warnings == []
 
 
+def test_a_term_without_a_sample_or_a_weight_is_no_matter_of_its_strength() -> None:
+    torch.manual_seed(0)
+    idle = Loss(FocalLoss(), L1Loss(), "image_positives", regression_weight=0)
+    (line,) = measured(tiny_retinanet(6, min_size=96), loss=idle).warnings
+    assert line.startswith("the term bbox_regression is 0 over the first training images: the sampler took nothing")
+    assert "loss.balance" not in line
+
+
 def test_a_class_loss_towards_the_iou_of_untrained_boxes_is_said_to_be_one() -> None:
     """A weight would be wrong: the term grows by itself as the boxes fit."""
     torch.manual_seed(0)
