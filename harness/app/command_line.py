@@ -37,7 +37,8 @@ def _run(arguments: list[str]) -> None:
         return
     from harness.app.entry import start  # Hydra takes half a second to import
 
-    start(rewritten(arguments, _own_options(arguments)))
+    own = _own_options(arguments)
+    start(rewritten(arguments, own), own)
 
 
 def _own_options(arguments: list[str]) -> Path | None:

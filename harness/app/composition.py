@@ -31,7 +31,7 @@ def composed(overrides: Sequence[str], own: Path | None = None) -> tuple[DictCon
     """
     schema.register()
     left_out.register()
-    path = [] if own is None else [f"hydra.searchpath=[file://{own.resolve()}]"]
+    path = _searchpath(own)
     with initialize_config_dir(str(schema.folder("conf")), version_base="1.3", job_name="harness"):
         hydra = compose("config", [*overrides, *path], return_hydra_config=True).hydra
         config = compose("config", [*overrides, *path])
@@ -44,24 +44,35 @@ def choices_of(hydra: Any) -> dict[str, str]:
     return {group: option for group, option in chosen.items() if group not in PRESETS or option != NONE}
 
 
-def keys_without(arguments: Sequence[str]) -> list[str]:
+def keys_without(arguments: Sequence[str], own: Path | None = None) -> list[str]:
     """The keys and groups of a configuration that the group choices among ``arguments`` compose; for suggestions.
 
     Those of Hydra's own node are among them, as the chosen launcher and sweeper have them.
+
+    Args:
+        arguments: of the command line.
+        own: a folder of the user's own options, as of ``--config-dir``.
     """
     conf = schema.folder("conf")
-    groups = {path.relative_to(conf).as_posix() for path in conf.rglob("*") if path.is_dir()}
+    folders = [conf] if own is None else [conf, own]
+    groups = {path.relative_to(one).as_posix() for one in folders for path in one.rglob("*") if path.is_dir()}
     groups |= {"hydra/launcher", "hydra/sweeper"}
     chosen = [one for one in arguments if one.partition("=")[0].partition("@")[0] in groups and "," not in one]
     GlobalHydra.instance().clear()
     schema.register()
     left_out.register()
     named = next((name for flag, name in pairwise(arguments) if flag in ("-cn", "--config-name")), "config")
+    path = _searchpath(own)
     for name, overrides in ((named, chosen), ("config", chosen), ("config", [])):
         try:
             with initialize_config_dir(str(conf), version_base="1.3", job_name="harness"):
-                config = compose(name, overrides, return_hydra_config=True)
+                config = compose(name, [*overrides, *path], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException):
             continue
         return [*keys_of(OmegaConf.to_container(config, resolve=False)), *choices_of(config.hydra)]
     return []
+
+
+def _searchpath(own: Path | None) -> list[str]:
+    """The override that puts a folder of the user's own options behind ``conf/``."""
+    return [] if own is None else [f"hydra.searchpath=[file://{own.resolve()}]"]

@@ -85,8 +85,12 @@ def register_plugins() -> None:
         plugin.register()
 
 
-def start(arguments: Sequence[str]) -> None:
+def start(arguments: Sequence[str], own: Path | None = None) -> None:
     """Runs Hydra on the arguments.
+
+    Args:
+        arguments: of the command line, rewritten.
+        own: a folder of the user's own options, as of ``--config-dir``; for suggestions.
 
     Raises:
         SystemExit: with the code of what went wrong, which one line on standard error names.
@@ -108,7 +112,7 @@ def start(arguments: Sequence[str]) -> None:
         if isinstance(error, OSError) and not isinstance(error, HydraException):
             print(f"harness: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
             raise SystemExit(1) from None
-        print(f"harness: {explained(error, lambda: keys_without(arguments))}", file=sys.stderr)
+        print(f"harness: {explained(error, lambda: keys_without(arguments, own))}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         if wants_trace:

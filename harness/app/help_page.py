@@ -13,19 +13,24 @@ PLACES = {  # how a group is written on the command line, where not by its own n
     "experiment/rung": "rung",
 }
 HIDDEN = ("detector/stages",)  # included by other files, no options themselves
+SWEEPING = {  # Hydra's own groups, of which conf/ has no files
+    "hydra/launcher": ["basic", "joblib", "ray", "submitit_local", "submitit_slurm"],
+    "hydra/sweeper": ["basic", "until_settled"],
+}
 
 HEAD = """\
 harness: which way of choosing training samples is best for a detector, and is the difference real?
 
   python -m harness sampler=ohem seed=1               train and evaluate one detector
   python -m harness sampler=ohem run=smoke            the same in a few seconds: does it train at all?
-  python -m harness -m sampler=random,ohem seed=0,1,2   every combination, then a table and a report
-  python -m harness -cn ohem                          a prepared comparison: {sweeps}
+  python -m harness -m sampler=random,ohem seed=0,1   every combination, then a table and a report
+  python -m harness -cn ohem                          a prepared comparison; there are
+                                                      {sweeps}
   python -m harness -m mode=check assigner='glob(*)'  which combinations can work; nothing is trained
   python -m harness sampler=ohem --cfg job            the whole configuration with every key
 
 Settings are key=value. Options by group (a group of another stage or node: sampler@rpn.sampler=ohem;
-recipe, experiment, arm and rung are null unless one is named):
+recipe, experiment, arm and rung are null unless one is named; those of hydra/ go with -m):
 """
 TAIL = """
 Flags:
@@ -50,10 +55,12 @@ def page(own: Path | None = None) -> str:
     Args:
         own: a folder of the user's own options, as of ``--config-dir``.
     """
-    sweeps = ", ".join(sorted(path.stem for path in folder("sweeps").glob("*.yaml")))
+    names = ", ".join(sorted(path.stem for path in folder("sweeps").glob("*.yaml")))
+    sweeps = fill(names, 100, initial_indent=" " * 54, subsequent_indent=" " * 54).lstrip()
     lines = [
         fill(", ".join(options), 100, initial_indent=f"  {name + '=':<24}", subsequent_indent=" " * 26)
-        for name, options in groups(folder("conf"), *([own] if own else [])).items()
+        for name, options in {**groups(folder("conf"), *([own] if own else [])), **SWEEPING}.items()
+        if len(options) > 1  # else nobody has to choose
     ]
     return HEAD.format(sweeps=sweeps) + "\n".join(lines) + "\n" + TAIL
 

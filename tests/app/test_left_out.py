@@ -123,6 +123,14 @@ def test_a_key_that_does_not_exist_is_answered_from_its_own_node(arguments: list
     assert says in explained(error, lambda: keys_without(arguments))
 
 
+def test_a_key_of_an_own_option_is_answered_from_that_option(tmp_path: Path) -> None:
+    (tmp_path / "assigner").mkdir()
+    (tmp_path / "assigner" / "nearest.yaml").write_text("_target_: mine.Nearest\nk: 9\n")
+    register_plugins()
+    error = ConfigCompositionException("Could not override 'assigner.kk'.")
+    assert "did you mean assigner.k?" in explained(error, lambda: keys_without(["assigner=nearest"], tmp_path))
+
+
 def test_an_own_option_of_that_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "recipe").mkdir()
     (tmp_path / "recipe" / "none.yaml").write_text("# @package _global_\nseed: 3\n")

@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from harness.app.arguments import rewritten
 from harness.app.check_table import matrix
-from harness.app.help_page import page
+from harness.app.entry import register_plugins
+from harness.app.help_page import SWEEPING, page
 from harness.app.naming import LONGEST, job_label, named_first, run_name
 from harness.app.run_end import Stopped
 from harness.app.runner import check
@@ -199,3 +201,13 @@ def test_the_help_names_the_other_commands_and_own_options(tmp_path: Path) -> No
     text = page(tmp_path)
     for word in ("-cn", "augment@data.augment=", "sampler@rpn.sampler=", "harness.report", "mine", "harness.dashboard"):
         assert word in text
+    assert max(map(len, text.splitlines())) <= 105
+    assert "loss=" not in text  # one option alone is no choice
+
+
+def test_the_help_names_the_launchers_and_sweepers_that_hydra_finds() -> None:
+    register_plugins()
+    for group, names in SWEEPING.items():
+        assert f"{group + '=':<24}{', '.join(names)}" in page()
+        for name in names:
+            assert ConfigStore.instance().load(f"{group}/{name}.yaml")
