@@ -1,4 +1,4 @@
-"""Centre offsets and log size ratios: the coding of the R-CNN family (Girshick 2014, appendix C)."""
+"""Center offsets and log size ratios: the coding of the R-CNN family (Girshick 2014, appendix C)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.core.boxes import centers, clip_boxes
 
 
 class DeltaCoder:
-    """Weighted centre offsets over the candidate's size and log size ratios, with the values of torchvision's
+    """Weighted center offsets over the candidate's size and log size ratios, with the values of torchvision's
     ``BoxCoder``.
 
     Args:
@@ -61,13 +61,13 @@ class StandardizedDeltaCoder:
     """The same deltas, standardised by a mean and a deviation each: mmdetection's ``DeltaXYWHBBoxCoder``.
 
     It differs from :class:`DeltaCoder` in its means, in clamping the log size ratio on both sides, in the optional
-    clamp of the centre's shift (YOLOF, section 4), and in clipping the decoded boxes to an image.
+    clamp of the center's shift (YOLOF, section 4), and in clipping the decoded boxes to an image.
 
     Args:
         target_means: of dx, dy, dw, dh.
         target_stds: of dx, dy, dw, dh, > 0.
         clip_border: whether a ``max_shape`` given to :meth:`decode` clips the boxes.
-        add_ctr_clamp: bound the centre's shift by ``ctr_clamp`` px; the size ratio is then clamped from above only.
+        add_ctr_clamp: bound the center's shift by ``ctr_clamp`` px; the size ratio is then clamped from above only.
         ctr_clamp: px.
         wh_ratio_clip: the decoded size ratio lies in [wh_ratio_clip, 1 / wh_ratio_clip].
 

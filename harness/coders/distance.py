@@ -13,7 +13,7 @@ from harness.core.boxes import centers, clip_boxes
 
 
 class LinearCoder:
-    """Left, top, right, bottom distances from the candidate's centre: the values of torchvision's ``BoxLinearCoder``.
+    """Left, top, right, bottom distances from the candidate's center: the values of torchvision's ``BoxLinearCoder``.
 
     Args:
         normalize_by_size: divide them by the candidate's width or height (a point's: its stride).
@@ -38,7 +38,7 @@ class LinearCoder:
 
 
 class DistancePointCoder:
-    """Left, top, right, bottom distances from the candidate's centre, px: mmdetection's ``DistancePointBBoxCoder``.
+    """Left, top, right, bottom distances from the candidate's center, px: mmdetection's ``DistancePointBBoxCoder``.
 
     It differs from :class:`LinearCoder` in bounding the targets and in clipping the decoded boxes to an image.
 
@@ -72,7 +72,7 @@ class DistancePointCoder:
 
 
 class TBLRCoder:
-    """Top, bottom, left, right distances over the candidate's height and width, then over a normaliser: mmdetection's
+    """Top, bottom, left, right distances over the candidate's height and width, then over a normalizer: mmdetection's
     ``TBLRBBoxCoder`` (FSAF, Zhu 2019, section 3.2).
 
     Args:
@@ -80,7 +80,7 @@ class TBLRCoder:
         clip_border: whether a ``max_shape`` given to :meth:`decode` clips the boxes.
 
     Raises:
-        ValueError: a normaliser that is neither one number nor four, or 0.
+        ValueError: a normalizer that is neither one number nor four, or 0.
     """
 
     needs_stride: ClassVar[bool] = False

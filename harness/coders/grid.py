@@ -1,6 +1,6 @@
 """Coders whose numbers are relative to the cell of a grid: they need the stride of each candidate.
 
-``candidates`` are ``(*, 5)`` here: a box, around the centre of its cell, and the stride of its level, px.
+``candidates`` are ``(*, 5)`` here: a box, around the center of its cell, and the stride of its level, px.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from harness.core.boxes import centers
 
 
 class StrideDistanceCoder:
-    """Left, top, right, bottom distances from the candidate's centre, in strides (GFL, Li 2020, section 3; YOLOv8).
+    """Left, top, right, bottom distances from the candidate's center, in strides (GFL, Li 2020, section 3; YOLOv8).
 
-    The same for points and for anchors of any shape: only the centre and the stride count.
+    The same for points and for anchors of any shape: only the center and the stride count.
 
     Args:
         max_distance: targets lie in [0, max_distance] (the last bin of a distribution, less a margin that keeps the
-            upper one of two neighbouring bins in range); ``None`` bounds nothing.
+            upper one of two neighboring bins in range); ``None`` bounds nothing.
 
     Raises:
         ValueError: ``max_distance`` not above 0.
@@ -46,7 +46,7 @@ class StrideDistanceCoder:
 
 
 class YOLOv3Coder:
-    """Place of the centre in its cell, and log ratios of the sides to the anchor's (YOLOv3, Redmon 2018, section 2.1).
+    """Place of the center in its cell, and log ratios of the sides to the anchor's (YOLOv3, Redmon 2018, section 2.1).
 
     ``decode`` takes logits of the place in the cell; ``encode`` returns the place itself, in [0, 1], so that a binary
     cross entropy compares the two.
@@ -70,7 +70,7 @@ class YOLOv3Coder:
 
 
 class YOLOv5Coder:
-    """Bounded numbers: the centre reaches half a cell beyond its own cell, the sides four times the anchor's (YOLOv5,
+    """Bounded numbers: the center reaches half a cell beyond its own cell, the sides four times the anchor's (YOLOv5,
     YOLOv7): ``2 sigmoid(t) - 1/2`` cells and ``(2 sigmoid(t))^2`` anchors."""
 
     needs_stride: ClassVar[bool] = True

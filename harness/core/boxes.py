@@ -21,14 +21,14 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def centers(boxes: Tensor) -> Tensor:
-    """``(*, 2)`` centres of ``(*, 4)`` boxes, px."""
+    """``(*, 2)`` centers of ``(*, 4)`` boxes, px."""
     return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
 def centerness(boxes: Tensor, candidates: Tensor) -> Tensor:
-    """``(*,)`` in [0, 1]: how central the candidate's centre lies in its object (FCOS, Tian 2019, eq. 3).
+    """``(*,)`` in [0, 1]: how central the candidate's center lies in its object (FCOS, Tian 2019, eq. 3).
 
-    0 for a centre outside of the object, which FCOS's own assigner never calls positive but others do.
+    0 for a center outside of the object, which FCOS's own assigner never calls positive but others do.
     """
     center = centers(candidates)
     first, last = (center - boxes[..., :2]).clamp(min=0), (boxes[..., 2:] - center).clamp(min=0)
@@ -79,7 +79,7 @@ def aligned_giou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 def aligned_diou(first: Tensor, second: Tensor, eps: float = 1e-7) -> Tensor:
-    """``(*,)`` distance IoU in (-1, 1]: less the squared distance of the centres over the squared diagonal of the
+    """``(*,)`` distance IoU in (-1, 1]: less the squared distance of the centers over the squared diagonal of the
     enclosing box (Zheng 2020, eq. 7)."""
     a, b = first.unbind(-1), second.unbind(-1)
     width, height = enclosing_sides(first, second)

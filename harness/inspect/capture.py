@@ -48,7 +48,7 @@ class Seen:
     names: list[str]  # (G,) classes
     crowd: Array  # (G,) bool
     boxes: Array  # (N, 4)
-    points: bool  # candidates are points: their centres say more than their squares
+    points: bool  # candidates are points: their centers say more than their squares
     gt_index: Array  # (N,) object, -1 negative, -2 ignored
     max_iou: Array  # (N,)
     iou: Array  # (G, N)
@@ -87,7 +87,7 @@ def selections(
         setting: the configuration.
         splits: its data.
         samples: images with their targets.
-        weights: ``model.pt`` or ``checkpoint.pt`` of a run; ``None`` looks through freshly initialised weights.
+        weights: ``model.pt`` or ``checkpoint.pt`` of a run; ``None`` looks through freshly initialized weights.
 
     Raises:
         harness.app.run_end.Stopped: the combination is refused.
@@ -117,7 +117,7 @@ def selections(
 
 
 def _run(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> list[Array]:
-    """A training forward pass; returns the images as the detector's first layer gets them, in colours again."""
+    """A training forward pass; returns the images as the detector's first layer gets them, in colors again."""
     seen: list[Any] = []
     transform: Any = model.transform
     handle = transform.register_forward_hook(lambda module, inputs, output: seen.append(output[0]))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COLUMNS = 4
-HIDDEN = Pen(drawing.GREY, "none", label="labeled but hidden", marker="s")
+HIDDEN = Pen(drawing.GRAY, "none", label="labeled but hidden", marker="s")
 
 
 def data_sheet(
@@ -58,7 +58,7 @@ def _draw_objects(place: Axes, target: Mapping[str, Tensor], classes: Sequence[s
     ):
         pen, name = Pen(drawing.CYCLE[(int(label) - 1) % len(drawing.CYCLE)]), classes[int(label) - 1]
         if crowd:
-            pen, name = Pen(drawing.GREY, "dashed", 2.0), f"{name} (ignore)"
+            pen, name = Pen(drawing.GRAY, "dashed", 2.0), f"{name} (ignore)"
         if MASKS in target:
             drawing.mask(place, target[MASKS][number].numpy(), pen)
         drawing.box(place, corners, pen)

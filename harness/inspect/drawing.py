@@ -1,4 +1,4 @@
-"""Pictures with boxes. Colours are Okabe and Ito's, which colour-blind readers tell apart; lines differ as well."""
+"""Pictures with boxes. Colors are Okabe and Ito's, which color-blind readers tell apart; lines differ as well."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-SKY, YELLOW, PURPLE, BLACK, GREY = "#56B4E9", "#F0E442", "#CC79A7", "#000000", "#555555"
+SKY, YELLOW, PURPLE, BLACK, GRAY = "#56B4E9", "#F0E442", "#CC79A7", "#000000", "#555555"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, YELLOW)
 PANEL = 3.1  # inches a picture
 DPI = 110

@@ -24,7 +24,7 @@ ERRORS = {
     "both": (Pen(drawing.SKY, label="B both"), "B"),
     "duplicate": (Pen(drawing.YELLOW, label="D duplicate"), "D"),
     "background": (Pen(drawing.VERMILLION, label="F background"), "F"),
-    "ignored": (Pen(drawing.GREY, "dotted", label="on an ignored region"), ""),
+    "ignored": (Pen(drawing.GRAY, "dotted", label="on an ignored region"), ""),
 }
 MISSED = Pen(drawing.BLUE, "dashed", 2.0, "M missed object")
 FOUND = Pen(drawing.BLACK, "dotted", 1.0, "object")

@@ -44,11 +44,11 @@ SIZES = {"o": 34, "s": 20, "x": 22, ".": 5}  # of markers, points squared
 OBJECT = Pen(drawing.BLACK, width=1.6, label="object")
 POSITIVE = Pen(drawing.BLUE, "none", label="positive, in the color of its object", marker="o")
 IGNORED = Pen(drawing.PURPLE, "none", label="ignored", marker="s")
-NEGATIVE = Pen(drawing.GREY, "none", label="negative that touches an object", marker=".")
+NEGATIVE = Pen(drawing.GRAY, "none", label="negative that touches an object", marker=".")
 OF_OBJECTS = (drawing.BLUE, drawing.ORANGE, drawing.GREEN, drawing.VERMILLION, drawing.SKY, drawing.YELLOW, "#8C564B")
 SAMPLED_POSITIVE = Pen(drawing.BLUE, "none", label="sampled positive", marker="o")
 SAMPLED_NEGATIVE = Pen(drawing.VERMILLION, "none", label="sampled negative", marker="x")
-LEFT_OUT = Pen(drawing.GREY, "none", label="candidate that is not sampled", marker=".")
+LEFT_OUT = Pen(drawing.GRAY, "none", label="candidate that is not sampled", marker=".")
 
 
 @dataclass(frozen=True)

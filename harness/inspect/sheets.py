@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 MOST_NEAR = 8  # negatives and ignored drawn an object: more hide the picture
 OBJECT = Pen(drawing.BLACK, width=2.0, label="object")
 KINDS = {
-    "ignored": Pen(drawing.GREY, "dotted", 1.4, "ignored", "s"),
+    "ignored": Pen(drawing.GRAY, "dotted", 1.4, "ignored", "s"),
     "negative": Pen(drawing.VERMILLION, "dashed", 1.0, "negative", "x"),
     "positive": Pen(drawing.BLUE, "solid", 1.4, "positive", "o"),
 }
 TRUTH = Pen(drawing.GREEN, "solid", 1.8, "positive: ground truth that joined", "o")
-NEGATIVE_CENTRES = Pen(drawing.VERMILLION, "none", 1.0, "centre of a negative", "x")
+NEGATIVE_CENTERS = Pen(drawing.VERMILLION, "none", 1.0, "center of a negative", "x")
 MOST_OBJECTS = 5  # of an image
 FADE = 0.45  # of images under many boxes
 
 
 def assignment_sheet(stage: str, images: Sequence[Seen], path: Path) -> Path:
-    """One row per image, one picture per object: who is positive for it, and which of its neighbours are not."""
+    """One row per image, one picture per object: who is positive for it, and which of its neighbors are not."""
     columns = min(MOST_OBJECTS, max([len(seen.objects) for seen in images], default=0)) or 1
     near = f"IoU >= {NEAR:g}, the {MOST_NEAR} nearest drawn"
     if any(seen.points for seen in images):
@@ -90,12 +90,12 @@ def sampling_sheet(stage: str, images: Sequence[Seen], path: Path) -> Path:
             _draw_taken(place, seen, seen.taken[name], name, boxes=True)
     _draw_histograms(axes[-1], images, names)
     joined = [TRUTH] if any(seen.is_truth.any() for seen in images) else []
-    drawing.legend(sheet, [KINDS["positive"], NEGATIVE_CENTRES, OBJECT, *joined], points=True)
+    drawing.legend(sheet, [KINDS["positive"], NEGATIVE_CENTERS, OBJECT, *joined], points=True)
     return drawing.save(sheet, path)
 
 
 def _draw_taken(axes: Axes, seen: Seen, taken: Taken, name: str, boxes: bool) -> None:
-    """``boxes``: draw them; of everything that was available only the centres can be seen."""
+    """``boxes``: draw them; of everything that was available only the centers can be seen."""
     negative = taken.index[~taken.positive]
     positive = taken.index[taken.positive]
     joined = positive[seen.is_truth[positive]]

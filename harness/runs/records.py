@@ -109,7 +109,7 @@ def check_result(value: Any, path: Path) -> dict[str, Any]:
 
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a temporary neighbour of ``path`` that takes its name when the block ends without an error.
+    """Opens a temporary neighbor of ``path`` that takes its name when the block ends without an error.
 
     A reader therefore sees the old file or the new one, never half of one, also after a kill or on a full disk. File
     and folder are flushed to the disk, so that this holds after a power cut, too.

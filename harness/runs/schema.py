@@ -83,7 +83,7 @@ class RunConfig:
 
 @dataclass
 class ScheduleConfig:
-    """``schedule``: the learning rate over the iterations, as a factor of the optimiser's."""
+    """``schedule``: the learning rate over the iterations, as a factor of the optimizer's."""
 
     kind: str = key(Role.TRAINING, "cosine")  # cosine | multistep | constant
     warmup_fraction: float = key(Role.TRAINING, 0.05)  # linear warm-up over this share of the iterations

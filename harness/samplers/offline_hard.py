@@ -155,7 +155,7 @@ def near(truth: GroundTruth, candidates: Candidates, iou_thr: float) -> Tensor:
     """``(*, N)`` bool: the candidates that overlap a hard negative of ``truth`` with an IoU of at least ``iou_thr``."""
     assert truth.hard_negative is not None
     stored = truth.boxes.float().masked_fill(~truth.hard_negative.unsqueeze(-1), 0)  # an empty box overlaps nothing
-    # All x1, then all y1, ...: so that a CPU's pairwise operations vectorise.
+    # All x1, then all y1, ...: so that a CPU's pairwise operations vectorize.
     boxes = candidates.boxes.float().transpose(-1, -2).contiguous().transpose(-1, -2)
     candidates, truth = replace(candidates, boxes=boxes), replace(truth, boxes=stored)
     found = torch.zeros_like(candidates.valid)

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.data.augment.boxes import as_boxes, tidy
 from harness.data.augment.flip import Flip
 from harness.data.augment.mosaic_mixup import MosaicMixup, blend, stitch
-from harness.data.augment.multi_scale import GREY, MultiScale, place
+from harness.data.augment.multi_scale import GRAY, MultiScale, place
 from harness.data.augment.photometric import Photometric
 from harness.data.augment.protocol import Augment, Surroundings
 from harness.data.dataset import DatasetItem, Target
@@ -225,9 +225,9 @@ def test_place_crops_and_pads() -> None:
     image = torch.arange(1, 13, dtype=torch.uint8).reshape(1, 3, 4).expand(3, 3, 4)
     padded = place(image, (5, 6), 1, 2)
     assert torch.equal(padded[:, 1:4, 2:6], image)
-    assert (padded == GREY).sum() == 3 * (30 - 12)
+    assert (padded == GRAY).sum() == 3 * (30 - 12)
     assert torch.equal(place(image, (2, 2), -1, -2), image[:, 1:3, 2:4])
-    assert (place(image, (2, 2), 5, 0) == GREY).all()
+    assert (place(image, (2, 2), 5, 0) == GRAY).all()
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_classes_come_in_their_shares(imbalance: float) -> None:
 def test_figures_stand_out_from_what_they_are_painted_on() -> None:
     rng = np.random.default_rng(0)
     for under in rng.uniform(0, 1, (300, 3)).astype(np.float32):
-        assert np.linalg.norm(scenes._colour(rng, under) - under) >= scenes.MIN_CONTRAST
+        assert np.linalg.norm(scenes._color(rng, under) - under) >= scenes.MIN_CONTRAST
 
 
 def test_counts_sizes_and_crowding_follow_the_recipe() -> None:

@@ -15,7 +15,7 @@ def clean(truth: GroundTruth, candidates: Candidates) -> tuple[GroundTruth, Cand
 
     A box with a number that is not finite counts as padding, and all padding becomes an empty box at the origin, which
     overlaps nothing. The candidates' coordinates are laid out one after the other (all x1, all y1, ...), which makes
-    every pairwise operation on a CPU vectorise: the whole IoU pass is three times faster.
+    every pairwise operation on a CPU vectorize: the whole IoU pass is three times faster.
     """
     dtype = torch.promote_types(torch.promote_types(truth.boxes.dtype, candidates.boxes.dtype), torch.float32)
     objects, object_valid = _finite(truth.boxes.detach().to(dtype), truth.valid)

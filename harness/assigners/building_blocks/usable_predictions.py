@@ -44,7 +44,7 @@ def read_predictions(candidates: Candidates, assigner: str, *, joint: bool = Fal
 def _column_by_column(values: Tensor, usable: Tensor) -> Tensor:
     """``values (*, N, C)`` with 0 where not usable, all numbers of a column (a class, a coordinate) side by side.
 
-    Pairwise operations take columns, and vectorise on a CPU only where these are contiguous.
+    Pairwise operations take columns, and vectorize on a CPU only where these are contiguous.
     """
     columns = values.mT.clone(memory_format=torch.contiguous_format)
     return columns.masked_fill_(~usable.unsqueeze(-2), 0).mT

@@ -16,7 +16,7 @@ from harness.data.augment.flip import Flip
 from harness.data.augment.protocol import Surroundings
 from harness.data.dataset import DatasetItem
 
-GREY = 114  # of 255: the padding that the field uses, near the mean of natural images
+GRAY = 114  # of 255: the padding that the field uses, near the mean of natural images
 
 
 class MultiScale:
@@ -70,7 +70,7 @@ def resize_onto(sample: DatasetItem, size: list[int], canvas: tuple[int, int], t
     return tidy(placed, as_boxes(boxes, placed), target, masks, keypoints)
 
 
-def place(image: Tensor, canvas: tuple[int, int], top: int, left: int, fill: int = GREY) -> Tensor:
+def place(image: Tensor, canvas: tuple[int, int], top: int, left: int, fill: int = GRAY) -> Tensor:
     """``image`` (C, h, w) on ``fill`` of (height, width), its corner at (top, left); what lies outside is cropped."""
     height, width = image.shape[-2:]
     result = image.new_full((len(image), *canvas), fill)

@@ -1,7 +1,7 @@
 """One embedded scene: figures of six classes among look-alikes and clutter, with the boxes of those that can be seen.
 
 Hard on purpose (long-tailed classes, look-alikes without a label, overlaps, textures, weak contrast) so that methods
-differ, and fair: a figure always differs in colour from what it is painted on, and one that is more than 65 % hidden
+differ, and fair: a figure always differs in color from what it is painted on, and one that is more than 65 % hidden
 carries no box.
 """
 
@@ -108,7 +108,7 @@ def _place(rng: np.random.Generator, recipe: SceneRecipe) -> list[_Figure]:
 def _position(
     rng: np.random.Generator, size: int, radius: float, beside: _Figure | None, placed: list[_Figure]
 ) -> tuple[float, float]:
-    """A centre for the next figure: against ``beside``, or else the freest of a few tries."""
+    """A center for the next figure: against ``beside``, or else the freest of a few tries."""
     margin = min(0.7 * radius, size / 2)
     best, best_gap = (size / 2, size / 2), -np.inf
     for _ in range(4):
@@ -118,7 +118,7 @@ def _position(
         else:
             turn, reach = rng.uniform(0, 2 * np.pi), (radius + beside.radius) * rng.uniform(0.7, 1.1)
             x, y = beside.x + reach * np.cos(turn), beside.y + reach * np.sin(turn)
-            # Prefer a centre inside the image; among those the first one.
+            # Prefer a center inside the image; among those the first one.
             gap = 0.0 if margin <= min(x, y) and max(x, y) <= size - margin else -1.0
         if gap > best_gap:
             best, best_gap = (float(x), float(y)), float(gap)
@@ -152,8 +152,8 @@ def _paint(
     target = (slice(max(upper, 0), min(lower, size)), slice(max(left, 0), min(right, size)))
     under = image[target]
     shown = inside[rows, columns]
-    colour = _colour(rng, under[shown].mean(axis=0) if shown.any() else under.mean(axis=(0, 1)))
-    surface = textures.fill(rng, colour, x, y, figure.radius)[rows, columns]
+    color = _color(rng, under[shown].mean(axis=0) if shown.any() else under.mean(axis=(0, 1)))
+    surface = textures.fill(rng, color, x, y, figure.radius)[rows, columns]
     if rng.uniform() < 0.25:  # a darker or lighter rim
         rim = np.clip(distance[rows, columns] + 2, 0, 1)[..., None]
         surface = surface + rim * np.float32(rng.choice([-0.18, 0.18]))
@@ -163,8 +163,8 @@ def _paint(
     return int(inside.sum())
 
 
-def _colour(rng: np.random.Generator, under: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """A random colour that stands out from ``under`` (3,); the most different of twelve if none does enough."""
+def _color(rng: np.random.Generator, under: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A random color that stands out from ``under`` (3,); the most different of twelve if none does enough."""
     candidates = rng.uniform(0.05, 0.95, (12, 3)).astype(np.float32)
     contrast = np.linalg.norm(candidates - under, axis=1)
     enough = np.flatnonzero(contrast >= MIN_CONTRAST)

@@ -16,7 +16,7 @@ FILLS = ("plain", "stripes", "dots", "gradient", "grain")
 
 
 def pixel_grid(y1: int, y2: int, x1: int, x2: int) -> tuple[Array, Array]:
-    """Coordinates of the pixel centres of rows y1..y2 and columns x1..x2 (both exclusive): x (1, W), y (H, 1)."""
+    """Coordinates of the pixel centers of rows y1..y2 and columns x1..x2 (both exclusive): x (1, W), y (H, 1)."""
     x = np.arange(x1, x2, dtype=np.float32) + np.float32(0.5)
     y = np.arange(y1, y2, dtype=np.float32) + np.float32(0.5)
     return x[None, :], y[:, None]
@@ -53,7 +53,7 @@ def _pattern(rng: np.random.Generator, kind: str, size: int) -> Array:
 
 
 def background(rng: np.random.Generator, size: int) -> Array:
-    """One of the BACKGROUNDS between two colours, with a second, weaker unevenness over it. (size, size, 3)."""
+    """One of the BACKGROUNDS between two colors, with a second, weaker unevenness over it. (size, size, 3)."""
     base = rng.uniform(0.15, 0.85, 3)
     swing = rng.uniform(-1, 1, 3)
     swing *= rng.uniform(0.03, 0.17) / max(np.abs(swing).max(), 1e-6)
@@ -63,7 +63,7 @@ def background(rng: np.random.Generator, size: int) -> Array:
 
 
 def add_stroke(rng: np.random.Generator, image: Array) -> None:
-    """Draw one straight or bent stroke, 1-3 px wide, of any colour, into the image (in place)."""
+    """Draw one straight or bent stroke, 1-3 px wide, of any color, into the image (in place)."""
     size = image.shape[0]
     start, angle = rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi)
     length, width = rng.uniform(0.08, 0.35) * size, rng.uniform(0.5, 1.5)
@@ -79,12 +79,12 @@ def add_stroke(rng: np.random.Generator, image: Array) -> None:
     across = across - np.float32(bend) * np.sin(np.pi * np.clip(along / np.float32(length), 0, 1))
     outside = np.maximum(np.abs(across) - np.float32(width), np.abs(along - length / 2) - length / 2)
     cover = np.clip(0.5 - outside, 0, 1)[..., None].astype(np.float32)
-    colour = rng.uniform(0, 1, 3).astype(np.float32)
-    window += cover * (colour - window)
+    color = rng.uniform(0, 1, 3).astype(np.float32)
+    window += cover * (color - window)
 
 
-def fill(rng: np.random.Generator, colour: Array, x: Array, y: Array, radius: float) -> Array:
-    """The surface of a figure: ``colour`` (3,) with one of the FILLS; x, y (H, W) in px from its centre. (H, W, 3)."""
+def fill(rng: np.random.Generator, color: Array, x: Array, y: Array, radius: float) -> Array:
+    """The surface of a figure: ``color`` (3,) with one of the FILLS; x, y (H, W) in px from its center. (H, W, 3)."""
     kind = str(rng.choice(FILLS, p=[0.35, 0.2, 0.15, 0.15, 0.15]))
     # Detail finer than 4 px would be lost in small figures and their pixel noise.
     period = max(4.0, radius * rng.uniform(0.35, 0.8))
@@ -93,7 +93,7 @@ def fill(rng: np.random.Generator, colour: Array, x: Array, y: Array, radius: fl
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     along, across = x * cos + y * sin, y * cos - x * sin
     if kind == "plain":
-        return np.broadcast_to(colour, (*x.shape, 3))
+        return np.broadcast_to(color, (*x.shape, 3))
     if kind == "stripes":
         pattern = _bands(along, period)
     elif kind == "dots":
@@ -102,4 +102,4 @@ def fill(rng: np.random.Generator, colour: Array, x: Array, y: Array, radius: fl
         pattern = along / radius
     else:
         pattern = rng.uniform(-1, 1, x.shape)
-    return colour + (pattern * strength).astype(np.float32)[..., None]
+    return color + (pattern * strength).astype(np.float32)[..., None]

@@ -18,7 +18,7 @@ NormLayer = Callable[[int], nn.Module]
 
 
 def conv(channels: int, out_channels: int, kernel: int, norm_layer: NormLayer, stride: int = 1) -> nn.Module:
-    """Convolution, normalisation, SiLU: the one block that the neck and the heads are made of."""
+    """Convolution, normalization, SiLU: the one block that the neck and the heads are made of."""
     return Conv2dNormActivation(
         channels, out_channels, kernel, stride, norm_layer=norm_layer, activation_layer=nn.SiLU, inplace=True
     )
@@ -30,7 +30,7 @@ class PAFPN(nn.Module):
     Args:
         in_channels: of the levels, finest first.
         out_channels: of every level that comes out.
-        norm_layer: from a number of channels to a normalisation.
+        norm_layer: from a number of channels to a normalization.
     """
 
     def __init__(self, in_channels: Sequence[int], out_channels: int, norm_layer: NormLayer) -> None:

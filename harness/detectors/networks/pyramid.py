@@ -44,7 +44,7 @@ class PyramidAnchors(list[Tensor]):
 
         Args:
             stride_is_side: take an anchor's width for its stride, as FCOS does, rather than the distance to the
-                neighbouring cell. The two differ where the image's size is no multiple of the stride.
+                neighboring cell. The two differ where the image's size is no multiple of the stride.
         """
         boxes = torch.stack(list(self))
         level = torch.cat([boxes.new_full((len(level),), i, dtype=torch.int64) for i, level in enumerate(self.levels)])
@@ -59,7 +59,7 @@ class PyramidAnchors(list[Tensor]):
         )
 
     def _stride(self, boxes: Tensor) -> Tensor:
-        """``(N,)`` px to the neighbouring cell, measured on the anchors themselves: right for any generator."""
+        """``(N,)`` px to the neighboring cell, measured on the anchors themselves: right for any generator."""
         ends = accumulate(len(level) for level in self.levels)
         return torch.cat(
             [

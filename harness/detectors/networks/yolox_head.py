@@ -79,7 +79,7 @@ class YOLOXHead(nn.Module):
         num_classes: foreground classes K.
         anchors: predictions per cell, A.
         kind: ``coupled | decoupled``.
-        norm_layer: from a number of channels to a normalisation.
+        norm_layer: from a number of channels to a normalization.
 
     Raises:
         ValueError: an unknown kind.

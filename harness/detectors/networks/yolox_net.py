@@ -64,7 +64,7 @@ class YOLOXBackbone(nn.Module):
 
 
 class CellAnchors(nn.Module):
-    """Boxes around the centre of every cell: a square of the cell's own size (a point), or YOLOv3's anchors.
+    """Boxes around the center of every cell: a square of the cell's own size (a point), or YOLOv3's anchors.
 
     Args:
         sizes: (width, height) of the boxes, px, level by level.
@@ -106,7 +106,7 @@ class LeveledCells(PyramidGenerator, CellAnchors):
 class YOLOX(DenseDetector):
     """A one-stage detector with an objectness branch.
 
-    With ``coding=yolox`` the box of a candidate of size ``(w, h)`` centred at ``c`` is decoded as
+    With ``coding=yolox`` the box of a candidate of size ``(w, h)`` centered at ``c`` is decoded as
     ``c + (w, h) * (dx, dy)`` with size ``(w, h) * exp(dw, dh)``. For a point, a square of side stride, that is YOLOX's
     decoding; its offsets are counted from the middle of the cell rather than from the corner, which moves the bias of
     ``dx, dy`` by 1/2, nothing else.

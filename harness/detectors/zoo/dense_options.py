@@ -28,7 +28,7 @@ class HeadOptions:
     """How a dense head regresses and rates its boxes.
 
     Attributes:
-        regression: ``deltas`` of an anchor; ``distances`` from its centre to the sides, in strides; or a
+        regression: ``deltas`` of an anchor; ``distances`` from its center to the sides, in strides; or a
             ``distribution`` over distances of 0 to ``reg_max`` strides for each side.
         reg_max: the longest distance of a distribution, strides.
         reg_margin: targets of a distribution end at ``reg_max - reg_margin``: .1 in mmdetection, .01 in Ultralytics.

@@ -50,7 +50,7 @@ def tiny_fcos(
         num_convs: of each tower.
         min_size: images are rescaled to this shorter side, px; the embedded images have it already.
         max_size: bound of the longer side, px.
-        score_thresh: of the detections, sqrt(class x centre-ness).
+        score_thresh: of the detections, sqrt(class x center-ness).
         detections_per_img: at most so many.
         regression: this and the next five: as :class:`~harness.detectors.zoo.dense_options.HeadOptions` says. With
             distances, a centerness branch and no voting it is torchvision's FCOS.

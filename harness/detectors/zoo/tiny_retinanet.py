@@ -35,7 +35,7 @@ def tiny_retinanet(
     """torchvision's RetinaNet on the tiny pyramid, with GroupNorm in its towers.
 
     The towers are drawn with a standard deviation of .01, the paper's choice for pretrained features: from scratch,
-    four convolutions in a row let nothing through unless they are normalised.
+    four convolutions in a row let nothing through unless they are normalized.
 
     Args:
         num_classes: K + 1, with the background.
