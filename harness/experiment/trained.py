@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 from torch import nn
 
 from harness.detectors.facts import PRETRAINING
@@ -58,9 +58,8 @@ def load_detector(run: str | os.PathLike[str], *, trust: Sequence[str] = ()) -> 
 
 def _without_pretraining(detector: DictConfig) -> DictConfig:
     """The detector's node without pretrained weights, which those of the run replace."""
-    node = OmegaConf.create(OmegaConf.to_container(detector, resolve=True))
-    with open_dict(node):
-        for name in (*PRETRAINING, "trainable_backbone_layers"):
-            if name in node:
-                node[name] = None
+    node = detector.copy()
+    for name in (*PRETRAINING, "trainable_backbone_layers"):
+        if name in node:
+            node[name] = None
     return node

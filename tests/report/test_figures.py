@@ -156,6 +156,9 @@ def test_shares_are_those_of_the_counts(tmp_path):
     figure = negative_figure("t", "roi", [Population(found, "sampled", "ohem", 1)])
     assert figure.data[0].y[0] == pytest.approx(found.easy_share("roi", "sampled"), rel=1e-3)
     assert figure.data[0].customdata[0] == "IoU 0.00 to 0.05"
+    both = negative_figure("t", "roi", [Population(found, name, "ohem", 1) for name in ("available", "sampled")])
+    assert {trace.name for trace in both.data} == {"ohem, available", "ohem"}
+    assert {trace.legendgroup for trace in both.data} == {"ohem"}  # toggled together
     bands = bands_figure("t", "roi", Population(found, "sampled", "ohem", 1))
     assert np.sum([trace.y for trace in bands.data], 0) == pytest.approx(np.ones(40), abs=1e-3)
 

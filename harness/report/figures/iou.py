@@ -64,7 +64,9 @@ def easy_share_figure(title: str, stage: str, lines: Sequence[Population]) -> Pl
         total = counts.sum(1)
         share = np.where(total > 0, counts[:, one.found.easy_bins].sum(1) / np.maximum(total, 1), np.nan)
         dash = {"line": {"dash": "dot", "width": 1.6}} if one.name == "available" else {}
-        traces.append(line(one.style, one.label, at.tolist(), share.tolist(), hovertemplate="%{y:.1%}", **dash))
+        traces.append(
+            line(one.style, one.label, at.tolist(), share.tolist(), hovertemplate="%{y:.1%}", **dash, **one.naming)
+        )
     return figure(traces, title, "iteration", "share of negatives", y_axis={"tickformat": ".0%"}, hovermode="x unified")
 
 

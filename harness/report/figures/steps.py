@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,13 @@ class Population:
     label: str
     style: int  # of the method
 
+    @property
+    def naming(self) -> dict[str, str]:
+        """The name of its trace, where the method's would be that of two traces; both are toggled with the method."""
+        if self.name != "available" or self.label == self.name:
+            return {}
+        return {"name": escape(f"{self.label}, available", quote=False)}
+
 
 def step_trace(
     one: Population, at: Sequence[float], shares: NDArray[np.float64], bins: Sequence[str], **more: object
@@ -34,14 +42,16 @@ def step_trace(
     }
     if one.name == "available":
         dotted = {"shape": "hv", "dash": "dot", "width": 1.6, "color": color(one.style)}
-        return method_trace(one.label, type="scatter", mode="lines", x=rounded(at), y=ys, line=dotted, **told)
+        return method_trace(
+            one.label, type="scatter", mode="lines", x=rounded(at), y=ys, line=dotted, **told, **one.naming
+        )
     return line(one.style, one.label, at, [], line={"shape": "hv"}, **told) | {"y": ys}
 
 
 def truth_trace(one: Population, share: float, at: float) -> Trace:
     """The share of ground-truth boxes that joined the proposals, beside a histogram."""
     return method_trace(
-        one.label, type="scatter", mode="markers", x=[at], y=rounded([share], 4), showlegend=False,
+        one.label, type="scatter", mode="markers", x=[at], y=rounded([share], 4), showlegend=False, **one.naming,
         hovertemplate="ground-truth boxes that joined: %{y:.1%}<extra>%{fullData.name}</extra>",
         marker={"symbol": "circle-open" if one.name == "available" else "circle", "size": 9,
                 "color": MUTED if one.name == "available" else color(one.style)},

@@ -72,14 +72,14 @@ def translucent(hexadecimal: str, opacity: float = 0.16) -> str:
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
-def line(style: int, name: str, xs: Iterable[float], ys: Iterable[float], **more: Any) -> Trace:
+def line(style: int, name: str, xs: Iterable[float], ys: Iterable[float], /, **more: Any) -> Trace:
     """A method's line."""
     drawn = {"color": color(style), "width": 2, "dash": dash(style)} | more.pop("line", {})
     trace = {"type": "scatter", "mode": "lines", "x": rounded(xs), "y": rounded(ys), "line": drawn}
     return method_trace(name, **{**trace, **more})
 
 
-def method_trace(name: str, **more: Any) -> Trace:
+def method_trace(name: str, /, **more: Any) -> Trace:
     """A trace that is toggled with its method. ``legendgroup`` is what the page and plotly's legend toggle by."""
     return {"name": escape(name, quote=False), "legendgroup": name, "showlegend": True} | more
 
