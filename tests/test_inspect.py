@@ -195,6 +195,21 @@ def test_options_stand_anywhere_between_the_overrides(tmp_path: Path, capsys: py
     assert "nonesuch" in capsys.readouterr().err, "the last override was heard"
 
 
+@pytest.mark.parametrize("option", ["--score=nan", "--score=1.5", "--images=0", "--images=1000"])
+def test_options_out_of_range(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([option])
+    assert end.value.code == 2
+    assert "is not valid: " in capsys.readouterr().err
+
+
+def test_a_folder_that_takes_no_sheets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").touch()
+    assert main(overrides(tmp_path, f"out={tmp_path / 'taken' / 'sheets'}")) == 2
+    way = f"{tmp_path / 'taken'} is in the way: it is not a folder; out=FOLDER writes the sheets somewhere else"
+    assert capsys.readouterr().err == f"harness: {way}\n"
+
+
 def test_what_is_no_run_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "runs" / "a").mkdir(parents=True)
     (tmp_path / "runs" / "a" / "config.yaml").write_text("x: [\n")

@@ -161,7 +161,7 @@ def end_sweep(folder: Path, config: DictConfig) -> None:
 
 def _table_made(outcomes: Sequence[Mapping[str, Any]], folder: Path, config: DictConfig, stopped: bool) -> bool:
     """Whether the table could be made; whatever breaks in it is said, and the failures are listed after it."""
-    folders = [Path(outcome["folder"]) for outcome in outcomes if outcome["folder"]]
+    folders = list(dict.fromkeys(Path(outcome["folder"]) for outcome in outcomes if outcome["folder"]))
     try:
         if folders:
             report_and_mirror(folders, folder, config, mirror=not stopped)

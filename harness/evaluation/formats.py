@@ -28,7 +28,8 @@ def read_annotations(path: Path, split: str = "val", lenient: bool = False) -> t
 
     Args:
         path: a COCO file, a data.yaml or its folder, or a VOC folder.
-        split: of a YOLO folder: train or val; of a VOC folder: a list in ImageSets/Main, if there is one, else all.
+        split: of a YOLO folder: a key of its data.yaml; of a VOC folder: a list in ImageSets/Main; where there are no
+            lists, all annotations.
         lenient: objects of YOLO's and VOC's files that cannot be used are left out, as ``data.on_bad=drop`` does in
             training.
 
@@ -125,6 +126,8 @@ def _voc_annotations(path: Path, split: str) -> tuple[Document, list[AnnotationP
         lines = text_of(chosen.read_bytes()).splitlines()
         known = set(names)
         names = [listed_name(line.strip(), known) for line in lines if line.strip()]
+    elif lists := sorted(file.stem for file in chosen.parent.glob("*.txt")):
+        raise ValueError(f"--split {split}: it is not in {chosen.parent}; valid: {', '.join(lists)}")
     images: list[Document] = []
     found = []
     problems: list[AnnotationProblem] = []

@@ -34,6 +34,7 @@ from harness.runs.records import State, read_json
 from harness.runs.schema import ConfigError
 from harness.training.checkpoint import CheckpointError
 
+MOST_IMAGES = 100  # on one sheet, which would otherwise be too large for a PNG
 DESCRIPTION = "PNG sheets of what a run would see, or has seen, and the data in words."
 
 
@@ -47,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--trust", action="append", default=[], metavar="MODULE", help="whose classes a run may name")
     parser.add_argument("--score", type=float, default=0.3, help="detections below it are not drawn")
     arguments = parser.parse_intermixed_args(argv)  # options may stand before, after and between overrides
-    if arguments.images < 1:
-        parser.error(f"--images {arguments.images} is not valid: 1 or more")
+    if not 1 <= arguments.images <= MOST_IMAGES:
+        parser.error(f"--images {arguments.images} is not valid: 1 to {MOST_IMAGES}")
+    if not 0 <= arguments.score <= 1:
+        parser.error(f"--score {arguments.score} is not valid: 0 to 1")
     out = [text.removeprefix("out=") for text in arguments.overrides if text.startswith("out=")]
     overrides = [text for text in arguments.overrides if not text.startswith("out=")]
     try:

@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--pictures",
-        type=int,
+        type=_pictures,
         default=PICTURES,
         metavar="N",
         help=f"images on which two methods differ most, read from the data; 0: no pictures (default: {PICTURES})",
@@ -120,14 +120,29 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _margin(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not (math.isfinite(value) and value >= 0):
         raise argparse.ArgumentTypeError(f"{text} is not valid: a number of 0 or more")
     return value
 
 
 def _alpha(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not valid: a number above 0 and below 1")
     return value
+
+
+def _pictures(text: str) -> int:
+    value = _number(text)
+    if not (value.is_integer() and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text} is not valid: a whole number of 0 or more")
+    return int(value)
+
+
+def _number(text: str) -> float:
+    """NaN for what is no number, which every range refuses."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

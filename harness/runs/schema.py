@@ -224,8 +224,10 @@ class HarnessConfig:
         try:
             limits.one_of("mode", self.mode, ("train", "check"))
             limits.between("seed", self.seed, 0, 2**32 - 1)
-            plain = self.name is None or (self.name[:1] not in ("", ".") and not set(self.name) & set("/\\"))
-            limits.require(plain, "name", self.name, "null or the name of a folder, without slashes or a leading dot")
+            begins = self.name is None or self.name[:1] not in ("", ".")
+            plain = self.name is None or (self.name.isprintable() and not set(self.name) & set("/\\"))
+            valid = "null or the name of a folder on one line, without slashes or a leading dot"
+            limits.require(begins and plain, "name", self.name, valid)
             for part in (self.run, self.schedule, self.tracker, self.analysis):
                 part.check()
         except ValueError as error:

@@ -301,3 +301,22 @@ def test_a_box_whose_area_overflows_lies_beyond_every_range() -> None:
     boxes = ([1, 1, 9, 9], [0, 0, 1e300, 1e300])
     found = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.9} for box in boxes]
     assert evaluate(truth, found, tide=True).scalars()["map"] == pytest.approx(1.0)
+
+
+def test_the_split_that_is_asked_for_or_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A key of data.yaml such as test, a list of VOC; a misspelled one is not taken for all images."""
+    yolo_and_voc(tmp_path, *two_images())
+    lines = {
+        kind: ["--annotations", str(tmp_path / kind), "--detections", str(tmp_path / kind / "found"), "--split"]
+        for kind in "yv"
+    }
+    assert "data.yaml: no 'test'" in refused([*lines["y"], "test"], capsys)
+    content = json.loads((tmp_path / "y" / "data.yaml").read_text())
+    (tmp_path / "y" / "data.yaml").write_text(json.dumps({**content, "test": "images/val"}))
+    assert main([*lines["y"], "test"]) == 0
+    assert main([*lines["v"], "test"]) == 0, "without lists, all are meant"
+    (tmp_path / "v" / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "v" / "ImageSets" / "Main" / "test.txt").write_text("0001\n0002\n")
+    assert main([*lines["v"], "test"]) == 0
+    capsys.readouterr()
+    assert "--split tset: it is not in" in refused([*lines["v"], "tset"], capsys)

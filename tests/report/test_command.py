@@ -168,3 +168,20 @@ def test_a_full_disk_is_named_with_the_file_and_leaves_nothing_half_written(tmp_
     page = tmp_path / "report" / "report.html"
     assert capsys.readouterr().err.startswith(f"harness.report: {page}: No space left on device; --out DIR")
     assert not list(page.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "valid"),
+    [
+        ("--margin", "many", "a number of 0 or more"),
+        ("--margin", "nan", "a number of 0 or more"),
+        ("--alpha", "five", "a number above 0 and below 1"),
+        ("--pictures", "-1", "a whole number of 0 or more"),
+        ("--pictures", "inf", "a whole number of 0 or more"),
+    ],
+)
+def test_numbers_that_are_none(option, value, valid, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([f"{option}={value}"])
+    assert end.value.code == 2
+    assert f"argument {option}: {value} is not valid: {valid}" in capsys.readouterr().err

@@ -62,12 +62,12 @@ class YoloLayout:
         return layout
 
     def images(self, split: str) -> list[str]:
-        """Paths of the images of ``train`` or ``val``, in the order of the lists, and sorted within a folder.
+        """Paths of the images of ``train``, ``val`` or another key, in the order of the lists, sorted within a folder.
 
         Raises:
             DataError: the key is missing, a path does not exist or leaves the data's folder, or no image is there.
         """
-        key = next((key for key in _SPLITS[split] if self.content.get(key)), None)
+        key = next((key for key in _SPLITS.get(split, (split,)) if self.content.get(key)), None)
         if key is None:
             raise DataError(f"{self.file}: no {split!r}; valid: a folder, a list of images or a pattern")
         given = self.content[key]
