@@ -33,7 +33,7 @@ from harness.runs.records import Cost, Result
 from harness.runs.schema import TrackerConfig
 from harness.telemetry.bins import EDGES
 from harness.telemetry.recorder import SamplingTelemetry, Window
-from harness.tracking import NoTracker, Tracker, WandbTracker, log_report, open_tracker
+from harness.tracking import NoTracker, Tracker, WandbTracker, log_report, open_tracker, opening
 from harness.tracking.environment import run_id
 from harness.tracking.opening import _first_line, group_of
 from harness.tracking.wandb_tracker import closed_edges, pictures
@@ -379,6 +379,25 @@ def test_the_report_is_an_artifact(tmp_path: Path) -> None:
     table = json.loads((sessions(tmp_path)[0] / "files" / history["report/summary.path"]).read_text())
     assert table["columns"] == ["sampler", "map"]
     assert table["data"] == [["ohem", 0.5], ["random", None]]
+
+
+def test_a_report_whose_mirror_fails_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a full disk of temporary files; the sweep has its table and its page."""
+
+    class Full:
+        def log(self, values: Any) -> None:
+            raise OSError(28, "No space left on device", "a.plotly.json")
+
+    codes: list[int] = []
+    monkeypatch.setattr(opening, "_open", lambda *arguments, **options: Full())
+    monkeypatch.setattr(opening, "close", lambda run, code, settings: codes.append(code))
+    log_report(TrackerConfig(), tmp_path, "report")
+    (line,) = caplog.messages
+    assert line.startswith("the W&B mirror of this report ends here (OSError: [Errno 28] No space left on device")
+    assert line.endswith("; its folder misses nothing")
+    assert codes == [opening.FAILED]
 
 
 def test_figures_and_pictures_of_the_report_are_shown(tmp_path: Path) -> None:

@@ -128,6 +128,8 @@ def log_report(
 ) -> None:
     """Mirrors a report as a run of its own: its files as one artifact, its frames as tables, its page to be looked at.
 
+    What fails in it is a warning; the sweep has its report.
+
     Args:
         settings: of the sweep; ``kind: none`` does nothing.
         folder: of the report; the W&B run stands beside its files, in ``wandb``.
@@ -138,31 +140,37 @@ def log_report(
     settings = settled(settings)
     if settings.kind == "none":
         return
-    import wandb
-
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     run = _open(settings, folder, name=name[:LONGEST], group=settings.group, job_type="report", tags=settings.tags)
     if run is None:
         return
     exit_code = FAILED
     try:
-        values: dict[str, Any] = {}
-        for path in files:
-            if path.suffix == ".html":
-                values[f"{path.stem}/page"] = wandb.Html(os.fspath(path), inject=False)
-            elif path.suffix == ".csv":
-                with path.open(encoding="utf-8", newline="") as file:
-                    head, *rows = csv.reader(file)
-                columns = [_numbers(column) for column in zip(*rows, strict=True)]
-                values[f"report/{path.stem}"] = wandb.Table(columns=[*head], data=[*zip(*columns, strict=True)])
-        run.log({**values, **dict(report_values(figures, galleries))})
-        artifact = wandb.Artifact(name=artifact_name(name), type="report")
-        for path in files:
-            artifact.add_file(os.fspath(path))
-        run.log_artifact(artifact)
+        _send(run, files, artifact_name(name), dict(report_values(figures, galleries)))
         exit_code = 0
+    except Exception as error:  # W&B's, its service's, or of a disk that takes no temporary file
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        log.warning("the W&B mirror of this report ends here (%s); its folder misses nothing", reason)
     finally:
         close(run, exit_code, settings)
+
+
+def _send(run: Any, files: Sequence[Path], name: str, values: dict[str, Any]) -> None:
+    import wandb
+
+    for path in files:
+        if path.suffix == ".html":
+            values[f"{path.stem}/page"] = wandb.Html(os.fspath(path), inject=False)
+        elif path.suffix == ".csv":
+            with path.open(encoding="utf-8", newline="") as file:
+                head, *rows = csv.reader(file)
+            columns = [_numbers(column) for column in zip(*rows, strict=True)]
+            values[f"report/{path.stem}"] = wandb.Table(columns=[*head], data=[*zip(*columns, strict=True)])
+    run.log(values)
+    artifact = wandb.Artifact(name=name, type="report")
+    for path in files:
+        artifact.add_file(os.fspath(path))
+    run.log_artifact(artifact)
 
 
 def _numbers(column: Sequence[str]) -> list[float | str | None]:
