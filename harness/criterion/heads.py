@@ -14,7 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.coders import Coder
-from harness.core.structures import Activation, Candidates, ClassCounts, Predictions, SamplingResult, full_precision
+from harness.core.structures import (
+    Activation,
+    Candidates,
+    ClassCounts,
+    Predictions,
+    SamplingResult,
+    full_precision,
+    without_autocast,
+)
 from harness.losses.interface import ClassificationLoss
 from harness.losses.terms import Branch
 
@@ -128,7 +136,9 @@ class HeadSpec:
         expected values where they are distributions (GFL, Li 2020, eq. 4)."""
         if self.regression_bins:
             bins = torch.arange(self.regression_bins, dtype=deltas.dtype, device=deltas.device)
-            return deltas.unflatten(-1, (4, self.regression_bins)).softmax(-1) @ bins
+            shares = deltas.unflatten(-1, (4, self.regression_bins)).softmax(-1)
+            with without_autocast(deltas.device):
+                return shares @ bins
         if not self.class_specific:
             return deltas
         columns = deltas.unflatten(-1, (self.columns, 4))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
+from harness.core.structures import full_precision
 from harness.criterion.criterion import Criterion
 from harness.criterion.heads import Geometry, HeadSpec
 from harness.detectors.adapters.equipped import Equipped
@@ -71,6 +72,22 @@ class EquippedDense(Equipped):
         losses = criterion(outputs.take(selection.sample), selection)
         named = {own: losses.pop(term) for term, own in self.LOSS_NAMES.items() if term in losses}
         return {**named, **losses}
+
+
+class FullPrecisionDetections(nn.Module):
+    """Mixed over torchvision's one-stage detectors, which decode boxes and rank scores in the type of the outputs.
+
+    Under autocast to bfloat16 a coordinate beyond 256 px would be rounded to whole multiples of 2, beyond 512 px of 4.
+    """
+
+    def postprocess_detections(self, head_outputs: Mapping[str, Any], *anchors_and_shapes: Any) -> list[Any]:
+        """The host's own, of outputs in at least float32: ``(B, N, ...)``, in RetinaNet and FCOS a list of levels."""
+        precise = {
+            name: full_precision(output) if isinstance(output, Tensor) else [full_precision(level) for level in output]
+            for name, output in head_outputs.items()
+        }
+        detections: list[Any] = super().postprocess_detections(precise, *anchors_and_shapes)  # type: ignore[misc]
+        return detections
 
 
 def dense_twin(model: M, adapter: type[nn.Module], criteria: Mapping[str, Criterion]) -> M:

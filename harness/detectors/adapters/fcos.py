@@ -13,7 +13,7 @@ from harness.core.structures import Activation
 from harness.criterion.criterion import Criterion
 from harness.criterion.heads import Geometry, HeadSpec
 from harness.criterion.stage import StageComponents
-from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
+from harness.detectors.adapters.dense import STAGE, EquippedDense, FullPrecisionDetections, dense_twin, unchanged_head
 from harness.losses.classification.focal import FocalLoss
 from harness.losses.pair import Loss
 from harness.losses.reduction import Normalizer
@@ -55,7 +55,7 @@ def adapt(model: FCOS, criteria: Mapping[str, Criterion]) -> FCOS:
     return dense_twin(model, EquippedFCOS, criteria)
 
 
-class EquippedFCOS(EquippedDense, FCOS):
+class EquippedFCOS(EquippedDense, FullPrecisionDetections, FCOS):
     """Mixed over the model's own class: the losses come from the criterion.
 
     Pieces that ask for predictions see scores ``sqrt(class x centerness)``, as inference does.

@@ -12,7 +12,7 @@ from harness.criterion.criterion import Criterion
 from harness.criterion.heads import Geometry, HeadSpec
 from harness.criterion.stage import StageComponents
 from harness.detectors.adapters.counterparts import assigner_like
-from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
+from harness.detectors.adapters.dense import STAGE, EquippedDense, FullPrecisionDetections, dense_twin, unchanged_head
 from harness.losses.classification.focal import FocalLoss
 from harness.losses.interface import RegressionLoss
 from harness.losses.pair import Loss
@@ -68,5 +68,5 @@ def adapt(model: RetinaNet, criteria: Mapping[str, Criterion]) -> RetinaNet:
     return dense_twin(model, EquippedRetinaNet, criteria)
 
 
-class EquippedRetinaNet(EquippedDense, RetinaNet):
+class EquippedRetinaNet(EquippedDense, FullPrecisionDetections, RetinaNet):
     """Mixed over the model's own class: the losses come from the criterion."""

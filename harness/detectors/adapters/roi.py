@@ -14,6 +14,7 @@ from torchvision.models.detection.roi_heads import (
 )
 
 from harness.core.processes import process_count
+from harness.core.structures import out_of_autocast
 from harness.criterion.criterion import Criterion
 from harness.criterion.stage import Selection
 from harness.detectors.adapters.box_branch import BoxBranch, proposal_candidates, with_truth
@@ -30,7 +31,7 @@ class EquippedRoIHeads(RoIHeads):
     """Trains by its criterion, which chooses among the proposals; masks and keypoints train on its positives.
 
     The host's matcher and sampler are not called in training. In evaluation mode everything is the host's own, but
-    for the scores of a loss whose probabilities are no softmax.
+    for the scores of a loss whose probabilities are no softmax, and for boxes under autocast, which stay in float32.
     """
 
     YIELDS_TO_SUBCLASSES = True
@@ -99,6 +100,7 @@ class EquippedRoIHeads(RoIHeads):
     def postprocess_detections(
         self, class_logits: Tensor, box_regression: Tensor, proposals: list[Tensor], image_shapes: ImageShapes
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        class_logits, box_regression = out_of_autocast(class_logits), out_of_autocast(box_regression)
         head, loss = self.criterion.head, self.criterion.loss.classification
         if is_plain_softmax(loss):
             result: Any = super().postprocess_detections(class_logits, box_regression, proposals, image_shapes)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 
-from harness.core.structures import Candidates
+from harness.core.structures import Candidates, out_of_autocast
 from harness.criterion.criterion import Criterion
 from harness.criterion.heads import Outputs
 from harness.detectors.adapters.loss_names import named_losses
 from harness.detectors.adapters.targets import ground_truth
+from harness.detectors.networks.pyramid import full_precision_maps
 
 
 class EquippedRPN(RegionProposalNetwork):
-    """Trains by its criterion; proposals and everything in evaluation mode are the host's own.
+    """Trains by its criterion; proposals are the host's own.
 
-    The host's matcher, sampler and ``compute_loss`` are not called in training: predictions never reach them.
+    The host's matcher, sampler and ``compute_loss`` are not called in training: predictions never reach them. Under
+    autocast anchors and proposals are in float32, where the host rounds them to the type of the features.
     """
 
     YIELDS_TO_SUBCLASSES = True
@@ -31,18 +32,18 @@ class EquippedRPN(RegionProposalNetwork):
     def forward(
         self, images: ImageList, features: dict[str, Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        if not self.training:
-            result: Any = super().forward(images, features, targets)
-            return result
-        if targets is None:
+        if self.training and targets is None:
             raise ValueError("targets are needed in training mode")
         maps = list(features.values())
         logits, deltas = self.head(maps)
-        anchors = self.anchor_generator(images, maps)
+        halved = torch.is_autocast_enabled(maps[0].device.type)
+        anchors = self.anchor_generator(images, full_precision_maps(maps) if halved else maps)
         sizes = [level[0].numel() for level in logits]
-        flat_logits, flat_deltas = concat_box_prediction_layers(logits, deltas)
+        flat_logits, flat_deltas = map(out_of_autocast, concat_box_prediction_layers(logits, deltas))
         boxes = self.box_coder.decode(flat_deltas.detach(), anchors).view(len(anchors), -1, 4)
         proposals, _ = self.filter_proposals(boxes, flat_logits, images.image_sizes, sizes)
+        if targets is None or not self.training:
+            return proposals, {}
 
         candidates = anchor_candidates(torch.stack(anchors), maps, sizes, images.tensors.shape[-1])
         candidates = replace(candidates, image_sizes=tuple(images.image_sizes))

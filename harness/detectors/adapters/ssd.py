@@ -13,7 +13,7 @@ from harness.core.structures import Activation
 from harness.criterion.criterion import Criterion
 from harness.criterion.heads import Geometry, HeadSpec
 from harness.criterion.stage import StageComponents
-from harness.detectors.adapters.dense import STAGE, EquippedDense, dense_twin, unchanged_head
+from harness.detectors.adapters.dense import STAGE, EquippedDense, FullPrecisionDetections, dense_twin, unchanged_head
 from harness.losses.classification.cross_entropy import CrossEntropyLoss
 from harness.losses.pair import Loss
 from harness.losses.reduction import Normalizer
@@ -58,7 +58,7 @@ def adapt(model: SSD, criteria: Mapping[str, Criterion]) -> SSD:
     return dense_twin(model, EquippedSSD, criteria)
 
 
-class EquippedSSD(EquippedDense, SSD):
+class EquippedSSD(EquippedDense, FullPrecisionDetections, SSD):
     """Mixed over the model's own class: the losses come from the criterion."""
 
     LOSS_NAMES: ClassVar[Mapping[str, str]] = {"regression": "bbox_regression", "classification": "classification"}

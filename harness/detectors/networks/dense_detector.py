@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
-from harness.core.structures import Candidates, full_precision
+from harness.core.structures import Candidates, full_precision, without_autocast
 from harness.criterion.heads import Geometry, HeadSpec, Outputs
 from harness.detectors.networks.pyramid import PyramidAnchors
 from harness.losses.terms import Branch
@@ -161,4 +161,5 @@ def voted(boxes: Tensor, scores: Tensor, labels: Tensor, keep: Tensor) -> Tensor
     same = (labels[keep].unsqueeze(1) == labels) & (iou > VOTING_LEAST_IOU)
     weight = (-(1 - iou).square() / VOTING_SIGMA).exp() * scores * same
     weight = weight / weight.sum(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
-    return cast(Tensor, weight @ boxes)
+    with without_autocast(boxes.device):
+        return cast(Tensor, weight @ boxes)

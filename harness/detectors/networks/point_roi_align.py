@@ -54,6 +54,9 @@ class PointRoIAlign(MultiScaleRoIAlign):
         inside = (inside_y.unsqueeze(-1) & inside_x.unsqueeze(-2)).unsqueeze(2)  # (B, N, 1, bins, bins)
         x = (x * (2 / max(width - 1, 1)) - 1).unsqueeze(-2).expand(-1, -1, bins, -1)
         y = (y * (2 / max(height - 1, 1)) - 1).unsqueeze(-1).expand(-1, -1, -1, bins)
-        grid = torch.stack((x, y), -1).flatten(1, 2).to(features.dtype)
-        pooled = F.grid_sample(features, grid, padding_mode="border", align_corners=True)
+        # Under autocast the features are in half precision, in which a place on the map would be rounded.
+        grid = torch.stack((x, y), -1).flatten(1, 2)
+        dtype = torch.promote_types(features.dtype, grid.dtype)
+        pooled = F.grid_sample(features.to(dtype), grid.to(dtype), padding_mode="border", align_corners=True)
+        pooled = pooled.to(features.dtype)
         return pooled.unflatten(2, (boxes.shape[1], bins)).permute(0, 2, 1, 3, 4) * inside

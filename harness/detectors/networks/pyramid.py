@@ -91,7 +91,7 @@ class PyramidGenerator(nn.Module):
         Raises:
             ValueError: the generator's number of anchors does not match the feature maps.
         """
-        anchors = PyramidAnchors(super().forward(image_list, [_full_precision_like(f) for f in feature_maps]))
+        anchors = PyramidAnchors(super().forward(image_list, full_precision_maps(feature_maps)))
         anchors.image_sizes = tuple(image_list.image_sizes)
         image = image_list.tensors.shape[-2:]
         per_cell = cast(list[int], self.num_anchors_per_location())  # type: ignore[operator]
@@ -108,7 +108,11 @@ class PyramidGenerator(nn.Module):
         return anchors
 
 
+def full_precision_maps(feature_maps: Sequence[Tensor]) -> list[Tensor]:
+    """What an anchor generator looks at, shapes, type and device, in at least float32, without a copy of the values."""
+    return [_full_precision_like(feature) for feature in feature_maps]
+
+
 def _full_precision_like(feature: Tensor) -> Tensor:
-    """What an anchor generator looks at, shape, type and device, without a copy of the values."""
     dtype = torch.promote_types(feature.dtype, torch.float32)
     return feature if feature.dtype == dtype else feature.new_empty((), dtype=dtype).expand(feature.shape)
