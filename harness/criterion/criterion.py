@@ -192,17 +192,16 @@ class Criterion(nn.Module):
                 f"{head.columns} when it was equipped; after replacing a predictor, equip the detector again"
             )
         slots = self._slots(outputs, selection.targets, selection.assignment, selection.sample, selection.candidates)
-        classification, regression = slot_losses(head, loss, slots)
-        classification = classification * self._class_weights(selection, slots, classification)
-        if self.loss_observers:
-            known = ranking_losses(head, loss, slots, classification, regression)
-            for observer in self.loss_observers:
-                observer(head.stage, selection, known)
         if selection.matches is None:
+            classification, regression = slot_losses(head, loss, slots)
+            classification = classification * self._class_weights(selection, slots, classification)
             losses = reduced_pair(head, loss, slots, classification, regression)
+            self._observe(selection, slots, classification, regression)
         else:
             pairs = self._matched(outputs, selection, selection.matches)
             losses = reduced_pair(head, loss, pairs, *slot_losses(head, loss, pairs))
+            if self.loss_observers:
+                self._observe(selection, slots, *self._losses_beside(slots))
         if self.baseline is not None and self.balance is not None:
             wanted = baseline_pair(head, self.baseline, slots) if self.balance.compares else None
             losses = self.balance(losses, wanted)
@@ -213,15 +212,27 @@ class Criterion(nn.Module):
     ) -> CandidateLosses:
         """The loss of every candidate under ``assignment``, weighted as in training; 0 where ignored or padded."""
         everything = all_candidates(assignment, candidates, outputs.logits.dtype)
+        targets = targets_of(self.head, truth, candidates, assignment.gt_index, everything)
+        slots = self._slots(outputs, targets, assignment, everything, candidates)
+        return ranking_losses(self.head, self._loss, slots, *self._losses_beside(slots))
+
+    def _losses_beside(self, slots: Slots) -> tuple[Tensor, Tensor]:
+        """``(B, S)`` losses of slots that do not train: they advance no state of a loss that keeps one."""
         loss = self._loss
         training = loss.training
-        loss.eval()  # ranking must not advance the state of a loss that keeps one
+        loss.eval()
         try:
-            targets = targets_of(self.head, truth, candidates, assignment.gt_index, everything)
-            slots = self._slots(outputs, targets, assignment, everything, candidates)
-            return ranking_losses(self.head, loss, slots, *slot_losses(self.head, loss, slots))
+            return slot_losses(self.head, loss, slots)
         finally:
             loss.train(training)
+
+    def _observe(self, selection: Selection, slots: Slots, classification: Tensor, regression: Tensor) -> None:
+        """Shows the ``(B, S)`` losses of the slots to those who want to see them."""
+        if not self.loss_observers:
+            return
+        known = ranking_losses(self.head, self._loss, slots, classification, regression)
+        for observer in self.loss_observers:
+            observer(self.head.stage, selection, known)
 
     def _matched(self, outputs: Outputs, selection: Selection, matches: Matches) -> Slots:
         """A slot for each match of a candidate and an object.

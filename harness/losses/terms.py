@@ -53,9 +53,13 @@ class Slots:
     @property
     def boxes(self) -> Tensor:
         """``(B, S, 4)`` predicted boxes, px."""
-        if "boxes" not in self._known:
-            self._known["boxes"] = self.coder.decode(self.deltas, self.references)
-        return self._known["boxes"]
+        if "boxes" in self._known:
+            return self._known["boxes"]
+        # What is decoded under no_grad (an importance, a baseline) must not stand for what a loss trains through.
+        key = "boxes" if torch.is_grad_enabled() else "boxes without gradient"
+        if key not in self._known:
+            self._known[key] = self.coder.decode(self.deltas, self.references)
+        return self._known[key]
 
     @property
     def target_deltas(self) -> Tensor:

@@ -8,14 +8,27 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.assigners.yolo_ratio import YOLORatioAssigner
 from harness.core.structures import ClassCounts
+from harness.criterion.stage import Selection
 from harness.detectors.equip import equip
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
+from harness.detectors.zoo.yolox import tiny_yolox
 from harness.losses.class_counts import CountedClassificationLoss
-from harness.losses.classification import ACSLLoss, ALRPLoss, EQLv1Loss, FederatedLoss, RankSortLoss
+from harness.losses.classification import (
+    ACSLLoss,
+    ALRPLoss,
+    BinaryCrossEntropyLoss,
+    EQLv1Loss,
+    FederatedLoss,
+    FocalLoss,
+    RankSortLoss,
+)
 from harness.losses.pair import Loss
-from harness.losses.regression import GIoULoss
+from harness.losses.regression import CIoULoss, GIoULoss, L1Loss
+from harness.losses.terms import BoxTerm
+from harness.samplers import AllSampler, ISRPSampler
 from tests.detectors.rcnn_parity import scenes, step
 
 IMAGES, TARGETS = scenes(96, 5)["ordinary"]
@@ -82,3 +95,48 @@ def test_a_draw_belongs_to_the_training_steps_alone() -> None:
     other.load_criteria_state_dict(twin.criteria_state_dict())
     first, second = step(twin, IMAGES, TARGETS)[0], step(other, IMAGES, TARGETS)[0]
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("beside", ["an importance", "a baseline"])
+def test_a_further_term_trains_boxes_that_something_has_decoded_before(beside: str) -> None:
+    """ISR-P's importance and the baseline of ``balance=equal`` decode the same slots, without gradient."""
+    torch.manual_seed(0)
+    model = tiny_retinanet(5, min_size=96)
+    model.head.regression_head._loss_type = "giou"  # type: ignore[union-attr, assignment]
+    balance = "equal" if beside == "a baseline" else "none"
+    loss = Loss(FocalLoss(), L1Loss(), terms={"box": BoxTerm(GIoULoss())}, balance=balance)
+    twin = equip(model, loss=loss, sampler=ISRPSampler(AllSampler()) if beside == "an importance" else None)
+    twin.train()(IMAGES, TARGETS)["box"].backward()
+    assert model.head.regression_head.bbox_reg.weight.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
+
+
+class TrainedOn(BinaryCrossEntropyLoss):
+    """Keeps the shapes of the slots that would have advanced a state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[torch.Size] = []
+
+    def elementwise(self, logits: Tensor, target: Tensor, **inputs: Any) -> Tensor:
+        if self.training:
+            self.seen.append(target.shape)
+        return super().elementwise(logits, target, **inputs)
+
+
+def test_a_state_advances_once_where_every_match_trains() -> None:
+    """The plain slots, which then only an observer sees, advance no state of GHM, EQLv2 or Wise-IoU."""
+    torch.manual_seed(0)
+    model = tiny_yolox(5, min_size=96, head="coupled", anchor_free=False, coding="yolov5")
+    loss, seen = TrainedOn(), list[tuple[Selection, Tensor]]()
+    twin = equip(
+        model,
+        assigner=YOLORatioAssigner(),
+        loss=Loss(loss, CIoULoss(), "level_positives", every_match=True),
+        loss_observers=[lambda _, selection, losses: seen.append((selection, losses.classification))],
+    )
+    step(twin, IMAGES, TARGETS)
+    ((selection, slots),) = seen
+    assert selection.matches is not None
+    assert slots.shape == selection.sample.index.shape
+    assert loss.seen == [selection.matches.gt_index.shape]
+    assert loss.training
