@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,17 @@ def test_a_library_has_its_place(library: str) -> None:
 @pytest.mark.parametrize("word", ["utils", "helpers", "common", "misc", "manager"])
 def test_no_attic(word: str) -> None:
     assert not [p for p in PACKAGE.rglob("*") if word in p.stem.split("_")]
+
+
+ROOMS_OF_METHODS = ("assigners", "coders", "losses", "losses.classification", "losses.regression", "samplers")
+
+
+@pytest.mark.parametrize("room", ROOMS_OF_METHODS)
+def test_a_room_of_methods_has_what_its_face_lists(room: str) -> None:
+    face = import_module(f"harness.{room}")
+    assert [name for name in face.__all__ if not hasattr(face, name)] == []
+
+
+def test_every_loss_is_on_the_face_of_the_losses() -> None:
+    whole, *parts = (import_module(f"harness.{room}").__all__ for room in ROOMS_OF_METHODS[2:5])
+    assert set().union(*parts) <= set(whole)

@@ -3,16 +3,24 @@
 from harness.losses.carl import CARLTerm
 from harness.losses.classification import (
     ACSLLoss,
+    ALRPLoss,
     APLoss,
     BinaryCrossEntropyLoss,
+    BucketedRankSortLoss,
+    ClassBalancedFocalLoss,
     CrossEntropyLoss,
+    EQLv1Loss,
     EQLv2Loss,
+    FederatedLoss,
     FocalLoss,
     GHMCLoss,
+    MALLoss,
     QualityFocalLoss,
+    RankSortLoss,
     SeesawLoss,
     SoftmaxFocalLoss,
     TopKCrossEntropyLoss,
+    TopKLoss,
     VarifocalLoss,
 )
 from harness.losses.interface import ClassificationLoss, Normalizer, RegressionLoss, Space
@@ -25,12 +33,20 @@ from harness.losses.regression import (
     DIoULoss,
     DistributionFocalLoss,
     EIoULoss,
+    FocalEIoULoss,
+    FocalerIoULoss,
     GHMRLoss,
     GIoULoss,
+    InnerIoULoss,
     IoULoss,
+    KLDLoss,
     L1Loss,
+    MPDIoULoss,
+    NWDLoss,
+    ShapeIoULoss,
     SIoULoss,
     SmoothL1Loss,
+    WIoULoss,
 )
 
 __all__ = [
