@@ -32,7 +32,7 @@ class PointAssigner:
 
     Args:
         scale: side of an object, in strides, from which on it belongs to a level.
-        pos_num: points of an object.
+        pos_num: points of an object; the paper takes the one whose cell holds its center.
         memory_bound: bytes for the pairs that are worked on at once.
 
     Raises:
@@ -41,7 +41,7 @@ class PointAssigner:
 
     needs: frozenset[Need] = frozenset({Need.STRIDES})
 
-    def __init__(self, scale: float = 4.0, pos_num: int = 3, memory_bound: int = MEMORY_BOUND) -> None:
+    def __init__(self, scale: float = 4.0, pos_num: int = 1, memory_bound: int = MEMORY_BOUND) -> None:
         self.scale = limits.above("scale", scale, 0)
         self.pos_num = limits.count("pos_num", pos_num, 1)
         self.memory_bound = limits.above("memory_bound", memory_bound, 0)

@@ -55,7 +55,7 @@ def by_images(
     if leading == 0 or images * objects * count * bytes_per_pair <= memory_bound:
         return assign(truth, candidates, *more)
     inputs = tuple(_map(value, lambda t: t.flatten(0, leading - 1)) for value in (truth, candidates, *more))
-    step = max(1, memory_bound // (objects * count * bytes_per_pair))
+    step = max(1, int(memory_bound // (objects * count * bytes_per_pair)))
     parts = [assign(*(_part(value, start, step) for value in inputs)) for start in range(0, images, step)]
     shape = truth.valid.shape[:-1]
     quality = [part.quality for part in parts if part.quality is not None]
@@ -80,7 +80,7 @@ def by_objects(
     if images * objects * count * bytes_per_pair <= memory_bound:
         yield 0, truth
         return
-    step = max(1, memory_bound // (images * count * bytes_per_pair))
+    step = max(1, int(memory_bound // (images * count * bytes_per_pair)))
     for start in range(0, objects, step):
         part = slice(start, start + step)
         yield (

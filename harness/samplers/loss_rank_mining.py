@@ -22,7 +22,7 @@ class LossRankMiningSampler:
     points or anchors never changes.
 
     A prediction that is not finite neither suppresses nor is suppressed. The number of survivors is data: the sampler
-    does not compile without a graph break, and waits for the device once.
+    does not compile without a graph break, and waits for the device in every image.
 
     Args:
         num: examples per image, >= 1 (the paper's K).

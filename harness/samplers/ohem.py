@@ -35,7 +35,7 @@ class OHEMSampler:
     slots as candidates, and the sampler asks for ``Need.BATCH``.
 
     A NaN loss ranks last, an infinite one first; equal losses go by index. With ``nms_thr`` the sampler does not
-    compile without a graph break, and waits for the device once.
+    compile without a graph break, and waits for the device in every image.
 
     Args:
         num: slots per image, >= 1.

@@ -62,6 +62,13 @@ def test_groups_of_images_fit() -> None:
     assert torch.equal(found.quality, found.max_iou)
 
 
+def test_a_bound_may_be_written_as_a_float() -> None:
+    """As in ``memory_bound=1e6``."""
+    truth, candidates = many(4, 3, 100)
+    expected = ATSSAssigner()(truth, candidates)
+    assert torch.equal(ATSSAssigner(memory_bound=5e3)(truth, candidates).gt_index, expected.gt_index)
+
+
 def test_leading_dimensions_return() -> None:
     truth, candidates = many(6, 3, 10)
     nested = GroundTruth(*(t.unflatten(0, (2, 3)) for t in (truth.boxes, truth.labels, truth.valid, truth.crowd)))
