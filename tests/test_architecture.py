@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -185,3 +186,12 @@ def test_a_room_of_methods_has_what_its_face_lists(room: str) -> None:
 def test_every_loss_is_on_the_face_of_the_losses() -> None:
     whole, *parts = (import_module(f"harness.{room}").__all__ for room in ROOMS_OF_METHODS[2:5])
     assert set().union(*parts) <= set(whole)
+
+
+@pytest.mark.parametrize("room", ["assigners", "coders", "criterion", "losses", "samplers"])
+def test_float64_is_taken_where_devices_without_it_are_known(room: str) -> None:
+    """MPS refuses float64; :func:`harness.core.precision.double_precision` is float32 there."""
+    wrong = re.compile(r"\.double\(\)|\bto\(torch\.float64|dtype=torch\.float64")
+    for path in (PACKAGE / room).rglob("*.py"):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            assert not wrong.search(line), f"{path}:{number}: take harness.core.precision.double_precision"

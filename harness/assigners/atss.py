@@ -12,6 +12,7 @@ from harness.assigners.building_blocks.point_squares import with_squares
 from harness.core import limits
 from harness.core.boxes import aligned_iou, centers
 from harness.core.chunking import MEMORY_BOUND, by_images, by_objects
+from harness.core.precision import double_precision
 from harness.core.structures import IGNORED, NEGATIVE, Assignment, Candidates, GroundTruth, Need
 from harness.core.topk import nearest
 
@@ -117,7 +118,7 @@ def threshold(iou: Tensor, counts: Tensor) -> Tensor:
 
     In float64, where the mean of equal float32 numbers is that number: equal IoUs must all reach their threshold.
     """
-    values = iou.double().masked_fill(~counts, 0)
+    values = double_precision(iou).masked_fill(~counts, 0)
     count = counts.sum(-1, keepdim=True)
     mean = values.sum(-1, keepdim=True) / count.clamp(min=1)
     spread = (values - mean).square().masked_fill(~counts, 0).sum(-1, keepdim=True) / (count - 1).clamp(min=1)

@@ -9,7 +9,6 @@ background columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -46,27 +45,6 @@ class Activation(StrEnum):
 
     SIGMOID = "sigmoid"
     SOFTMAX = "softmax"
-
-
-def full_precision(values: Tensor) -> Tensor:
-    """At least float32: losses and probabilities are not taken in half precision. A double stays one."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def out_of_autocast(values: Tensor) -> Tensor:
-    """At least float32 under autocast, else as they are.
-
-    For numbers that become boxes which RoIAlign reads: a coordinate of 300 px has steps of 2 px in bfloat16. Outside of
-    autocast RoIAlign wants boxes of the type of the features, which a model that is itself in half precision gives.
-    """
-    return full_precision(values) if torch.is_autocast_enabled(values.device.type) else values
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Inside, products of matrices keep the precision of their inputs, which autocast on ``device`` would round."""
-    if not torch.is_autocast_enabled(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.coders import Coder
-from harness.core.structures import (
-    Activation,
-    Candidates,
-    ClassCounts,
-    Predictions,
-    SamplingResult,
-    full_precision,
-    without_autocast,
-)
+from harness.core.precision import full_precision, without_autocast
+from harness.core.structures import Activation, Candidates, ClassCounts, Predictions, SamplingResult
 from harness.losses.interface import ClassificationLoss
 from harness.losses.terms import Branch
 

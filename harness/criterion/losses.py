@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from harness.core.structures import Activation, CandidateLosses, Need, full_precision
+from harness.core.precision import full_precision
+from harness.core.structures import Activation, CandidateLosses, Need
 from harness.criterion.heads import HeadSpec
 from harness.losses.pair import Loss
 from harness.losses.reduction import BoxWeight

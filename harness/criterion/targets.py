@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.core.structures import Assignment, Candidates, GroundTruth, SamplingResult, full_precision
+from harness.core.precision import full_precision
+from harness.core.structures import Assignment, Candidates, GroundTruth, SamplingResult
 from harness.criterion.heads import HeadSpec, Outputs
 from harness.criterion.stage import Targets
 from harness.losses.reduction import Counts

@@ -74,9 +74,10 @@ def equip(
     """A twin of ``model`` that trains with the given pieces; what is not given stays the detector's own.
 
     The twin has the same parameters (the same tensors, in the same submodules), the same ``state_dict`` keys and in
-    evaluation mode the same output to the bit. ``model`` keeps its class, its matcher and its sampler, but the two
-    share their parameters: training the twin trains ``model``. In training mode it is called as
-    torchvision's detectors are, ``model(images, targets) -> dict of losses``, with torchvision's names of the losses.
+    evaluation mode the same output to the bit, but that under autocast its boxes stay in float32. ``model`` keeps its
+    class, its matcher and its sampler, but the two share their parameters: training the twin trains ``model``. In
+    training mode it is called as torchvision's detectors are, ``model(images, targets) -> dict of losses``, with
+    torchvision's names of the losses.
 
     Args:
         model: a built torchvision detector, or an object of a subclass.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.noise import shifted_right, split_mix
+from harness.core.precision import double_precision
 
 
 class CountedNoise(nn.Module):
@@ -40,5 +41,4 @@ class CountedNoise(nn.Module):
         place = torch.arange(count, device=self.state.device)
         key = split_mix(split_mix(split_mix(self.state[0]) + self.state[1]) + purpose)
         bits = shifted_right(split_mix(key + place), 12)
-        dtype = torch.float32 if place.device.type == "mps" else torch.float64
-        return (bits.to(dtype) + 0.5) / 2**52
+        return (double_precision(bits) + 0.5) / 2**52

@@ -13,7 +13,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from harness.core.structures import Activation, ClassCounts, Need, full_precision
+from harness.core.precision import full_precision
+from harness.core.structures import Activation, ClassCounts, Need
 from harness.losses.reduction import Normalizer as Normalizer
 
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from harness.core.precision import double_precision
 from harness.losses.columns import target_column
-from harness.losses.ranking import DominanceSums, RampSums, precise
+from harness.losses.ranking import DominanceSums, RampSums
 from harness.losses.whole_batch import WholeBatch
 
 EPS = 1e-5  # less than this much disorder moves nothing
@@ -96,7 +97,7 @@ class _RankAndSort(torch.autograd.Function):
         delta: float,
         bucketed: bool,
     ) -> tuple[Tensor, Tensor]:
-        score, ours, quality = precise(logits), precise(own), precise(quality)
+        score, ours, quality = double_precision(logits), double_precision(own), double_precision(quality)
         if bucketed:
             score = bucket_means(score, negative, ours, positive, delta)
         count = positive.to(ours.dtype)
@@ -128,7 +129,7 @@ class _RankAndSort(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         score, negative, ours, positive, place, quality, *shares = ctx.saved_tensors
         rank_share, rank_error, sort_share, sort_error = shares
-        to_rank, to_sort = (precise(gradient) for gradient in gradients)
+        to_rank, to_sort = (double_precision(gradient) for gradient in gradients)
         pushed = RampSums(ours, ctx.delta).below(rank_share * to_rank, score).where(negative, 0.0)
         pulled = DominanceSums(ours, quality, ctx.delta).below_with_larger_key(sort_share * to_sort)
         own = pulled.where(positive, 0.0) - rank_error * to_rank - sort_error * to_sort

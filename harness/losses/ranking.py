@@ -11,11 +11,6 @@ import torch
 from torch import Tensor
 
 
-def precise(values: Tensor) -> Tensor:
-    """``values`` in float64, or in float32 on a device that has no float64 (MPS)."""
-    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
-
-
 class RampSums:
     """Sums of ``mass * H`` over fixed scores, for any queries.
 

@@ -14,7 +14,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from harness.coders import Coder
 from harness.core import limits
 from harness.core.boxes import aligned_ciou, aligned_iou, centerness
-from harness.core.structures import Activation, full_precision
+from harness.core.precision import full_precision
+from harness.core.structures import Activation
 from harness.losses.interface import RegressionLoss, Space
 from harness.losses.reduction import BoxWeight, Counts, Normalizer
 

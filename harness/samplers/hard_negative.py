@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.precision import double_precision
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
 from harness.core.topk import among, mask_of_largest, order_code
 from harness.samplers.building_blocks.hardness import RankBy, hardness
@@ -47,6 +47,6 @@ class HardNegativeSampler:
         """Samples; ``losses`` are required, ``noise`` is not looked at."""
         pool = Pool.of(truth, candidates, assignment, losses=losses)
         num_pos = pool.positive.count_nonzero(-1).unsqueeze(-1)
-        num_neg = (num_pos.to(torch.float64) * self.neg_pos_ratio).long()
+        num_neg = (double_precision(num_pos) * self.neg_pos_ratio).long()
         code = among(order_code(hardness(pool, RankBy.CLS)), pool.negative)
         return keep_in_order(pool.positive, pool.negative & mask_of_largest(code, num_neg, code.shape[-1]))

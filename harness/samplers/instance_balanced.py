@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness.core.precision import double_precision
 from harness.core.topk import rank_within
 from harness.samplers.building_blocks.quota_sampler import QuotaSampler
 from harness.samplers.building_blocks.ranker import Pool
@@ -34,5 +35,5 @@ class InstanceBalancedPosSampler(QuotaSampler):
         owner = torch.where(positive, pool.assignment.gt_index, pool.truth.labels.shape[-1])  # the others: one group
         rank = rank_within(noise, owner)
         with_positives = (positive & (rank == 0)).count_nonzero(-1).unsqueeze(-1).clamp(min=1)
-        offers = (expected / with_positives.to(torch.float64)).round().long() + 1
+        offers = (expected / double_precision(with_positives)).round().long() + 1
         return second_noise(noise) + (rank < offers)

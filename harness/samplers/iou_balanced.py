@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from harness.core import limits
+from harness.core.precision import double_precision
 from harness.core.structures import Need
 from harness.core.topk import among, mask_of_largest, order_code
 from harness.samplers.building_blocks.quota_sampler import QuotaSampler
@@ -64,7 +65,7 @@ class IoUBalancedSampler(QuotaSampler):
         other_noise = second_noise(noise)  # candidates that a bin rejected have small noise
         below = self._below_floor(iou) & pool.negative
         above = pool.negative & ~below
-        granted = (expected.to(torch.float64) * (1 - self.floor_fraction)).long()
+        granted = (double_precision(expected) * (1 - self.floor_fraction)).long()
         binned = self._from_bins(pool, above, granted, at_most)
         if self.floor_thr < 0:
             return other_noise + binned

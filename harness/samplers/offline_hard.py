@@ -10,6 +10,7 @@ from torch import Tensor
 from harness.core import limits
 from harness.core.boxes import area, centers, pairwise_iou
 from harness.core.chunking import by_objects
+from harness.core.precision import double_precision
 from harness.core.structures import (
     Assignment,
     CandidateLosses,
@@ -145,7 +146,7 @@ class HardFirst:
         if pool.truth.hard_negative is None:
             return noise
         hard = pool.negative & near(pool.truth, pool.candidates, self.hard_iou_thr)
-        granted = (expected.to(torch.float64) * self.hard_fraction).long()
+        granted = (double_precision(expected) * self.hard_fraction).long()
         chosen = mask_of_largest(among(order_code(noise), hard), granted, at_most)
         # A hard one that the first draw rejected has small noise, so the second draw needs independent numbers.
         return torch.where(hard, second_noise(noise), noise) + chosen

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.precision import double_precision
 from harness.core.structures import Assignment, CandidateLosses, Candidates, GroundTruth, Need, SamplingResult
 from harness.core.topk import among, mask_of_largest, order_code
 from harness.samplers.building_blocks.hardness import hardness, parse_rank_by
@@ -48,7 +48,7 @@ class TopKLossSampler:
         pool = Pool.of(truth, candidates, assignment, losses=losses)
         available = pool.positive | pool.negative
         # 0.29 * 100 is 28.999... in floating point, but the fraction that was meant keeps 29.
-        count = (available.count_nonzero(-1).unsqueeze(-1).to(torch.float64) * self.fraction + 1e-9).long()
+        count = (double_precision(available.count_nonzero(-1).unsqueeze(-1)) * self.fraction + 1e-9).long()
         code = among(order_code(hardness(pool, self.rank_by)), available)
         kept = mask_of_largest(code, count, code.shape[-1])
         return keep_in_order(pool.positive & kept, pool.negative & kept)

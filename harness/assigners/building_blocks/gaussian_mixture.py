@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harness.core.precision import double_precision
+
 COVARIANCE_TYPES = ("diag", "full", "spherical", "tied")
 
 
@@ -41,8 +43,8 @@ def fit_mixture(
     # scikit-learn squares the values in their own precision, so do we: beside a reg_covar of 1e-6 that rounding decides
     # what becomes of a component with one sample.
     values = torch.where(mask, values, 0)
-    x, member = values.double(), mask.double()
-    square = (values * values).double() if covariance_type in ("diag", "spherical") else x * x
+    x, member = double_precision(values), double_precision(mask)
+    square = double_precision(values * values) if covariance_type in ("diag", "spherical") else x * x
     powers = torch.stack((member, x, square), -2)
     count = member.sum(-1, keepdim=True).clamp(min=1)
     parameters = _start(x, mask)

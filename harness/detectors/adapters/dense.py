@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
-from harness.core.structures import full_precision
+from harness.core.precision import full_precision
 from harness.criterion.criterion import Criterion
 from harness.criterion.heads import Geometry, HeadSpec
 from harness.detectors.adapters.equipped import Equipped

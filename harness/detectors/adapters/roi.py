@@ -13,8 +13,8 @@ from torchvision.models.detection.roi_heads import (
     maskrcnn_loss,
 )
 
+from harness.core.precision import out_of_autocast
 from harness.core.processes import process_count
-from harness.core.structures import out_of_autocast
 from harness.criterion.criterion import Criterion
 from harness.criterion.stage import Selection
 from harness.detectors.adapters.box_branch import BoxBranch, proposal_candidates, with_truth

@@ -9,7 +9,8 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 
-from harness.core.structures import Candidates, out_of_autocast
+from harness.core.precision import out_of_autocast
+from harness.core.structures import Candidates
 from harness.criterion.criterion import Criterion
 from harness.criterion.heads import Outputs
 from harness.detectors.adapters.loss_names import named_losses

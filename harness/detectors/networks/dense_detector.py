@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
-from harness.core.structures import Candidates, full_precision, without_autocast
+from harness.core.precision import full_precision, without_autocast
+from harness.core.structures import Candidates
 from harness.criterion.heads import Geometry, HeadSpec, Outputs
 from harness.detectors.networks.pyramid import PyramidAnchors
 from harness.losses.terms import Branch

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.precision import double_precision
 from harness.core.structures import Activation, Need
 from harness.losses.interface import ClassificationLoss, Normalizer
 from harness.losses.rank_and_sort import EPS, as_ranking
-from harness.losses.ranking import RampSums, precise
+from harness.losses.ranking import RampSums
 from harness.losses.whole_batch import WholeBatch
 
 
@@ -73,7 +74,7 @@ class ALRPLoss(ClassificationLoss):
     def ranks(self, logits: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S)``: how many examples are at or above each positive, itself included; 1 in the other slots."""
         ranked = as_ranking(logits, target, weight)
-        score, own = precise(ranked.logits), precise(ranked.own)
+        score, own = double_precision(ranked.logits), double_precision(ranked.own)
         false = RampSums(score, self.delta).above(ranked.negative.to(score.dtype), own)
         return (_others_above(own, ranked.positive.to(own.dtype), self.delta) + false + 1).view(target.shape)
 
@@ -87,7 +88,8 @@ class ALRPLoss(ClassificationLoss):
         logits, weight = batch.gather(logits, 0), batch.weight(weight, logits)
         ranked = as_ranking(logits, target, weight)
         share = (1 / self.ranks(logits, target, weight=weight)).flatten().where(ranked.positive, 0.0)
-        order = precise(ranked.own).argsort(descending=True, stable=True)  # of equal scores, the first is the higher
+        # Of equal scores the first is the higher.
+        order = double_precision(ranked.own).argsort(descending=True, stable=True)
         below = share[order].flip(0).cumsum(0).flip(0)
         factor = torch.zeros_like(below).scatter(0, order, below).where(ranked.positive, 0.0)
         return batch.own(factor).view(shape).to(logits.dtype)
@@ -110,10 +112,10 @@ class _ALRP(torch.autograd.Function):
         box_loss: Tensor,
         delta: float,
     ) -> Tensor:
-        score, ours = precise(logits), precise(own)
+        score, ours = double_precision(logits), double_precision(own)
         false = RampSums(score, delta).above(negative.to(score.dtype), ours)
         count = positive.to(ours.dtype)
-        above, errors = _others_above(ours, torch.stack((count, count * precise(box_loss))), delta)
+        above, errors = _others_above(ours, torch.stack((count, count * double_precision(box_loss))), delta)
         rank = 1 + above + false
         pull = ((false + errors) / rank).where(positive & (false > EPS), 0.0)
         ctx.delta = delta
@@ -125,7 +127,7 @@ class _ALRP(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         score, negative, ours, place, pull, share = ctx.saved_tensors
-        upstream = precise(gradients[0])
+        upstream = double_precision(gradients[0])
         pushed = RampSums(ours, ctx.delta).below(share * upstream, score).where(negative, 0.0)
         update = pushed.index_add(0, place, -pull * upstream)
         return (update.to(gradients[0].dtype), *[None] * 6)

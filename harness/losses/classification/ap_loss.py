@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.precision import double_precision
 from harness.core.structures import Activation
 from harness.losses.columns import target_column
 from harness.losses.interface import ClassificationLoss, Normalizer
@@ -69,9 +70,8 @@ class _AveragePrecision(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, positive: Tensor, negative: Tensor, delta: float) -> Tensor:
         if logits.numel() == 0:
             return torch.zeros_like(logits)
-        precise = torch.float32 if logits.device.type == "mps" else torch.float64  # MPS has no float64
-        score, order = logits.flatten().to(precise).sort()
-        is_positive, is_negative = positive.flatten()[order].to(precise), negative.flatten()[order].to(precise)
+        score, order = double_precision(logits.flatten()).sort()
+        is_positive, is_negative = (double_precision(kind.flatten()[order]) for kind in (positive, negative))
         low, high = torch.searchsorted(score, score - delta), torch.searchsorted(score, score + delta)
 
         above_positives = _sum_above(score, is_positive, low, high, delta) + 0.5

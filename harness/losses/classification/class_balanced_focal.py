@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.precision import double_precision
 from harness.core.structures import Activation
 from harness.losses.class_counts import CountedClassificationLoss
 from harness.losses.classification.focal import FocalLoss
@@ -50,9 +51,9 @@ class ClassBalancedFocalLoss(CountedClassificationLoss):
         return self.focal.elementwise(logits, target) * balance[target].unsqueeze(-1)
 
     def class_weights(self) -> Tensor:
-        """``(C,)`` float64 weights of the classes, with mean 1 over those that occur; 1 for the others."""
+        """``(C,)`` weights of the classes, with mean 1 over those that occur; 1 for the others."""
         occurs = self.objects > 0
-        counts = self.objects.double()
+        counts = double_precision(self.objects)
         raw = (1 - self.beta) / (1 - torch.pow(self.beta, counts)).where(occurs, 1.0)
         mean = raw.where(occurs, 0.0).sum() / occurs.sum().clamp(min=1)
         return (raw / mean).where(occurs, 1.0)

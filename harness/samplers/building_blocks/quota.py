@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.core import limits
+from harness.core.precision import double_precision
 
 
 @dataclass(frozen=True)
@@ -48,5 +49,5 @@ class Quota:
         negatives = self.num * images - positives
         if self.neg_pos_ub < 0:
             return negatives
-        bound = (positives.clamp(min=1).to(torch.float64) * self.neg_pos_ub).long()
+        bound = (double_precision(positives.clamp(min=1)) * self.neg_pos_ub).long()
         return torch.minimum(negatives, bound)

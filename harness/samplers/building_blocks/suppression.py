@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from harness.core.boxes import pairwise_iou
+from harness.core.precision import double_precision
 from harness.core.topk import order_code
 
 
@@ -45,9 +46,9 @@ def suppress(boxes: Tensor, priority: Tensor, allowed: Tensor, group: Tensor, io
 def _survivors(boxes: Tensor, code: Tensor, group: Tensor, iou_thr: float) -> Tensor:
     """Indices of the survivors among ``boxes (M, 4)`` with int32 ``code (M,)``, M > 0, the best first."""
     # Groups are set apart by whole pixels in float64, which leaves every IoU as it was.
-    boxes = boxes.double()
+    boxes = double_precision(boxes)
     step = (boxes.amax() - boxes.amin()).ceil() + 1
-    survivors: Tensor = nms(boxes + (group * step).unsqueeze(-1), code.double(), iou_thr)
+    survivors: Tensor = nms(boxes + (group * step).unsqueeze(-1), double_precision(code), iou_thr)
     return survivors
 
 
@@ -69,7 +70,7 @@ def match_leaders(boxes: torch.Tensor, alive: torch.Tensor, iou_thr: float) -> t
         return leader
     for row, image, mask in zip(leader.view(-1, size), boxes.reshape(-1, size, 4), alive.view(-1, size), strict=True):
         if count := int(mask.count_nonzero()):
-            row[:count] = _first_leaders(image[:count].double(), iou_thr)
+            row[:count] = _first_leaders(double_precision(image[:count]), iou_thr)
     return leader
 
 
@@ -78,7 +79,7 @@ def _first_leaders(boxes: Tensor, iou_thr: float) -> Tensor:
     place = torch.arange(len(boxes), device=boxes.device)
     # NMS suppresses above its threshold, here a box belongs to a survivor at the threshold, too.
     below = math.nextafter(iou_thr, -math.inf)
-    survivors = nms(boxes, -place.double(), below).sort().values
+    survivors = nms(boxes, -double_precision(place), below).sort().values
     overlap = pairwise_iou(boxes, boxes[survivors]) > below
     first = survivors[overlap.to(torch.uint8).argmax(-1)]
     return torch.where(overlap.any(-1), first, place)  # a box without area overlaps nothing, not even itself
