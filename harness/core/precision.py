@@ -18,17 +18,22 @@ def double_precision(values: Tensor) -> Tensor:
     return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
 
 
+def autocasts(device: torch.device) -> bool:
+    """Whether autocast rounds on ``device`` here; never on the meta device, about which torch refuses to answer."""
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
+
+
 def out_of_autocast(values: Tensor) -> Tensor:
     """At least float32 under autocast, else as they are.
 
     For numbers that become boxes which RoIAlign reads: a coordinate of 300 px has steps of 2 px in bfloat16. Outside of
     autocast RoIAlign wants boxes of the type of the features, which a model that is itself in half precision gives.
     """
-    return full_precision(values) if torch.is_autocast_enabled(values.device.type) else values
+    return full_precision(values) if autocasts(values.device) else values
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Inside, products of matrices keep the precision of their inputs, which autocast on ``device`` would round."""
-    if not torch.is_autocast_enabled(device.type):
+    if not autocasts(device):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)

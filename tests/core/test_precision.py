@@ -19,6 +19,7 @@ def test_autocast_is_left() -> None:
     assert full_precision(half).dtype == torch.float32
     assert full_precision(whole.double()).dtype == torch.float64
     assert out_of_autocast(half) is half
+    assert out_of_autocast(half.to("meta")).dtype == torch.bfloat16
     with torch.autocast("cpu", torch.bfloat16):
         assert out_of_autocast(half).dtype == torch.float32
         assert (whole @ whole).dtype == torch.bfloat16

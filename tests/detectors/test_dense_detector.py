@@ -33,6 +33,13 @@ def built(builder: str, option: str) -> DenseDetector:
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
+def test_options_of_the_detections_stay(builder: str) -> None:
+    limits = {"score_thresh": 0.3, "nms_thresh": 0.4, "detections_per_img": 7, "topk_candidates": 20}
+    model = BUILDERS[builder](6, regression="distribution", quality_branch="none", **limits)
+    assert {name: getattr(model, name) for name in limits} == limits
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_it_trains_and_detects(builder: str, option: str) -> None:
     model = built(builder, option)

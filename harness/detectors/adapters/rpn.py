@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 
-from harness.core.precision import out_of_autocast
+from harness.core.precision import autocasts, out_of_autocast
 from harness.core.structures import Candidates
 from harness.criterion.criterion import Criterion
 from harness.criterion.heads import Outputs
@@ -37,8 +37,8 @@ class EquippedRPN(RegionProposalNetwork):
             raise ValueError("targets are needed in training mode")
         maps = list(features.values())
         logits, deltas = self.head(maps)
-        halved = torch.is_autocast_enabled(maps[0].device.type)
-        anchors = self.anchor_generator(images, full_precision_maps(maps) if halved else maps)
+        seen = full_precision_maps(maps) if autocasts(maps[0].device) else maps
+        anchors = self.anchor_generator(images, seen)
         sizes = [level[0].numel() for level in logits]
         flat_logits, flat_deltas = map(out_of_autocast, concat_box_prediction_layers(logits, deltas))
         boxes = self.box_coder.decode(flat_deltas.detach(), anchors).view(len(anchors), -1, 4)

@@ -117,5 +117,6 @@ def with_head(model: RetinaNet | FCOS, options: HeadOptions) -> DenseDetector:
         score_thresh=model.score_thresh,
         nms_thresh=model.nms_thresh,
         detections_per_img=model.detections_per_img,
+        topk_candidates=model.topk_candidates,
         score_voting=options.score_voting,
     )
