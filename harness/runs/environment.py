@@ -15,6 +15,7 @@ from harness import __version__
 if TYPE_CHECKING:
     import torch
 
+_OWN = Path(__file__).resolve()
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "hotcoco", "pycocotools", "wandb", "pandas")
 
 
@@ -24,7 +25,7 @@ def describe(device: torch.device, threads: int) -> dict[str, Any]:
 
     return {
         "harness": __version__,
-        "commit": _commit(),
+        "commit": commit_of(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -44,17 +45,21 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
-    """The commit of the checkout that the code runs from, marked where files differ from it; None in a wheel."""
-    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+def commit_of(file: Path = _OWN) -> str | None:
+    """The commit of the checkout that a file of the code belongs to, marked where files differ from it.
+
+    None in a wheel, also where that is installed somewhere below a checkout of something else.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(file.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10, check=True
-        )
+        git("ls-files", "--error-unmatch", file.name)  # fails unless the file is one of the checkout's
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
 
 
 def _processor() -> str:
