@@ -203,7 +203,7 @@ def _known_result(folder: RunFolder, experiment: Experiment) -> Finished | None:
     if not folder.finished:
         return None
     accuracy = folder.result()["metrics"]["map"]
-    own = " with the code as it is now" if experiment.settings.code else ""
+    own = " with your code and weights as they are now" if experiment.settings.code else ""
     line = f"already done{own} (run.again=true trains it anew): mAP {shown(accuracy)}: {folder.path}"
     return Finished(folder.path, accuracy, line)
 

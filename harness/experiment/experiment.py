@@ -21,7 +21,7 @@ from harness.data.splits import Splits
 from harness.detectors.equip import planned
 from harness.detectors.facts import SKETCHED_CLASSES, extra_targets, num_keypoints, sketch
 from harness.detectors.options import check_sizes, check_weights
-from harness.experiment.own_code import code_of
+from harness.experiment.own_code import code_of, weights_of
 from harness.experiment.pieces import Pieces, build, build_pieces
 from harness.experiment.settings import settled
 from harness.experiment.targets import located, wrong_arguments
@@ -93,7 +93,7 @@ class Experiment:
             processes_of(settings.run)
             _check_detector(nodes, pieces, settings.run)
             tracker_settled(settings.tracker)
-            settings.code = code_of(nodes)
+            settings.code = {**code_of(nodes), **weights_of(nodes)}
         except (ConfigError, IncompatibleError, ImportError) as error:
             raise RefusedError(str(error)) from error
         plain = {**OmegaConf.to_container(nodes, resolve=True), "code": settings.code}  # type: ignore[dict-item]

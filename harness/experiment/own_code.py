@@ -1,4 +1,6 @@
-"""The source of classes outside the harness, as part of a run's identity: another sampler is another run."""
+"""What a run is made of beside its configuration, as part of its identity: the source of classes outside the harness,
+and the file of the weights that it begins with. Another sampler is another run, another checkpoint of one name, too.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,18 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from harness.experiment.targets import located, targets_in
+from harness.runs.integrity import file_digest
 
+WEIGHTS = "detector.weights"
 SHIPPED = ("harness", "torch", "torchvision", "builtins")  # the environment's versions say what these are
 
 
@@ -32,6 +37,21 @@ def code_of(config: DictConfig) -> dict[str, str]:
     own = {name: key for key, name in targets.items() if name.split(".")[0] not in SHIPPED}
     modules = {name: getattr(located(name, own[name]), "__module__", None) for name in own}
     return {name: _hash(modules[name] or name.rpartition(".")[0]) for name in sorted(own)}
+
+
+def weights_of(config: DictConfig) -> dict[str, str]:
+    """``detector.weights`` -> a hash of the checkpoint that it names; empty where it names none, as ``DEFAULT``."""
+    weights = OmegaConf.select(config, WEIGHTS)
+    if not isinstance(weights, str) or not (file := Path(weights)).is_file():
+        return {}
+    status = file.stat()
+    return {WEIGHTS: _content(file.resolve(), status.st_size, status.st_mtime_ns)}
+
+
+@lru_cache(maxsize=16)
+def _content(file: Path, size: int, changed: int) -> str:
+    """Read once for all jobs of a sweep in this process, as long as its size and its time of change stay."""
+    return file_digest(file)[:10]
 
 
 def _hash(module: str) -> str:

@@ -215,7 +215,7 @@ class HarnessConfig:
     warmup: WarmUpConfig | None = key(Role.METHOD, None)  # other pieces for the first part of the training
     recipe_fits: list[str] | None = key(Role.METHOD, None)  # options of conf/detector; null: any. Set by the recipe
     seed: int = key(Role.SEED, 0)
-    code: dict[str, str] = key(Role.METHOD, factory=dict)  # hashes of classes outside the harness, set by the run
+    code: dict[str, str] = key(Role.METHOD, factory=dict)  # hashes of own classes and weights, set by the run
     name: str | None = key(Role.BOOKKEEPING, None)  # of the run folder; null: made of the choices
     mode: str = key(Role.BOOKKEEPING, "train")  # train | check
 

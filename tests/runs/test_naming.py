@@ -135,6 +135,21 @@ def test_own_code_is_part_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert hashed(source, "SCALE = 2  # what it imports counts\n") != first
 
 
+def test_other_weights_in_a_file_of_the_same_name_are_another_run(composed: Composed, tmp_path: Path) -> None:
+    file = tmp_path / "pretrained.pt"
+    config = composed("detector=fasterrcnn_mobilenet_v3_large_320_fpn", f"detector.weights={file}")
+
+    def hashed(content: bytes) -> str:
+        file.write_bytes(content)
+        return check(config, SOURCES).hash_on("data")
+
+    first = hashed(b"first")
+    assert hashed(b"second, longer") != first
+    assert hashed(b"first") == first
+    named = check(composed("detector=fasterrcnn_mobilenet_v3_large_320_fpn", "detector.weights=DEFAULT"), SOURCES)
+    assert named.plain["code"] == {}  # torchvision's own: the environment's version says what they are
+
+
 def test_a_run_is_named_by_what_differs() -> None:
     choices = {"data": "shapes", "detector": "tiny_rcnn", "sampler": "ohem", "assigner": "atss"}
     name = run_name(
