@@ -219,8 +219,11 @@ def val_loader(
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """A terminal sends its signals to the loading processes, too; the training process ends them when it has saved."""
-    for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+    """A terminal sends its signals to the loading processes, too, and a scheduler SIGTERM to all processes of a job.
+
+    They go on, because their death would end the training before it has saved. It ends them itself, by SIGKILL at last.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 

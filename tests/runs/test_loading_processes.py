@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from harness.data.loading import collate
+from harness.data.loading import collate, val_loader
 from harness.training.batches import LoadingError, watched
 
 
@@ -31,6 +31,9 @@ class Faulty(Dataset[Any]):
                 os.kill(os.getpid(), signal.SIGSTOP)
             elif self.what == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
+            elif self.what == "is told to end":
+                for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+                    os.kill(os.getpid(), getattr(signal, name))
             elif self.what == "descriptors":
                 raise OSError(24, "Too many open files")
             elif self.what == "own fault":
@@ -73,4 +76,12 @@ def test_the_processes_end_with_the_iteration() -> None:
     next(batches)
     assert multiprocessing.active_children()
     batches.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
+def test_signals_to_all_processes_of_a_job_do_not_end_the_loading() -> None:
+    """Slurm sends SIGTERM to every process of a job: batches still come, so that the training can save."""
+    batches = list(watched(val_loader(Faulty("is told to end"), batch_size=2, num_workers=1, timeout=60)))
+    assert [len(images) for images, _ in batches] == [2, 2, 2, 2]
     assert not multiprocessing.active_children()
