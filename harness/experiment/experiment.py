@@ -191,7 +191,9 @@ def _check_optimizer(nodes: DictConfig) -> None:
     try:
         make([nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"optimizer: {error}") from error
+        texts = [f"optimizer.{key}={value!r}" for key, value in make.keywords.items() if isinstance(value, str)]
+        said = f"{', '.join(texts)} is a text: is a number meant? ({error})" if texts else f"optimizer: {error}"
+        raise ConfigError(said) from error
 
 
 def _check_detector(nodes: DictConfig, pieces: Pieces, run: RunConfig) -> None:

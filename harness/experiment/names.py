@@ -67,6 +67,9 @@ def _missing_option(error: MissingConfigException) -> str:
             return f"-cn {option}: there is no such file" + nearest(option, error.options)
         if not option:
             return f"{group}=: an option must be given" + nearest(option, error.options)
+        if inner := [one.parent.name for one in folder("conf").glob(f"{group}/*/{option}.yaml")]:
+            meant = " or ".join(f"{group}/{name}={option}" for name in sorted(inner))
+            return f"{group}={option}: there is no such option; did you mean {meant}?"
         options = [*error.options, NONE] if group in PRESETS else error.options
         return f"{group}={option}: there is no such option" + nearest(option, options)
     if isinstance(missing, str):

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ("arguments", "says"),
     [
         (["sampler=ohme"], "sampler=ohme: there is no such option; did you mean ohem?"),
+        (["loss=focal"], "loss=focal: there is no such option; did you mean loss/classification=focal?"),
         (["arm=ohem_papr"], "experiment/arm=ohem_papr: there is no such option; did you mean ohem_paper?"),
         (["samplr=ohem"], "samplr: there is no such key; did you mean sampler?"),
         (["sampler.numm=3"], "sampler.numm: there is no such key; did you mean sampler.num?"),

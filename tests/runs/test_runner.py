@@ -123,6 +123,7 @@ def test_what_cannot_change_the_result_is_no_part_of_the_identity(composed: Comp
         ("evaluator.max_dets=0", "evaluator"),
         ("data.augment.p=2", "data.augment"),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
+        ("optimizer.lr=high", "optimizer.lr='high' is a text: is a number meant"),
         ("schedule.kind=steps", "schedule.kind"),
         ("sampler.num=0", "sampler.num"),
         ("analysis.shadow=[nobody]", "analysis.shadow"),
