@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -86,3 +87,12 @@ def test_a_sheet_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         drawing.save(drawing.figure(1, 2, "new")[0], path)
     assert path.read_bytes() == old
     assert os.listdir(tmp_path) == ["sheet.png"]
+
+
+def test_little_is_imported_before_signals_are_heard() -> None:
+    """The packages and the entries of the commands; :func:`interruptible.run` imports what takes seconds."""
+    entries = [f"{name}.__main__" if name in ("harness.inspect", "harness.report") else name for name in COMMANDS]
+    slow = "{'torch', 'pandas', 'numpy', 'scipy', 'hydra', 'wandb', 'PIL', 'matplotlib', 'yaml'}"
+    code = f"import sys, {', '.join(entries)}; print(*{slow} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
