@@ -34,7 +34,8 @@ def contexts_of(table: RunTable) -> list[Context]:
     written = keys_of_presets(table)
     groups: dict[tuple[Hashable, Hashable], list[int]] = {}
     stopped: dict[Hashable, list[int]] = {}  # a refused run has no fingerprint: the configuration stands in for it
-    fingerprints = table.frame["fingerprint"].tolist()
+    known = table.frame.get("fingerprint")  # None where no run is done
+    fingerprints = [] if known is None else known.tolist()
     for row, state in enumerate(table.frame["state"]):
         place = _place(table, row, written)
         if state == State.DONE:
