@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import wandb
 from PIL import Image
 
+import wandb
 from harness.data.export import to_coco
 from harness.data.sources.shapes import shapes
 from harness.data.splits import Splits
@@ -475,3 +475,39 @@ def test_a_mirror_that_does_not_finish_is_given_up(caplog: pytest.LogCaptureFixt
     assert not ended.is_set()
     given_up.set()
     assert "W&B did not finish within 0.05 s" in caplog.text
+
+
+def test_a_service_that_misses_its_end_is_killed() -> None:
+    """W&B waits for it without a bound, and then exits with its code."""
+    from harness.tracking import closing
+
+    killed = threading.Event()
+
+    class Service:
+        def kill(self) -> None:
+            killed.set()
+
+    def teardown() -> None:
+        assert killed.wait(60)
+        raise SystemExit(128)
+
+    with pytest.MonkeyPatch.context() as patch:  # undone before the fixture's own teardown
+        patch.setattr(closing, "_service", Service)
+        patch.setattr(wandb, "teardown", teardown)
+        closing.end_attempt(0.05)
+    assert killed.is_set()
+    assert "wandb-teardown" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_the_service_of_w_and_b_is_found() -> None:
+    from harness.tracking import closing
+
+    run = wandb.init(mode="offline", settings=wandb.Settings(silent=True))
+    try:
+        service = closing._service()
+        assert service is not None
+        assert service.poll() is None
+    finally:
+        run.finish()
+        closing.end_attempt()
+    assert service.poll() is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import threading
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,7 @@ log = logging.getLogger("harness")
 
 OFFLINE_SECONDS = 30.0  # writing the last records takes about one
 ONLINE_SECONDS = 300.0  # an upload takes as long as the network needs
+ATTEMPT_SECONDS = 10.0  # a service that holds no run ends within one
 AFTER_KILL_SECONDS = 5.0
 
 
@@ -55,9 +57,41 @@ def finish(run: Any, exit_code: int, seconds: float) -> bool:
     return not errors
 
 
+def end_attempt(seconds: float = ATTEMPT_SECONDS) -> None:
+    """Ends W&B's service after a run that could not be opened: what is left of the attempt holds the run's name.
+
+    W&B tells its service to end and waits for it without a bound. A service that still answers the attempt may miss
+    that message, and lives on; after ``seconds`` it is killed. The next ``wandb.init`` starts another one.
+    """
+    import wandb
+
+    process = _service()  # before the call, which forgets it
+
+    def body() -> None:
+        with suppress(Exception, SystemExit):  # W&B exits with the service's code
+            wandb.teardown()
+
+    thread = threading.Thread(target=body, daemon=True, name="wandb-teardown")
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive() and process is not None:
+        process.kill()
+        thread.join(AFTER_KILL_SECONDS)
+
+
 def _kill_service() -> None:
     """Kills the service process that W&B started here; at its exit this process would wait for it without end."""
-    from wandb.sdk import wandb_setup
+    process = _service()
+    if process is not None:
+        with suppress(OSError):
+            process.kill()
 
-    with suppress(Exception):  # W&B has no public name for it, and other versions may keep it elsewhere
-        wandb_setup.singleton()._connection._proc._process.kill()  # type: ignore[union-attr]
+
+def _service() -> subprocess.Popen[bytes] | None:
+    """The service process that W&B started here."""
+    try:  # W&B has no public name for it, and other versions may keep it elsewhere
+        from wandb.sdk import wandb_setup
+
+        return wandb_setup.singleton()._connection._proc._process  # type: ignore[union-attr]
+    except (ImportError, AttributeError):
+        return None

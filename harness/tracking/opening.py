@@ -23,7 +23,7 @@ from harness.runs.metrics_log import MetricsLog
 from harness.runs.presets import PRESETS
 from harness.runs.records import Cost, Result
 from harness.runs.schema import TrackerConfig
-from harness.tracking.closing import close
+from harness.tracking.closing import close, end_attempt
 from harness.tracking.environment import LONGEST, TIMEOUT, agents_run_id, artifact_name, cleaned_tags, run_id, settled
 from harness.tracking.report_values import Pictured, Plotted, report_values
 from harness.tracking.tracker import NoTracker, Tracker
@@ -200,8 +200,7 @@ def _open(settings: TrackerConfig, folder: Path, **options: Any) -> Any:
                 _first_line(error),
                 shlex.quote(f"{Path(place) / 'wandb'}") + "/offline-run-*",
             )
-            # What is left of the attempt holds the run's id, and an empty session folder.
-            wandb.teardown()
+            end_attempt()
             for left in _session_folders(Path(place)) - before:
                 shutil.rmtree(left, ignore_errors=True)
     try:
