@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wandb
 from PIL import Image
 
-import wandb
 from harness.data.export import to_coco
 from harness.data.sources.shapes import shapes
 from harness.data.splits import Splits
