@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.app import left_out
 from harness.experiment.names import keys_of
+from harness.experiment.replaced_parts import reset_replaced_parts
 from harness.runs import schema
 from harness.runs.presets import NONE, PRESETS
 
@@ -35,7 +36,10 @@ def composed(overrides: Sequence[str], own: Path | None = None) -> tuple[DictCon
     with initialize_config_dir(str(schema.folder("conf")), version_base="1.3", job_name="harness"):
         hydra = compose("config", [*overrides, *path], return_hydra_config=True).hydra
         config = compose("config", [*overrides, *path])
-    return config, choices_of(hydra)
+    choices = choices_of(hydra)
+    folders = [schema.folder("conf")] if own is None else [schema.folder("conf"), own]
+    reset_replaced_parts(config, choices, overrides, [str(folder) for folder in folders])
+    return config, choices
 
 
 def choices_of(hydra: Any) -> dict[str, str]:

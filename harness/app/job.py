@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from harness.app.composition import choices_of
 from harness.app.naming import job_label, named_first, run_name
 from harness.app.sweep_record import SweepRecord, minutes
+from harness.experiment.replaced_parts import reset_replaced_parts
 from harness.experiment.settings import GROUPS, settled
 from harness.runs import launched
 from harness.runs.presets import NONE, PRESETS
@@ -144,6 +145,7 @@ def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:
     started = time.monotonic()
     try:
         job.check_choices()
+        reset_replaced_parts(config, job.choices, job.overrides, job.sources)
         settings, _ = settled(config)
     except ConfigError as error:
         return _stopped(job, config, State.REFUSED, str(error))
