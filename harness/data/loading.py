@@ -33,6 +33,7 @@ class Place(NamedTuple):
     image: int  # its index
     epochs_left: float  # of training that come after it
     turn: int = 0  # how often the image came before in the same epoch
+    share_left: float = 1.0  # share of the training that comes after it, in [0, 1]
 
 
 class Share(NamedTuple):
@@ -114,8 +115,10 @@ class TrainOrder(Sampler[list[Place]]):
         if epoch != self._epoch:
             self._epoch, self._images = epoch, self.order(epoch)
             self._turns = turns(self._images)
-        left = (self.stop * self.batch_size - position) / self.num_images
-        return Place(epoch, int(self._images[at]), left, int(self._turns[at]))
+        images = self.stop * self.batch_size
+        left = images - position
+        turn = int(self._turns[at])
+        return Place(epoch, int(self._images[at]), left / self.num_images, turn, left / images)
 
 
 class AugmentedDataset(Dataset[DatasetItem]):
@@ -135,7 +138,11 @@ class AugmentedDataset(Dataset[DatasetItem]):
         if self.augment is None:
             return sample
         around = Surroundings(
-            self.dataset.__getitem__, len(self.dataset), place.epochs_left, self.dataset.keypoint_mirror
+            self.dataset.__getitem__,
+            len(self.dataset),
+            place.epochs_left,
+            self.dataset.keypoint_mirror,
+            share_left=place.share_left,
         )
         again = (place.turn,) if place.turn else ()
         with cpu_stream(derive_seed(self.seed, "augment", place.epoch, place.image, *again)):

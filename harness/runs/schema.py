@@ -191,7 +191,7 @@ _SHOWN = dict.fromkeys(("backend", "tide", "calibration", "pr_curves"), Role.CON
 class HarnessConfig:
     """The root. Nodes with a ``_target_`` (detector, assigner, sampler, ...) are checked by their constructors."""
 
-    data: Any = key(Role.DATA, MISSING, inside=_PLACES)
+    data: Any = key(Role.DATA, MISSING, inside=_PLACES, added_inside={"augment.off_last_share": 0.0})
     detector: Any = key(Role.DETECTOR, MISSING, inside=_HEADS)
     assigner: Any = key(Role.METHOD, MISSING)
     sampler: Any = key(Role.METHOD, MISSING)

@@ -17,6 +17,7 @@ from harness.data.augment.multi_scale import GRAY, MultiScale, place
 from harness.data.augment.photometric import Photometric
 from harness.data.augment.protocol import Augment, Surroundings
 from harness.data.dataset import DatasetItem, Target
+from harness.data.loading import TrainOrder
 from harness.data.splits import Splits
 from harness.data.streams import cpu_stream
 from tests.data.conftest import REPOSITORY
@@ -63,7 +64,14 @@ def choice(request: pytest.FixtureRequest) -> Any:
 
 
 def test_all_choices_are_there() -> None:
-    assert [path.stem for path in CHOICES] == ["flip", "mosaic_mixup", "multi_scale", "none", "photometric"]
+    assert [path.stem for path in CHOICES] == [
+        "flip",
+        "mosaic_mixup",
+        "mosaic_mixup_yolox",
+        "multi_scale",
+        "none",
+        "photometric",
+    ]
 
 
 def test_contract(choice: Augment, scenes30: Splits) -> None:
@@ -181,6 +189,27 @@ def test_mosaic_is_off_at_the_end(scenes30: Splits) -> None:
             assert len(target["boxes"]) == len(train[0][1]["boxes"])
 
 
+def test_mosaic_is_off_for_a_share_of_the_training(scenes30: Splits) -> None:
+    """YOLOX's 15 of 300 epochs, whatever the training's length: where the L1 loss of recipe=yolox begins."""
+    augment = instantiate(OmegaConf.load(REPOSITORY / "conf" / "augment" / "mosaic_mixup_yolox.yaml"))
+    start = OmegaConf.load(REPOSITORY / "conf" / "recipe" / "yolox.yaml").loss.terms.l1.start
+    assert start == 1 - augment.off_last_share
+    train = scenes30.train
+    order = TrainOrder(num_images=30, batch_size=3, seed=0, start=0, stop=200)  # 20 epochs
+    for step, used in ((0, True), (189, True), (190, False), (199, False)):
+        fetched: list[int] = []
+
+        def fetch(index: int, fetched: list[int] = fetched) -> DatasetItem:
+            fetched.append(index)
+            return train[index]
+
+        here = order.batch(step)[0]
+        around = Surroundings(fetch, 30, here.epochs_left, share_left=here.share_left)
+        run(augment, train[0], around, 0)
+        assert bool(fetched) == used, step
+        assert (step / 200 < start) == used
+
+
 def test_flip_is_an_exact_mirror(scenes30: Splits) -> None:
     image, target = scenes30.train[2]
     flipped, moved = run(Flip(p=1.0), scenes30.train[2], alone(scenes30.train[2]), 0)
@@ -244,6 +273,7 @@ def test_place_crops_and_pads() -> None:
         (lambda: Photometric(contrast=(0.5,)), r"^contrast=\(0.5,\) must be"),
         (lambda: MosaicMixup(mosaic=2), "^mosaic=2 must be"),
         (lambda: MosaicMixup(off_last_epochs=-1), "^off_last_epochs=-1 must be at least 0"),
+        (lambda: MosaicMixup(off_last_share=1.5), "^off_last_share=1.5 must be between 0 and 1"),
     ],
 )
 def test_bad_values(make: Any, message: str) -> None:

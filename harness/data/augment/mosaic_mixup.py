@@ -29,6 +29,7 @@ class MosaicMixup:
             is cropped or padded to the image's size.
         mixup_scale: the same of the blended image.
         off_last_epochs: for so many epochs before the end of training both are off, >= 0.
+        off_last_share: and for this share of the training before its end, in [0, 1]; the longer of the two counts.
         flip: probability.
 
     Raises:
@@ -43,15 +44,17 @@ class MosaicMixup:
         mixup_scale: Sequence[float] = (0.5, 1.5),
         off_last_epochs: float = 1.0,
         flip: float = 0.5,
+        off_last_share: float = 0.0,
     ) -> None:
         self.mosaic, self.mixup = limits.between("mosaic", mosaic, 0, 1), limits.between("mixup", mixup, 0, 1)
         self.scale = limits.interval("scale", scale, 0.05, 10)
         self.mixup_scale = limits.interval("mixup_scale", mixup_scale, 0.05, 10)
         self.off_last_epochs = limits.at_least("off_last_epochs", off_last_epochs, 0)
+        self.off_last_share = limits.between("off_last_share", off_last_share, 0, 1)
         self.finish = Photometric(flip=flip)
 
     def __call__(self, sample: DatasetItem, around: Surroundings) -> DatasetItem:
-        if around.epochs_left > self.off_last_epochs:
+        if around.epochs_left > self.off_last_epochs and around.share_left > self.off_last_share:
             height, width = sample[0].shape[-2:]
             if torch.rand(()) < self.mosaic:
                 others = [_other(around) for _ in range(3)]

@@ -17,6 +17,7 @@ class Surroundings:
     size: int  # training images
     epochs_left: float  # epochs of training still to come, infinite where the end is not known
     keypoint_mirror: tuple[int, ...] = ()  # position of each keypoint's twin under a left-right flip
+    share_left: float = 1.0  # share of the training still to come, in [0, 1]
 
 
 class Augment(Protocol):
