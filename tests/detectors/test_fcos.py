@@ -41,6 +41,14 @@ def test_centerness_is_the_papers() -> None:
         assert centerness(box, point).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_least_score_is_that_of_the_score() -> None:
+    """torchvision's .2 is of the root of class times centerness; a class alone counts from .05 on, as published."""
+    assert fcos_resnet50_fpn(6).score_thresh == 0.2
+    assert fcos_resnet50_fpn(6, quality_branch="iou").score_thresh == 0.2
+    assert fcos_resnet50_fpn(6, quality_branch="none").score_thresh == 0.05
+    assert fcos_resnet50_fpn(6, quality_branch="none", score_thresh=0.3).score_thresh == 0.3
+
+
 @pytest.mark.parametrize(("x", "y"), [(-3.0, 10.0), (13.0, 25.0), (-1.0, -1.0), (0.0, 10.0)])
 def test_centerness_outside_of_the_object_is_zero(x: float, y: float) -> None:
     """Two negative ratios must not make a positive one."""

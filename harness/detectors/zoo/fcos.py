@@ -15,9 +15,11 @@ from harness.detectors.networks.dense_detector import DenseDetector
 from harness.detectors.zoo.dense_options import HeadOptions, with_head
 from harness.detectors.zoo.dense_predictor import TowerPredictor
 from harness.detectors.zoo.pretrained import build
+from harness.losses.terms import Branch
 
 HEADS: Mapping[str, type[nn.Module]] = {"coupled": CoupledFCOSHead, "decoupled": FCOSHead}
 CHANNELS = 256  # of torchvision's pyramid
+BRANCHLESS_SCORE_THRESH = 0.05  # of GFL, VarifocalNet and TOOD (mmdetection), as of torchvision's RetinaNet
 
 
 def fcos_head(kind: str, channels: int, num_classes: int, num_convs: int = 4) -> nn.Module:
@@ -60,7 +62,8 @@ def fcos_resnet50_fpn(
         quality_branch: as there.
         refinement: as there.
         score_voting: as there.
-        options: further parameters of torchvision's builder.
+        options: further parameters of torchvision's builder. Its ``score_thresh``, .2, is of the square root of class
+            times centerness; without a branch the score is the class alone, and .05 the default.
 
     Raises:
         ValueError: an unknown head, an option of it out of range, or trained weights asked for a coupled one.
@@ -72,6 +75,8 @@ def fcos_resnet50_fpn(
                 f"detector.weights={weights!r} are of the decoupled head; head={head!r} needs weights=null"
             )
         options["head"] = fcos_head(head, CHANNELS, num_classes)
+    if chosen.quality_branch == Branch.NONE:
+        options.setdefault("score_thresh", BRANCHLESS_SCORE_THRESH)
     model = build(TowerPredictor(), detection.fcos_resnet50_fpn, num_classes, weights, weights_backbone, **options)
     return fcos_with(model, head, chosen)
 
