@@ -19,8 +19,9 @@ class DenseBoxHead(nn.Module):
         tower: the convolutions, of the regression head of a torchvision detector.
         in_channels: of what the tower returns.
         num_anchors: per cell.
-        regression: ``deltas``; ``distances``: the exponential of the prediction, in strides, which begins at 2 strides
-            (VarifocalNet, RTMDet); ``distribution``: logits of ``bins`` distances 0, 1, ... strides a side (GFL).
+        regression: ``deltas``; ``distances``: the exponential of the prediction, in strides (VarifocalNet, RTMDet),
+            which begins at 2 strides (there at 8 and at 1); ``distribution``: logits of ``bins`` distances 0, 1, ...
+            strides a side (GFL).
         bins: of a distribution.
         branch: whether one logit per box rates it.
         refinement: whether a second, refined box is predicted: the first one's distances, detached, times the
