@@ -7,12 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
+from types import NoneType
 from typing import Any, Protocol
 
 from harness.app.job import read_outcome
 from harness.runs.records import State, read_json
 from harness.runs.schema import ConfigError
-from harness.statistics import OPEN, Comparison, Standing, against_baseline, best_of, verdict_text
+from harness.statistics import (
+    NOTHING_LEARNED,
+    OPEN,
+    Comparison,
+    Standing,
+    against_baseline,
+    best_of,
+    least_learned,
+    verdict_text,
+)
 
 Job = tuple[str, int]  # arm, seed
 
@@ -77,7 +87,7 @@ class Ledger:
         return ""
 
     def _score(self, metrics: Mapping[str, Any]) -> float | None:
-        if self.metric not in metrics:
+        if self.metric not in metrics or not isinstance(metrics[self.metric], (Real, NoneType)):
             valid = ", ".join(key for key, value in metrics.items() if isinstance(value, Real))
             raise ConfigError(f"hydra.sweeper.metric={self.metric}: no such metric; there are {valid}")
         value = metrics[self.metric]
@@ -115,10 +125,15 @@ def run_rounds(
 
 
 def _standing(partners: Mapping[str, str], ledger: Ledger, settings: RoundSettings) -> Standing:
-    alpha, margin = settings.alpha, settings.margin
+    rule: dict[str, Any] = {
+        "alpha": settings.alpha,
+        "margin": settings.margin,
+        "left_out": ledger.failed,
+        "least_learned": least_learned(ledger.metric, settings.margin),
+    }
     if settings.goal == "best":
-        return best_of(ledger.scores, alpha=alpha, margin=margin, left_out=ledger.failed)
-    return against_baseline(ledger.scores, partners, alpha=alpha, margin=margin, left_out=ledger.failed)
+        return best_of(ledger.scores, **rule)
+    return against_baseline(ledger.scores, partners, **rule)
 
 
 def _say(line: str) -> None:
@@ -144,8 +159,7 @@ def next_round(
         return Plan(jobs, f"every arm gets its first {first} seed{'s' * (first != 1)}")
     waiting = [arm for arm in arms if arm in standing.need_seeds]
     if not waiting:
-        settled = standing.verdicts and not _open(standing)
-        return Plan((), "settled" if settled else "stopped: the failed arms leave nothing to compare")
+        return Plan((), _end(standing))
     given = max(sum(label == arm for label, _ in ledger.done) for arm in waiting)
     if given >= len(seeds):
         return Plan((), f"stopped at {len(seeds)} seed{'s' * (len(seeds) != 1)} with {_open(standing)} open")
@@ -160,6 +174,17 @@ def next_round(
             f"{len(jobs)} runs needs about {needed:.2g}",
         )
     return Plan(jobs, _why(standing, settings.goal))
+
+
+def _end(standing: Standing) -> str:
+    """Why a sweep ends in which no arm needs seeds."""
+    unlearned = [arm for arm, verdict in standing.verdicts.items() if verdict == NOTHING_LEARNED]
+    if unlearned:
+        rest = "" if len(unlearned) == len(standing.verdicts) else f" by {_listed(unlearned)}"
+        return f"stopped: nothing was learned{rest}; train longer (run.iterations), or look at the losses and the data"
+    if not standing.verdicts or _open(standing):
+        return "stopped: the failed arms leave nothing to compare"
+    return "settled"
 
 
 def round_line(number: int, plan: Plan) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from harness.report.comparison import NOTHING, Row, Section
+from harness.report.comparison import Row, Section
 from harness.report.image_noise import LABEL, ImageNoise
 from harness.report.words import counted, interval_text, listed, signed, value_text
-from harness.statistics import BETTER, OPEN, SAME, WORSE, Comparison, fewest_pairs, verdict_text
+from harness.statistics import BETTER, NOTHING_LEARNED, OPEN, SAME, WORSE, Comparison, fewest_pairs, verdict_text
+from harness.statistics.learned import SHOWN_AS_ZERO
 
 TESTS = {"anytime": "anytime-valid t-test", "t": "paired t-test", "sign_flip": "sign-flip test"}
 _ASSUMES = {
@@ -43,9 +44,10 @@ def baselines_text(section: Section) -> str:
 
 def answer(section: Section) -> list[str]:
     """One sentence a comparison, grouped by verdict where there are many."""
-    if section.nothing_learned:
+    least = section.least_learned
+    if least is not None and section.nothing_learned:
         return [
-            f"Nothing was learned: the mean {section.metric.name} of every method is below {section.least_learned:g}, "
+            f"Nothing was learned: the mean {section.metric.name} of every method is below {least:g}, "
             "so there is nothing to compare. Train longer (run.iterations), or look at the losses and the data."
         ]
     compared = [row for row in section.rows if row.comparison is not None]
@@ -56,7 +58,7 @@ def answer(section: Section) -> list[str]:
     out = [_leader_text(section)] if section.racing and section.baselines else []
     if len(compared) <= 8:
         return [*out, *(sentence(row, section) for row in compared)]
-    for verdict in (BETTER, WORSE, SAME, OPEN):
+    for verdict in (BETTER, WORSE, SAME, OPEN, NOTHING_LEARNED):
         names = [row.label for row in compared if row.comparison and row.comparison.verdict == verdict]
         if names:
             shown = listed(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
@@ -81,7 +83,7 @@ def sentence(row: Row, section: Section) -> str:
     assert one is not None
     if one.n == 0:
         return f"{row.label}: shares no seed with {one.baseline}, so it is not compared."
-    if section.metric.is_accuracy and row.mean < NOTHING:
+    if section.metric.is_accuracy and row.mean < SHOWN_AS_ZERO:
         return (
             f"{row.label} learned nothing: its mean {section.metric.name} is 0.000 ({counted(one.n, 'paired seed')})."
         )
@@ -93,6 +95,7 @@ def sentence(row: Row, section: Section) -> str:
         WORSE: f"is worse than {one.baseline}",
         SAME: f"is the same as {one.baseline} within ±{one.margin:g}",
         OPEN: f"is not settled against {one.baseline}",
+        NOTHING_LEARNED: f"learned nothing, like {one.baseline}",
     }[one.verdict]
     return f"{row.label} {tail} ({found}; {counted(one.n, 'paired seed')}).{_why_open(one, section.rules.alpha)}"
 

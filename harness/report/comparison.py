@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +15,9 @@ from harness.report.guard import guard_marks
 from harness.report.methods import Method, Methods, methods_of
 from harness.report.metric import Metric
 from harness.report.rules import Rules
-from harness.statistics import Comparison, compare, compared_with_best
-from harness.statistics.verdicts import MARGIN
+from harness.statistics import Comparison, compare, compared_with_best, least_learned, nothing_learned
 
 UNEVEN = 0.25  # training times of one method that differ by more say that the machine was shared
-NOTHING = 0.0005  # a mean metric below this is shown as 0.000
 COSTS = ("train_seconds", "images_per_second", "peak_memory_mb")
 # Shown beside the metric where runs have them: masks, keypoints, and the frequency groups of LVIS.
 BESIDE = ("map", "segm.map", "keypoints.map", "map_rare", "map_common", "map_frequent")
@@ -88,16 +87,14 @@ class Section:
         return [] if known == ["map"] and not self.metric.column.startswith(BESIDE[1:]) else known
 
     @property
-    def least_learned(self) -> float:
-        """Where every method's mean is below this, nothing was learned: between 0 and a score below the margin, no two
-        methods could differ by more than the margin, so that "the same" would say nothing."""
-        return max(NOTHING, min(self.rules.margin, MARGIN))
+    def least_learned(self) -> float | None:
+        """The mean below which a method has learned nothing."""
+        return least_learned(self.metric.column, self.rules.margin)
 
     @property
     def nothing_learned(self) -> bool:
         """Whether no method learned enough for a comparison."""
-        means = [row.mean for row in self.rows if np.isfinite(row.mean)]
-        return self.metric.is_accuracy and bool(means) and max(means) < self.least_learned
+        return nothing_learned((row.mean for row in self.rows), self.least_learned)
 
 
 def section_of(
@@ -124,12 +121,16 @@ def _compared(
     table: RunTable, found: Methods, scores: Mapping[str, Scores], metric: Metric, rules: Rules
 ) -> tuple[tuple[str, ...], list[Comparison]]:
     """The baselines, or the method that leads, and what is compared with them."""
-    higher = metric.higher_is_better
+    rule: dict[str, Any] = {
+        "alpha": rules.alpha,
+        "margin": rules.margin,
+        "test": rules.test,
+        "higher_is_better": metric.higher_is_better,
+        "least_learned": least_learned(metric.column, rules.margin),
+    }
     if rules.goal == "best":
         racing = {name: of for name, of in scores.items() if of}
-        race = compared_with_best(
-            racing, alpha=rules.alpha, margin=rules.margin, test=rules.test, higher_is_better=higher
-        )
+        race = compared_with_best(racing, **rule)
         losing = {one.name for one in race}
         leading = [name for name in racing if name not in losing]
         return tuple(leading) if len(leading) == 1 else (), race
@@ -139,9 +140,7 @@ def _compared(
     heads = tuple(dict.fromkeys(partners.values())) or tuple(
         one.label for one in found.methods[:1] if len(found.methods) == 1
     )
-    return heads, compare(
-        scores, partners, alpha=rules.alpha, margin=rules.margin, test=rules.test, higher_is_better=higher
-    )
+    return heads, compare(scores, partners, **rule)
 
 
 def _scores(table: RunTable, method: Method, metric: Metric) -> Scores:

@@ -52,10 +52,9 @@ def differences(section: Section, evidence: Evidence, number: int) -> list[Part]
 def _effect_text(row: Row, section: Section) -> str:
     one = row.comparison
     assert one is not None
-    verdict = "nothing learned" if section.nothing_learned else one.verdict_text
     interval = f" {interval_text(one.interval)}" if math.isfinite(one.interval[1]) else ""
     versus = f", versus {one.baseline}" if len(section.baselines) > 1 else ""
-    return f"{verdict}: {signed(one.mean_difference)}{interval}{versus}"
+    return f"{one.verdict_text}: {signed(one.mean_difference)}{interval}{versus}"
 
 
 def across_figure(found: Across, styles: Mapping[str, int], number: int) -> Figure:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 
-from harness.report.cells import UNKNOWN, count_cell, number_cell, number_column, sort_value
+from harness.report.cells import count_cell, number_cell, number_column, sort_value
 from harness.report.comparison import Row, Section
 from harness.report.metric import NAMES
 from harness.report.parts import Cell, Column, Order, Table
 from harness.report.words import further_text, interval_text, p_text, signed
-from harness.statistics import BETTER, OPEN, SAME, WORSE
+from harness.statistics import BETTER, NOTHING_LEARNED, OPEN, SAME, WORSE
 
 _COSTS = {"train s": ("train_seconds", 0), "images/s": ("images_per_second", 1), "peak MB": ("peak_memory_mb", 0)}
-STYLES = {BETTER: "better", WORSE: "worse", SAME: "same", OPEN: "open"}
+STYLES = {BETTER: "better", WORSE: "worse", SAME: "same", OPEN: "open", NOTHING_LEARNED: "open"}
 
 
 def main_table(section: Section) -> Table:
@@ -83,16 +83,17 @@ def _main_cells(row: Row, section: Section) -> dict[str, Cell]:
         "pairs": count_cell(one.n),
         "interval": Cell(interval_text(one.interval), sort_value(one.interval[0])),
         "p (Holm)": Cell(p_text(one.p_holm), sort_value(one.p_holm)),
-        "verdict": Cell("nothing learned", style="open") if section.nothing_learned else
-                   Cell(one.verdict_text, style=STYLES[one.verdict]),
-        "further seeds": Cell(UNKNOWN if section.nothing_learned else further_text(further), known),
-    }  # fmt: skip
+        "verdict": Cell(one.verdict_text, style=STYLES[one.verdict]),
+        "further seeds": Cell(further_text(further), known),
+    }
 
 
 def _head_word(section: Section) -> str:
     """What the row says that the others are compared with."""
     if not section.racing:
         return "baseline"
+    if section.nothing_learned:
+        return NOTHING_LEARNED
     return "leads" if any(one.verdict == OPEN for _, one in section.compared) else "best"
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.report.folders import ReportError
+from harness.statistics import is_accuracy
+from harness.statistics.learned import ACCURACIES
 
-_ACCURACY = ("map", "ar_", "ap.", "segm.", "keypoints.")
-_HIGHER = (*_ACCURACY, "images_per_second")
+_HIGHER = (*ACCURACIES, "images_per_second")
 _LOWER = ("tide.", "d_ece", "train_seconds", "eval_seconds", "peak_memory_mb")
 NAMES = {
     "map": "mAP",
@@ -36,7 +37,7 @@ class Metric:
     @property
     def is_accuracy(self) -> bool:
         """Whether it is a fraction that a detector earns, so that 0 means that nothing was learned."""
-        return self.column.startswith(_ACCURACY)
+        return is_accuracy(self.column)
 
 
 def metric(column: str, frame: pd.DataFrame) -> Metric:

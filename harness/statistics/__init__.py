@@ -11,6 +11,7 @@ from harness.statistics.evidence import confidence_sequence, fewest_seeds, log_e
 from harness.statistics.expectation import FurtherSeeds, expected_further_seeds
 from harness.statistics.image_bootstrap import ImageBootstrap, paired_image_bootstrap
 from harness.statistics.intervals import bca_interval, t_interval
+from harness.statistics.learned import NOTHING_LEARNED, is_accuracy, least_learned, nothing_learned
 from harness.statistics.paired_tests import holm, paired_t_test, sign_flip_floor, sign_flip_test
 from harness.statistics.power import paired_t_power, seeds_for_power
 from harness.statistics.standing import BEST, Standing, against_baseline, best_of, compared_with_best
@@ -30,6 +31,7 @@ from harness.statistics.verdicts import (
 __all__ = [
     "BEST",
     "BETTER",
+    "NOTHING_LEARNED",
     "OPEN",
     "SAME",
     "TESTS",
@@ -53,7 +55,10 @@ __all__ = [
     "fewest_seeds",
     "holm",
     "interquartile_mean",
+    "is_accuracy",
+    "least_learned",
     "log_evidence",
+    "nothing_learned",
     "paired_image_bootstrap",
     "paired_t_power",
     "paired_t_test",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness.runs.records import jsonable
 from harness.statistics.expectation import LIMIT, SETTLED, FurtherSeeds, expected_further_seeds
 from harness.statistics.intervals import Interval
+from harness.statistics.learned import NOTHING_LEARNED, nothing_learned
 from harness.statistics.verdicts import ALPHA, MARGIN, OPEN, Decision, decide, verdict_text
 
 Seed = int | str
@@ -32,8 +33,11 @@ class Comparison:
     mean_difference: float
     interval: Interval  # of the mean difference, at `level`; ±inf while there are too few seeds
     p: float  # two-sided, against "no difference"
-    verdict: str  # better | worse | same within ±margin | open
-    further_seeds: FurtherSeeds | None  # expected until a verdict; None below 3 seeds and for a fixed-sample test
+    verdict: str  # better | worse | same within ±margin | open | nothing learned
+    further_seeds: (
+        FurtherSeeds | None
+    )  # expected until a verdict; None below 3 seeds, for a fixed-sample test and where
+    # nothing was learned
     p_holm: float  # p after Holm's correction, on which better and worse rest; NaN if too short to be tested
     p_same: float  # p against "at least the margin", after Holm's correction
     level: float  # 1 - alpha / number of comparisons: all intervals together hold with probability 1 - alpha
@@ -65,6 +69,7 @@ def compare(
     test: str = "anytime",
     higher_is_better: bool = True,
     max_further_seeds: int = LIMIT,
+    least_learned: float | None = None,
 ) -> list[Comparison]:
     """Compare methods with a baseline, paired by seed; one result per method, in the order given.
 
@@ -85,6 +90,8 @@ def compare(
             at a number of seeds that was fixed beforehand.
         higher_is_better: False for errors and times.
         max_further_seeds: up to how many further seeds the expectation looks ahead.
+        least_learned: a comparison of two methods whose means are both below this gets the verdict ``nothing learned``;
+            None: the scores have no such bound (see :func:`harness.statistics.least_learned`).
 
     Seeds are taken in the order of their numbers (names after numbers), so that the result does not depend on which
     run finished first. A seed that one of the two methods lacks (missing, failed or NaN) is skipped as if it had never
@@ -100,10 +107,24 @@ def compare(
     rows = [row for _, row in paired.values()]
     decisions = decide(rows, alpha=alpha, margin=margin, test=test, higher_is_better=higher_is_better)
     levels = levels_of_open(decisions, alpha)
-    return [
+    found = [
         comparison_of(name, partners[name], seeds, row, decision, test, margin, levels, max_further_seeds)
         for (name, (seeds, row)), decision in zip(paired.items(), decisions, strict=True)
     ]
+    return [unlearned(one, scores, least_learned) for one in found]
+
+
+def unlearned(one: Comparison, scores: Scores, least: float | None) -> Comparison:
+    """The comparison; its verdict is ``nothing learned`` where the means of both methods are below ``least``."""
+    if not one.n or not nothing_learned((mean_of(scores[one.name]), mean_of(scores[one.baseline])), least):
+        return one
+    return replace(one, verdict=NOTHING_LEARNED, further_seeds=None)
+
+
+def mean_of(scores: Mapping[Seed, float]) -> float:
+    """Over the seeds with a finite score; NaN without any."""
+    known = [score for score in scores.values() if np.isfinite(score)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 class OpenLevels(NamedTuple):

@@ -18,8 +18,11 @@ from harness.statistics.comparison import (
     compare,
     comparison_of,
     levels_of_open,
+    mean_of,
     paired_differences,
+    unlearned,
 )
+from harness.statistics.learned import NOTHING_LEARNED, nothing_learned
 from harness.statistics.verdicts import ALPHA, BETTER, MARGIN, OPEN, SAME, WORSE, Decision, decide
 
 
@@ -27,7 +30,7 @@ from harness.statistics.verdicts import ALPHA, BETTER, MARGIN, OPEN, SAME, WORSE
 class Standing:
     """The state of a sweep's question."""
 
-    verdicts: Mapping[str, str]  # arm -> better | worse | same within ±margin | open; `best` for the arm that leads
+    verdicts: Mapping[str, str]  # arm -> as of a Comparison; `best` for the arm that leads a race
     need_seeds: tuple[str, ...]  # arms with an open comparison and the arms that they are compared with
     comparisons: tuple[Comparison, ...] = ()  # goal=baseline only
 
@@ -43,14 +46,18 @@ def against_baseline(
     margin: float = MARGIN,
     higher_is_better: bool = True,
     left_out: Collection[str] = (),
+    least_learned: float | None = None,
 ) -> Standing:
     """Every arm against its own baseline (``partners[arm]``): arms whose comparison is open need seeds.
 
     Arms that are ``left_out`` (failed ones) and those compared with them get no further seeds; what they have scored
-    still counts as a comparison of the family. Arms without any score count from their first score on.
+    still counts as a comparison of the family. Arms without any score count from their first score on. An arm that
+    learned nothing, as its baseline, gets no further seeds: they would learn nothing, too.
     """
     known = {name: partner for name, partner in partners.items() if name in scores and partner in scores}
-    found = compare(scores, known, alpha=alpha, margin=margin, higher_is_better=higher_is_better)
+    found = compare(
+        scores, known, alpha=alpha, margin=margin, higher_is_better=higher_is_better, least_learned=least_learned
+    )
     need: dict[str, None] = {}
     for one in found:
         if one.verdict == OPEN and one.name not in left_out and one.baseline not in left_out:
@@ -65,6 +72,7 @@ def best_of(
     margin: float = MARGIN,
     higher_is_better: bool = True,
     left_out: Collection[str] = (),
+    least_learned: float | None = None,
 ) -> Standing:
     """A race of all arms against each other.
 
@@ -72,7 +80,10 @@ def best_of(
     pairs, so the probability that any arm is dropped for one that is not better is at most alpha, over all looks. Of
     those that remain, the one with the best mean over their shared seeds is ``best`` (so far). An arm that is the same
     as it within the margin is ``same within ±margin`` and gets no further seeds unless another arm takes the lead.
+    Where every mean is below ``least_learned``, all arms are ``nothing learned`` and the race ends.
     """
+    if nothing_learned(map(mean_of, scores.values()), least_learned):
+        return Standing(dict.fromkeys(scores, NOTHING_LEARNED), ())
     decisions, verdicts = _race(scores, alpha, margin, "anytime", higher_is_better)
     racing = [name for name in scores if verdicts[name] != WORSE and name not in left_out]
     if not racing:
@@ -93,6 +104,7 @@ def compared_with_best(
     margin: float = MARGIN,
     test: str = "anytime",
     higher_is_better: bool = True,
+    least_learned: float | None = None,
 ) -> list[Comparison]:
     """The race of :func:`best_of` in numbers: every arm but the leader, against the leader or against an arm that it is
     worse than.
@@ -112,7 +124,8 @@ def compared_with_best(
             beaten_by = [one for one in (leader, *scores) if one != name and decisions[name, one].verdict == WORSE]
             partner = next(iter(beaten_by), leader)
             seeds, row = paired_differences(scores[name], scores[partner])
-            found.append(comparison_of(name, partner, seeds, row, decisions[name, partner], test, margin, levels))
+            one = comparison_of(name, partner, seeds, row, decisions[name, partner], test, margin, levels)
+            found.append(unlearned(one, scores, least_learned))
     return found
 
 

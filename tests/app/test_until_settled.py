@@ -170,6 +170,29 @@ def test_a_race_can_end_with_arms_that_are_the_same(tmp_path: Path) -> None:
     assert standing.verdicts["c"] == "worse"
 
 
+@pytest.mark.parametrize("goal", ["baseline", "best"])
+def test_arms_in_which_nothing_was_learned_do_not_settle_a_sweep(tmp_path: Path, capsys, goal: str) -> None:
+    rule = lambda arm, seed: 0.001 + 0.0001 * seed * len(arm)  # noqa: E731
+    standing, rounds, _ = play(tmp_path / "all", ["random", "a"], rule, goal=goal)
+    assert set(standing.verdicts.values()) == {"nothing learned"}
+    assert len(rounds) == 1, "further seeds of an untrained detector show nothing"
+    assert "stopped: nothing was learned; train longer (run.iterations)" in capsys.readouterr().err
+    some = noisy(random=-0.5, a=-0.5, b=0.2)
+    learned = lambda arm, seed: max(some(arm, seed), 0) / (10 if arm != "b" else 1)  # noqa: E731
+    standing, rounds, _ = play(tmp_path / "some", ["random", "a", "b"], learned, goal=goal)
+    if goal == "baseline":
+        assert standing.verdicts == {"a": "nothing learned", "b": "better"}
+        assert {arm for arm, _ in rounds[-1]} == {"random", "b"}
+        assert "stopped: nothing was learned by a; train longer" in capsys.readouterr().err
+    else:
+        assert standing.verdicts == {"a": "worse", "random": "worse", "b": "best"}
+
+
+def test_a_metric_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"hydra.sweeper.metric=map: no such metric"):
+        play(tmp_path, ["random", "a"], lambda arm, seed: {"delta_ap": {}})  # type: ignore[arg-type,return-value]
+
+
 def test_failing_arms_are_left_out_and_not_tried_again(tmp_path: Path, capsys) -> None:
     good = noisy(random=0.0, a=0.1, broken=0.0, late=0.0)
 

@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
 
@@ -237,6 +238,14 @@ def test_nothing_learned_has_no_verdict(tmp_path, capsys):
     assert "is better than" not in said
     assert "the same as" not in said
     assert '<span class="verdict open">nothing learned</span>' in (tmp_path / "report" / "report.html").read_text()
+    assert set(pd.read_csv(tmp_path / "report" / "summary.csv")["verdict"].dropna()) == {"nothing learned"}
+    write_arm(tmp_path, "iou_balanced", [0.31, 0.30, 0.32, 0.31, 0.30], heavy=False)
+    assert main([str(tmp_path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "ohem learned nothing, like random" in said, "as the sweeper says of this pair"
+    assert "iou_balanced is better than random" in said
+    assert main([str(tmp_path), "--goal", "best"]) == 0
+    assert "ohem is worse than iou_balanced" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_report_of_failures_alone(tmp_path):
