@@ -276,8 +276,9 @@ def test_one_round_from_the_command_line_to_the_table(tmp_path: Path) -> None:
     done = harness(tmp_path, "-m", *TINY, *arguments, f"data.cache_dir={tmp_path}", "sampler=ohem,random")
     assert done.returncode == 0, done.stderr
     assert "round 1: seed 7 for ohem, random (2 runs), because every arm gets its first 1 seed" in done.stderr
-    assert "ohem: open; random: baseline" in done.stderr
-    assert "stopped at 1 seed with 1 comparison open; 2 runs" in done.stderr
+    assert "ohem: nothing learned; random: baseline" in done.stderr, "two iterations are not enough"
+    assert "stopped: nothing was learned; train longer" in done.stderr
+    assert "nothing learned" in done.stdout
     assert "ohem" in done.stdout
     assert sorted(path.name.split("-")[2] for path in (tmp_path / "results" / "runs").glob("*-s7-*")) == [
         "ohem",
@@ -296,7 +297,8 @@ def finished(root: Path) -> dict[Path, int]:
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_a_killed_sweep_ends_with_the_same_table(tmp_path: Path, launcher: str) -> None:
     """kill -9 of the whole process group in the middle of the rounds; finished runs are not repeated."""
-    sweep = ["-m", *TINY, f"hydra/launcher={launcher}", "hydra.sweeper.max_seeds=4", "sampler=random,ohem"]
+    learned = ["run.iterations=40", "hydra.sweeper.metric=ar_100"]  # enough for a further round
+    sweep = ["-m", *TINY, *learned, f"hydra/launcher={launcher}", "hydra.sweeper.max_seeds=4", "sampler=random,ohem"]
     sweep += [f"data.cache_dir={tmp_path / 'cache'}"] + ["hydra.launcher.n_jobs=2"] * (launcher == "joblib")
     whole = harness(tmp_path / "..", *sweep, f"run.root={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
