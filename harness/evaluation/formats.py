@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from harness.data.records import AnnotationProblem, ObjectRecord, list_problems, shape_problem
-from harness.data.sources.voc_layout import annotated_names, listed_name
+from harness.data.sources.voc_layout import annotation_files, listed_name, split_list, split_lists
 from harness.data.sources.voc_xml import CORNERS, Unusable, parse_voc_xml, read_voc_xml
 from harness.data.sources.yolo_labels import read_labels
 from harness.data.sources.yolo_layout import YoloLayout, label_file
@@ -119,26 +119,26 @@ def _yolo_annotations(path: Path, split: str) -> tuple[Document, list[Annotation
 
 
 def _voc_annotations(path: Path, split: str) -> tuple[Document, list[AnnotationProblem]]:
-    chosen = path / "ImageSets" / "Main" / f"{split}.txt"
-    folder = path / "Annotations"
-    names = annotated_names(path)
-    if chosen.is_file():
+    folder, chosen = path / "Annotations", split_list(path, split)
+    files = annotation_files(path)
+    names = list(files)
+    if chosen is not None:
         lines = text_of(chosen.read_bytes()).splitlines()
         known = set(names)
         names = [listed_name(line.strip(), known) for line in lines if line.strip()]
-    elif lists := sorted(file.stem for file in chosen.parent.glob("*.txt")):
-        raise ValueError(f"--split {split}: it is not in {chosen.parent}; valid: {', '.join(lists)}")
+    elif lists := split_lists(path):
+        raise ValueError(f"--split {split}: it is not in {path / 'ImageSets' / 'Main'}; valid: {', '.join(lists)}")
     images: list[Document] = []
     found = []
     problems: list[AnnotationProblem] = []
     for number, name in enumerate(names, start=1):
+        file = folder / files.get(name, f"{name}.xml")
         try:
-            read = read_voc_xml(folder / f"{name}.xml", one_based=True, ignore_difficult=True)
+            read = read_voc_xml(file, one_based=True, ignore_difficult=True)
         except Unusable as error:
-            raise ValueError(f"{folder / name}.xml: {error}") from None
+            raise ValueError(f"{file}: {error}") from None
         problems += read.problems
         images.append({"id": number, "file_name": f"{name}.jpg", "width": read.width, "height": read.height})
-        file = folder / f"{name}.xml"
         found += [(number, entry) for entry in _usable(read.objects, file, "object", problems)]
     classes = sorted({entry.name for _, entry in found})
     objects = [

@@ -7,6 +7,7 @@ from PIL import Image
 
 from harness.data.records import DataError
 from harness.data.sources.voc import voc
+from harness.evaluation.formats import read_annotations
 from tests.data.conftest import WriteVoc, voc_object, write_image
 
 CAT = voc_object("cat", 11, 6, 30, 25)
@@ -37,6 +38,19 @@ def test_any_suffix_in_any_case(write_voc: WriteVoc, suffix: str) -> None:
     splits = voc(str(root))
     assert splits.train.annotations.files == (f"a{suffix}",)
     assert splits.train[0][0].shape == (3, 40, 60)
+
+
+def test_annotations_and_lists_in_capitals(write_voc: WriteVoc) -> None:
+    root = write_voc({"a": CAT, "b": CAT}, {"train": ["a"], "val": ["b.XML"]})
+    for file in [*root.glob("Annotations/*.xml"), *root.glob("JPEGImages/*.jpg"), *root.glob("ImageSets/Main/*.txt")]:
+        file.rename(file.with_suffix(file.suffix.upper()))
+    splits = voc(str(root))
+    assert [one[0][1]["labels"].tolist() for one in (splits.train, splits.val)] == [[1], [1]]
+    document, problems = read_annotations(root, "val")
+    assert (len(document["images"]), len(document["annotations"]), problems) == (1, 1, ())
+    (root / "Annotations" / "a.XML").write_text("<annotation>")
+    with pytest.raises(DataError, match=r"a\.XML"):
+        voc(str(root))
 
 
 def test_of_two_images_of_one_stem_vocs_own_format_wins(write_voc: WriteVoc) -> None:

@@ -144,6 +144,16 @@ def test_roboflows_paths_and_a_path_that_is_elsewhere(write_yolo: WriteYolo) -> 
     assert "train: ../images/train does not exist, images/train beside data.yaml is taken" in splits.notes
 
 
+def test_labels_and_lists_in_capitals(write_yolo: WriteYolo) -> None:
+    """A label file that is not found would make its image one without objects, without a word."""
+    root = write_yolo({"a": CAT}, keys={"train": "TRAIN.TXT"})
+    (root / "TRAIN.TXT").write_text("images/train/a.JPG\n")
+    (root / "images/train/a.jpg").rename(root / "images/train/a.JPG")
+    (root / "labels/train/a.txt").rename(root / "labels/train/a.TXT")
+    (root / "data.yaml").rename(root / "data.YAML")
+    assert yolo(str(root)).train[0][1]["labels"].tolist() == [1]
+
+
 def test_a_share_is_held_out_and_classes_are_chosen(write_yolo: WriteYolo) -> None:
     root = write_yolo(dict.fromkeys("abcd", f"{CAT}\n1 0.5 0.5 0.2 0.2"), {})
     splits = yolo(str(root), val_ratio=0.25, classes=["dog"])

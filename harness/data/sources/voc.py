@@ -14,7 +14,15 @@ from harness.data.options import Loading
 from harness.data.prepared import Identity
 from harness.data.probing import Check
 from harness.data.records import AnnotationProblem, DataError, ImageRecord, Parsed, ParsedData
-from harness.data.sources.voc_layout import IMAGE_SUFFIXES, annotated_names, listed_name, stem_of, suffix_of
+from harness.data.sources.voc_layout import (
+    IMAGE_SUFFIXES,
+    annotation_files,
+    listed_name,
+    split_list,
+    split_lists,
+    stem_of,
+    suffix_of,
+)
 from harness.data.sources.voc_xml import Unusable, read_voc_xml
 from harness.data.splits import Splits, build_splits, split_by_ratio
 from harness.data.values import BadValue, class_names, text_of
@@ -86,42 +94,55 @@ def voc(
     return build_splits(identity, read, loading)
 
 
+def _check_folders(root: Path) -> None:
+    for needed in (root, root / "Annotations", root / "JPEGImages"):
+        if not needed.is_dir():
+            raise DataError(f"root: {needed} is not a folder; valid: one with Annotations/ and JPEGImages/")
+
+
+def _list_of(root: Path, split: str) -> Path:
+    """ImageSets/Main/<split>.txt, which must be there."""
+    path = split_list(root, split)
+    if path is None:
+        found = ", ".join(split_lists(root))
+        valid = found or "there is no list; data.train_split=null data.val_ratio=0.2 splits all annotations"
+        raise DataError(f"split {split!r} is not in {root / 'ImageSets' / 'Main'}; valid: {valid}")
+    return path
+
+
 class _Folder:
     def __init__(self, root: Path, one_based: bool, ignore_difficult: bool) -> None:
-        for needed in (root, root / "Annotations", root / "JPEGImages"):
-            if not needed.is_dir():
-                raise DataError(f"root: {needed} is not a folder; valid: one with Annotations/ and JPEGImages/")
+        _check_folders(root)
         self.root, self.one_based, self.ignore_difficult = root, one_based, ignore_difficult
         files = files_below(str(root / "JPEGImages"))
         # Of several images with one stem, the first suffix in IMAGE_SUFFIXES wins: VOC's own come first.
         ranked = [(IMAGE_SUFFIXES.index(suffix), f) for f in files if (suffix := suffix_of(f)) in IMAGE_SUFFIXES]
         self.images = {stem_of(file): file for _, file in sorted(ranked, reverse=True)}
         self.image_names = files
-        self.stems = annotated_names(root)
+        self.annotations = annotation_files(root)
 
     def annotation(self, name: str) -> Path:
         """The annotation file of an image."""
-        return self.root / "Annotations" / f"{name}.xml"
+        return self.root / "Annotations" / self.annotation_name(name)
+
+    def annotation_name(self, name: str) -> str:
+        """The same below Annotations/."""
+        return self.annotations.get(name, f"{name}.xml")
 
     def annotated(self) -> list[str]:
         """Stems of all annotation files, sorted."""
-        if not self.stems:
+        if not self.annotations:
             raise DataError(f"root: {self.root / 'Annotations'} holds no .xml file")
-        return self.stems
+        return list(self.annotations)
 
     def listed(self, split: str) -> list[str]:
         """Stems listed in ImageSets/Main/<split>.txt."""
-        lists = self.root / "ImageSets" / "Main"
-        path = lists / f"{split}.txt"
-        if not path.is_file():
-            found = ", ".join(sorted(file.stem for file in lists.glob("*.txt")))
-            valid = found or "there is no list; data.train_split=null data.val_ratio=0.2 splits all annotations"
-            raise DataError(f"split {split!r} is not in {lists}; valid: {valid}")
+        path = _list_of(self.root, split)
         try:
             lines = text_of(path.read_bytes()).splitlines()
         except BadValue as error:
             raise DataError(f"split {split!r}: {path} {error}") from None
-        known = {*self.stems, *self.images}
+        known = {*self.annotations, *self.images}
         names = [listed_name(line.strip(), known) for line in lines if line.strip()]
         if not names:
             raise DataError(f"split {split!r} is empty: {path}")
@@ -138,11 +159,10 @@ class _Folder:
                     self.annotation(name), one_based=self.one_based, ignore_difficult=self.ignore_difficult
                 )
             except Unusable as error:
-                problems.append(AnnotationProblem(f"{name}.xml", None, str(error)))
+                problems.append(AnnotationProblem(self.annotation_name(name), None, str(error)))
                 continue
             path = self.root / "JPEGImages" / file
-            images.append(
-                ImageRecord(position, name, file, path, f"{name}.xml", found.width, found.height, found.objects)
-            )
+            written = self.annotation_name(name)
+            images.append(ImageRecord(position, name, file, path, written, found.width, found.height, found.objects))
             problems += found.problems
         return Parsed(f"split {split!r}", tuple(images), tuple(problems))

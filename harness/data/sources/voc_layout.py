@@ -12,9 +12,27 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _CLASS_COLUMN = re.compile(r"\s+-?[01]$")  # of VOC's lists by class: 1, 0 (difficult) or -1
 
 
-def annotated_names(root: Path) -> list[str]:
-    """Names of all annotation files in Annotations/ and below it: their paths without the suffix, sorted."""
-    return [stem_of(file) for file in files_below(str(root / "Annotations")) if suffix_of(file) == ".xml"]
+def annotation_files(root: Path) -> dict[str, str]:
+    """Name of an image -> its annotation file in Annotations/ or below it, whatever the case of the suffix; sorted.
+
+    The name is the file's path without the suffix. Where both ``a.xml`` and ``a.XML`` are there, it is the first.
+    """
+    files = [file for file in files_below(str(root / "Annotations")) if suffix_of(file) == ".xml"]
+    found = {stem_of(file): file for file in files}
+    return found | {stem_of(file): file for file in files if file.endswith(".xml")}
+
+
+def split_lists(root: Path) -> dict[str, Path]:
+    """Name of a split -> its list in ImageSets/Main, whatever the case of the suffix; sorted."""
+    lists = root / "ImageSets" / "Main"
+    files = sorted(lists.iterdir()) if lists.is_dir() else []
+    return {file.stem: file for file in files if file.suffix.lower() == ".txt" and file.is_file()}
+
+
+def split_list(root: Path, split: str) -> Path | None:
+    """ImageSets/Main/<split>.txt, whatever the case of the suffix; None where there is none."""
+    usual = root / "ImageSets" / "Main" / f"{split}.txt"
+    return usual if usual.is_file() else split_lists(root).get(split)
 
 
 def listed_name(line: str, known: set[str]) -> str:

@@ -16,6 +16,7 @@ from harness.data.records import DataError
 from harness.data.values import BadValue, text_of
 
 SUFFIXES = (".bmp", ".dng", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp", ".pfm", ".heic")
+_LABEL_SUFFIXES = (".txt", ".TXT", ".Txt")
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation")}
 
 
@@ -85,7 +86,7 @@ class YoloLayout:
         for path in self._existing(entry, key):
             if os.path.isdir(path):
                 yield from (os.path.join(path, image) for image in files_below(path) if _is_image(image))
-            elif path.endswith(".txt"):
+            elif path.lower().endswith(".txt"):
                 yield from self._listed(Path(path))
             else:
                 yield path
@@ -138,10 +139,14 @@ class YoloLayout:
 
 
 def label_file(image: str) -> Path:
-    """The label file of an image: labels/ in the place of the last images/ of its path, else beside it."""
+    """The label file of an image: labels/ in the place of the last images/ of its path, else beside it.
+
+    It may be called ``a.TXT``; where there is none, the path is that of ``a.txt``.
+    """
     before, separator, after = image.rpartition(f"{os.sep}images{os.sep}")
     place = f"{before}{os.sep}labels{os.sep}{after}" if separator else image
-    return Path(os.path.splitext(place)[0] + ".txt")
+    stem = os.path.splitext(place)[0]
+    return Path(next((stem + suffix for suffix in _LABEL_SUFFIXES if os.path.exists(stem + suffix)), f"{stem}.txt"))
 
 
 def _yaml_file(root: Path) -> Path:
@@ -149,7 +154,7 @@ def _yaml_file(root: Path) -> Path:
         return root
     if not root.is_dir():
         raise DataError(f"root: {root} is not there; valid: a folder with data.yaml, or that file")
-    files = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
+    files = sorted(file for file in root.iterdir() if file.suffix.lower() in (".yaml", ".yml"))
     named = [file for file in files if file.stem in ("data", "dataset")]
     if len(named or files) == 1:
         return (named or files)[0]
