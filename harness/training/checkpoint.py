@@ -41,13 +41,15 @@ def load(path: Path) -> dict[str, Any]:
     """Reads a state onto the CPU.
 
     Raises:
-        CheckpointError: the file is damaged, or holds more than tensors and plain containers.
+        CheckpointError: the file may not be read, is damaged, or holds more than tensors and plain containers.
     """
     again = "remove it to start afresh"
     try:
         check_zip(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError) as error:
+    except OSError as error:  # the file may be whole: nothing is said of removing it
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise CheckpointError(f"{error}; {again}") from error
     except Exception as error:  # torch raises several classes of its own for what it cannot read
         raise CheckpointError(f"{path} cannot be read ({type(error).__name__}); {again}") from error

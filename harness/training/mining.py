@@ -149,7 +149,7 @@ def read_round(path: Path, number: int, iteration: int | None = None) -> tuple[l
     ``None`` as iteration does not look at when the round was mined.
 
     Raises:
-        CheckpointError: it is missing, damaged or of another training; the message names the file.
+        CheckpointError: it is missing, may not be read, is damaged or of another training; the message names the file.
     """
     again = "remove checkpoint.pt to start afresh"
     try:
@@ -161,6 +161,8 @@ def read_round(path: Path, number: int, iteration: int | None = None) -> tuple[l
         rows: list[Row] = record["detections"]
         missed: list[Missed] = record["missed"]
     except (OSError, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
         reason = error if isinstance(error, DamagedFileError) else f"{path} cannot be read"
         raise CheckpointError(f"{reason}, and the checkpoint was trained with it; {again}") from error
     return rows, missed

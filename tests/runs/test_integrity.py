@@ -24,6 +24,8 @@ from harness.runs.metrics_log import MetricsLog
 from harness.runs.records import State, read_json, write_json
 from harness.training import checkpoint
 from harness.training.checkpoint import CheckpointError, NonFiniteWeightsError
+from harness.training.mining import read_round
+from tests.permissions import bits_count
 from tests.runs.conftest import Composed, Trained
 
 Damage = Callable[[bytes, random.Random], bytes]
@@ -78,6 +80,19 @@ def test_a_damaged_checkpoint_is_refused(damage: Damage, tmp_path: Path) -> None
         path.write_bytes(damage(whole, rng))
         with pytest.raises(CheckpointError, match=r"a\.pt is damaged.*remove it to start afresh"):
             checkpoint.load(path)
+
+
+def test_a_checkpoint_that_may_not_be_read_need_not_be_removed(tmp_path: Path) -> None:
+    path, mined = tmp_path / "a.pt", tmp_path / "round_1.json"
+    checkpoint.save(path, {"iteration": 3})
+    write_json(mined, {"round": 1})
+    for file in (path, mined):
+        file.chmod(0)
+    with bits_count():
+        with pytest.raises(CheckpointError, match=r"a\.pt cannot be read: Permission denied$"):
+            checkpoint.load(path)
+        with pytest.raises(CheckpointError, match=r"round_1\.json cannot be read: Permission denied$"):
+            read_round(mined, 1)
 
 
 def test_an_archive_of_numpy_keeps_its_checksum(tmp_path: Path) -> None:
