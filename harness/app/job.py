@@ -134,11 +134,17 @@ def run_job(config: DictConfig, job: Job) -> Outcome:
     with StopSignals(Path(job.sweep.folder) / STOP_FILE if job.sweep else None) as stop:
         if stop.requested():
             return job.outcome(State.INTERRUPTED, "not begun: the sweep was stopped")
+        started = time.monotonic()
+        if job.sweep is not None:
+            job.sweep.note_begin(job.number)
         try:
             return _run(config, job, stop)
         except KeyboardInterrupt as request:
             reason = f"stopped by {str(request) or 'SIGINT'} before it trained; the same command begins it again"
             return _stopped(job, config, State.INTERRUPTED, reason)
+        finally:
+            if job.sweep is not None:  # of two ends of a job, the first one counts
+                job.sweep.note_end(job.number, time.monotonic() - started)
 
 
 def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:
@@ -172,7 +178,9 @@ def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:
     if job.sweep is None:
         log.warning("%s", finished.line)
     else:
-        took = f" ({minutes(time.monotonic() - started)}{job.sweep.remaining(job.number)})"
+        seconds = time.monotonic() - started
+        job.sweep.note_end(job.number, None if finished.known else seconds)
+        took = f" ({minutes(seconds)}{job.sweep.remaining(job.number)})"
         log.warning("%s: %s%s", job.label, finished.line, took)
     return job.outcome(State.DONE, folder=str(finished.folder), accuracy=finished.map)
 
@@ -181,7 +189,7 @@ def _announce(settings: HarnessConfig, job: Job) -> None:
     """The first line, before torch is imported: what is going to run."""
     if settings.mode == "check":
         if job.sweep is not None and sys.stderr.isatty():
-            rest = job.sweep.remaining(job.number - 1)
+            rest = job.sweep.remaining(job.number)
             print(f"\r\x1b[Kchecking {job.label[:60]}{rest}", end="", file=sys.stderr, flush=True)
         return
     run = settings.run

@@ -46,6 +46,7 @@ class Finished:
     folder: Path
     map: float | None  # None: the validation split has no object
     line: str = ""  # what to say of it
+    known: bool = False  # an earlier process made it
 
 
 def failed(folder: RunFolder, error: Exception) -> Stopped:

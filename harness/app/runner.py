@@ -205,7 +205,7 @@ def _known_result(folder: RunFolder, experiment: Experiment) -> Finished | None:
     accuracy = folder.result()["metrics"]["map"]
     own = " with your code and weights as they are now" if experiment.settings.code else ""
     line = f"already done{own} (run.again=true trains it anew): mAP {shown(accuracy)}: {folder.path}"
-    return Finished(folder.path, accuracy, line)
+    return Finished(folder.path, accuracy, line, known=True)
 
 
 def _write_config(folder: RunFolder, experiment: Experiment) -> None:

@@ -22,6 +22,7 @@ from harness.app.check_table import matrix
 from harness.app.job import EXIT_CODES, INTERRUPTED, STOP_FILE
 from harness.app.naming import job_label
 from harness.app.sweep_record import FILE, SweepRecord, count_jobs
+from harness.app.time_left import FILE as PROGRESS
 from harness.runs import launched
 from harness.runs.folder import settle
 from harness.runs.records import State
@@ -255,7 +256,8 @@ def _print_matrix(outcomes: list[dict[str, Any]], folder: Path) -> None:
 
 def _remove(folder: Path) -> None:
     """A check leaves nothing: its outcomes and the folders that it made go, others stay."""
-    for path in [*folder.rglob("outcome-*.json"), folder / "multirun.yaml", folder / FILE, folder / STOP_FILE]:
+    own = (folder / name for name in ("multirun.yaml", FILE, PROGRESS, STOP_FILE))
+    for path in [*folder.rglob("outcome-*.json"), *own]:
         path.unlink(missing_ok=True)
     below = sorted((path for path in folder.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
     for path in [*below, folder, folder.parent, folder.parent.parent]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.app import time_left
 from harness.runs.records import read_json, write_json
 
 FILE = "sweep.json"
@@ -38,6 +39,7 @@ class SweepRecord:
         folder.mkdir(parents=True, exist_ok=True)
         count, varied = (None, list(swept or ()) or None) if jobs is None else (len(jobs), varied_keys(jobs))
         record = cls(uuid.uuid4().hex, count, time.time(), str(folder), varied)
+        (folder / time_left.FILE).unlink(missing_ok=True)
         write_json(folder / FILE, asdict(record))
         return record
 
@@ -67,12 +69,21 @@ class SweepRecord:
             if outcome.get("sweep") == self.token:
                 yield outcome
 
+    def note_begin(self, number: int) -> None:
+        """Job ``number`` begins."""
+        if self.jobs:
+            time_left.note(Path(self.folder), self.token, number, "begun")
+
+    def note_end(self, number: int, seconds: float | None) -> None:
+        """Job ``number`` has ended after so many seconds of work; None: its result was there already."""
+        if self.jobs:
+            time_left.note(Path(self.folder), self.token, number, "ended", seconds)
+
     def remaining(self, number: int) -> str:
-        """``, about 12 min left`` once a job has ended; nothing where the number of jobs is not known."""
-        done = max(len(self.outcomes()) + 1, 1) if number >= 0 else 0
-        if not self.jobs or done < 1 or done >= self.jobs:
-            return ""
-        return f", about {minutes((time.time() - self.started) / done * (self.jobs - done))} left"
+        """``, about 12 min left`` as job ``number`` sees it; nothing before a job has worked."""
+        progress = time_left.Progress.read(Path(self.folder), self.token) if self.jobs else None
+        seconds = progress.seconds_left(self.jobs, number) if progress and self.jobs else None
+        return "" if seconds is None else f", about {minutes(seconds)} left"
 
 
 def varied_keys(jobs: Sequence[Sequence[str]]) -> list[str]:

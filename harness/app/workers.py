@@ -64,6 +64,7 @@ class Report:
     folder: str | None = None
     map: float | None = None
     line: str = ""  # what to say where it is done
+    known: bool = False  # an earlier process made the result
     left_alone: bool = False  # by another process, which is the cause
 
 
@@ -90,7 +91,7 @@ def run_in_workers(experiment: Experiment, stop: StopSignals) -> Finished:
         found = {rank: _read(reports / str(rank)) for rank in range(count)}
     answer = _answer({rank: report for rank, report in found.items() if report}, exit_codes, count, signals.asked)
     if answer.state is State.DONE:
-        return Finished(Path(answer.folder or ""), answer.map, answer.line)
+        return Finished(Path(answer.folder or ""), answer.map, answer.line, answer.known)
     if answer != found[0]:
         answer = _settled(answer, experiment)
     raise Stopped(answer.state, answer.reason, None if answer.folder is None else Path(answer.folder))
@@ -238,4 +239,5 @@ def _reported(task: Task) -> Report:
         return Report(State.INTERRUPTED, f"stopped by {str(request) or 'SIGINT'} before it trained")
     except Exception as error:  # whatever it is, the launching process says it in one line
         return Report(State.FAILED, f"{type(error).__name__}: {error}")
-    return Report(State.DONE, folder=str(finished.folder), map=finished.map, line=finished.line)
+    folder = str(finished.folder)
+    return Report(State.DONE, folder=folder, map=finished.map, line=finished.line, known=finished.known)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from harness.app import sweep_record
 from harness.app.composition import composed
 from harness.app.job import Job, Outcome, _announce, run_job
 from harness.app.naming import folder_of
@@ -92,14 +93,24 @@ except SystemExit as end:
 def test_a_sweep_says_how_long_the_rest_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = SweepRecord.begin(tmp_path, [["seed=0"], ["seed=1"], ["seed=2"]])
     assert replace(job("seed=1", sweep=record), number=1).label == "2/3 seed=1"
-    assert record.remaining(-1) == ""
-    monkeypatch.setattr("time.time", lambda: record.started + 120)
-    assert record.remaining(0) == ", about 4 min left"
-    Outcome(State.DONE, number=0, sweep=record.token).write(tmp_path)
-    assert record.remaining(1) == ", about 60 s left"
-    Outcome(State.FAILED, number=1, sweep=record.token).write(tmp_path)
-    assert record.remaining(2) == ""
-    assert replace(record, jobs=None).remaining(0) == "", "a sweeper that decides as it goes"
+    assert record.remaining(0) == ""
+    for number, seconds, left in ((0, None, ""), (1, 120.0, ", about 2 min left"), (2, 60.0, "")):
+        record.note_begin(number)
+        record.note_end(number, seconds)
+        record.note_end(number, 900.0)  # the first one counts
+        assert record.remaining(number) == left
+    assert replace(record, jobs=None).remaining(2) == "", "a sweeper that decides as it goes"
+    again = SweepRecord.begin(tmp_path, [[f"seed={seed}"] for seed in range(9)])
+    for number in range(4):
+        again.note_begin(number)
+    again.note_end(2, 120.0)
+    assert again.remaining(2) == ", about 4 min left", "eight jobs of two minutes on four places"
+    monkeypatch.setattr(sweep_record, "read_json", lambda path: pytest.fail(f"{path} is read at every job's end"))
+    again.note_begin(4)
+    again.note_end(3, 60.0)
+    with (tmp_path / "progress.jsonl").open("a") as log:
+        log.write("[half a line")
+    assert again.remaining(3) == ", about 3 min left", "1.5 min for 7 jobs on four places"
 
 
 def test_a_run_that_is_done_is_made_again_in_a_folder_beside_it(
