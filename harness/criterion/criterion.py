@@ -84,6 +84,8 @@ class Criterion(nn.Module):
         self.warmup_loss = None if warmup is None else warmup.loss  # registered: a loss may keep a state
         self.baseline = baseline
         self.balance = Balance() if baseline is not None else None
+        # The warm-up's loss is another one: its factors say nothing of the loss that follows.
+        self.warmup_balance = Balance() if baseline is not None and self.warmup_loss is not None else None
         losses = [own for own in (loss, self.warmup_loss, baseline) if own is not None]
         for own in losses:
             own.classification.prepare(head.columns)
@@ -121,6 +123,19 @@ class Criterion(nn.Module):
         """The loss of this part of the training."""
         now = self._warming_up
         return self.loss if now is None or now.loss is None else now.loss
+
+    @property
+    def _balance(self) -> Balance | None:
+        """What brings the loss of this part of the training to the baseline's size."""
+        now = self._warming_up
+        return self.balance if now is None or now.loss is None else self.warmup_balance
+
+    @property
+    def balances(self) -> dict[str, Balance]:
+        """Those that ``balance=equal`` scales by: of the stage, and of a warm-up with a loss of its own."""
+        stage = self.head.stage
+        named = {stage: self.balance, f"{stage}_warmup": self.warmup_balance}
+        return {name: balance for name, balance in named.items() if balance is not None}
 
     def set_class_counts(self, counts: ClassCounts) -> None:
         """Tells the class losses how often each of the ``K`` classes occurs in the training set."""
@@ -202,9 +217,10 @@ class Criterion(nn.Module):
             losses = reduced_pair(head, loss, pairs, *slot_losses(head, loss, pairs))
             if self.loss_observers:
                 self._observe(selection, slots, *self._losses_beside(slots))
-        if self.baseline is not None and self.balance is not None:
-            wanted = baseline_pair(head, self.baseline, slots) if self.balance.compares else None
-            losses = self.balance(losses, wanted)
+        balance = self._balance
+        if self.baseline is not None and balance is not None:
+            wanted = baseline_pair(head, self.baseline, slots) if balance.compares else None
+            losses = balance(losses, wanted)
         return {**losses, **further_terms(head, loss, slots, self.progress)}
 
     def candidate_losses(

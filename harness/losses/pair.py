@@ -38,7 +38,8 @@ class Loss(nn.Module):
         terms: further losses of the recipe, by name (a distribution focal loss, an L1 loss, ...).
         balance: ``none``; ``published``: a weight that is not given is the one that the loss was published with in
             this kind of stage; or ``equal``: scale the class term and the box term so that their means over the first
-            100 iterations are those of the detector's own loss (:class:`~harness.losses.balance.Balance`).
+            100 iterations are those of the detector's own loss (:class:`~harness.losses.balance.Balance`). A warm-up
+            with a loss of its own is scaled by itself, and the loss after it over its own first 100 iterations.
         every_match: a candidate that matches several objects trains its class and its box for each of them, as in
             YOLOv5 and YOLOv7; else for the one that the assignment keeps. Its objectness is always that one's.
         batch_factor: multiply every term by the number of images, as YOLOv5 to YOLOv8 do.

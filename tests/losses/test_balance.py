@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 
+from harness.criterion.stage import WarmUp
 from harness.detectors import equip
 from harness.detectors.zoo.tiny_rcnn import tiny_rcnn
 from harness.detectors.zoo.tiny_retinanet import tiny_retinanet
@@ -63,6 +64,28 @@ def test_the_first_step_has_the_baselines_size() -> None:
     assert twin.loss_factors()["dense"]["classification"] == pytest.approx(ratio, rel=1e-5)
     assert any(name.startswith("balance.") for name in twin.criteria_state_dict()["dense"])
     assert equip(model).loss_factors() == {}
+
+
+def test_the_loss_after_a_warm_up_is_not_scaled_by_the_factors_of_the_warm_up() -> None:
+    torch.manual_seed(0)
+    model = tiny_retinanet(6, min_size=96)
+    natural, _ = losses_and_gradients(equip(model), images(), scene("ordinary"))
+    own = Loss(QualityFocalLoss(), GIoULoss(), "image_positives", balance="equal")
+    strong = Loss(QualityFocalLoss(), GIoULoss(), "image_positives", 20.0, 30.0)
+    twin = equip(model, loss=own, warmup=WarmUp(0.5, loss=strong))
+    twin.set_accumulation(2)
+    for progress in (0.0, 0.6):
+        twin.set_progress(progress)
+        scaled, _ = losses_and_gradients(twin, images(), scene("ordinary"))
+        for name, value in natural.items():
+            torch.testing.assert_close(scaled[name], value, rtol=1e-5, atol=0)
+    factors = twin.loss_factors()
+    assert set(factors) == {"dense", "dense_warmup"}
+    assert factors["dense"]["classification"] == pytest.approx(20 * factors["dense_warmup"]["classification"])
+    assert [balance.parts for balance in twin.criteria["dense"].balances.values()] == [2, 2]
+    resumed = equip(model, loss=copy.deepcopy(own), warmup=WarmUp(0.5, loss=copy.deepcopy(strong)))
+    resumed.load_criteria_state_dict(twin.criteria_state_dict())
+    assert resumed.loss_factors() == factors
 
 
 @pytest.mark.parametrize("name", CLASSIFICATION)

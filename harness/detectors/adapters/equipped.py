@@ -40,19 +40,22 @@ class Equipped(nn.Module):
         ``balance=equal`` counts steps. A loop that never calls it takes every forward pass for a step.
         """
         for criterion in self.criteria.values():
-            if criterion.balance is not None:
-                criterion.balance.parts = parts
+            for balance in criterion.balances.values():
+                balance.parts = parts
 
     def loss_name(self, stage: str, term: str) -> str:
         """The name under which the detector returns a ``term`` of a stage's criterion."""
         return loss_name(stage, term)
 
     def loss_factors(self) -> dict[str, dict[str, float]]:
-        """Stage -> term -> the factor by which ``balance=equal`` scales it; empty without it. Waits for the device."""
+        """Stage -> term -> the factor by which ``balance=equal`` scales it; empty without it. Waits for the device.
+
+        The loss of a warm-up has factors of its own, as ``<stage>_warmup``.
+        """
         found = {}
-        for stage, criterion in self.criteria.items():
-            if criterion.balance is not None:
-                found[stage] = dict(zip(TERMS, criterion.balance.factors.tolist(), strict=True))
+        for criterion in self.criteria.values():
+            for name, balance in criterion.balances.items():
+                found[name] = dict(zip(TERMS, balance.factors.tolist(), strict=True))
         return found
 
     def train(self, mode: bool = True) -> Any:
