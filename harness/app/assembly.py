@@ -64,7 +64,7 @@ def assemble(
     order.watch(model)
     if process_count() > 1:
         share_padding(model)
-    optimizer = experiment.optimizer(p for p in model.parameters() if p.requires_grad)
+    optimizer = experiment.optimizer(model)
     ema = None
     if settings.ema_decay is not None:
         ema = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)

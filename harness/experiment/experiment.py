@@ -22,7 +22,7 @@ from harness.detectors.equip import planned
 from harness.detectors.facts import SKETCHED_CLASSES, extra_targets, num_keypoints, sketch
 from harness.detectors.options import check_sizes, check_weights
 from harness.experiment.own_code import code_of, weights_of
-from harness.experiment.pieces import Pieces, build, build_pieces
+from harness.experiment.pieces import Pieces, build, build_pieces, optimizer_parts
 from harness.experiment.settings import settled
 from harness.experiment.targets import located, wrong_arguments
 from harness.runs.identity import config_hash
@@ -30,6 +30,7 @@ from harness.runs.schema import ConfigError, HarnessConfig, RunConfig
 from harness.tracking.environment import settled as tracker_settled
 from harness.training.devices import check_device
 from harness.training.mining import mining_plan
+from harness.training.optimizer import make_optimizer
 from harness.training.process_group import module_refusals, processes_of
 from harness.training.streams import Streams
 
@@ -172,10 +173,9 @@ class Experiment:
         detector: nn.Module = build(self.nodes.detector, "detector", num_classes=len(classes) + 1)
         return detector
 
-    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer of ``parameters``."""
-        optimizer: torch.optim.Optimizer = build(self.nodes.optimizer, "optimizer")(parameters)
-        return optimizer
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer of the trainable parameters of ``model``, in groups by their kind."""
+        return make_optimizer(*optimizer_parts(self.nodes), model)
 
 
 def typed_keys(overrides: Iterable[str]) -> set[str]:
@@ -185,11 +185,11 @@ def typed_keys(overrides: Iterable[str]) -> set[str]:
 
 def _check_optimizer(nodes: DictConfig) -> None:
     """torch refuses an optimizer's values when it gets parameters, which the run has late."""
-    make = build(nodes.optimizer, "optimizer")
+    make, factors = optimizer_parts(nodes)
     if not isinstance(make, partial):
         raise ConfigError("optimizer: _partial_: true is missing; the harness passes the parameters")
     try:
-        make([nn.Parameter(torch.zeros(1))])
+        make_optimizer(make, factors, nn.Sequential(nn.Linear(1, 1), nn.GroupNorm(1, 1)))
     except (TypeError, ValueError) as error:
         texts = [f"optimizer.{key}={value!r}" for key, value in make.keywords.items() if isinstance(value, str)]
         said = f"{', '.join(texts)} is a text: is a number meant? ({error})" if texts else f"optimizer: {error}"

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
+from torch.optim import Optimizer
 
 from harness.core.structures import ClassCounts, Sampler
 from harness.criterion.stage import LossObserver, Observer, StageComponents, WarmUp
 from harness.data.image_samplers import ImageSampler
 from harness.detectors.equip import equip
 from harness.experiment.settings import STAGES
+from harness.experiment.targets import PARAMWISE
 from harness.losses.interface import ClassificationLoss, RegressionLoss
 from harness.runs.schema import ConfigError
+from harness.training.optimizer import ParamwiseFactors
 from harness.training.streams import Streams
 
 M = TypeVar("M", bound=nn.Module)
@@ -113,6 +116,24 @@ def build(node: DictConfig, key: str, **arguments: Any) -> Any:
         if cause is not None:
             said = f"{said} {type(cause).__name__}: {(str(cause).splitlines() or [''])[0]}"
         raise ConfigError(_with_key(refused, said)) from error
+
+
+def optimizer_parts(config: DictConfig) -> tuple[Callable[..., Optimizer], ParamwiseFactors]:
+    """The optimizer without its parameters, and the factors by kind of parameter, which are not its arguments.
+
+    Args:
+        config: the composed configuration.
+
+    Raises:
+        ConfigError: a factor out of range.
+    """
+    own = copy.deepcopy(config)  # whole: the values of the optimizer refer to other nodes
+    try:
+        with open_dict(own):
+            factors = ParamwiseFactors(**{key: own.optimizer.pop(key) for key in PARAMWISE if key in own.optimizer})
+    except ValueError as error:
+        raise ConfigError(f"optimizer.{error}") from error
+    return build(own.optimizer, "optimizer"), factors
 
 
 def _key_of_failure(error: InstantiationException) -> str:

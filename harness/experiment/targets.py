@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
@@ -12,11 +13,13 @@ from torch import nn
 
 from harness.experiment.names import unknown_key
 from harness.experiment.settings import STAGES
+from harness.training.optimizer import ParamwiseFactors
 
 SUPPLIED = {  # arguments that the harness passes itself, and where they come from
     "detector.num_classes": "it follows from the classes of the data",
     "optimizer.params": "they are the detector's",
 }
+PARAMWISE = tuple(one.name for one in fields(ParamwiseFactors))  # keys of an optimizer that the harness applies
 _BUILDERS = ("harness.detectors", "torchvision.models.detection")  # where options of a detector may be passed on to
 _HYDRA = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 
@@ -92,6 +95,9 @@ def _wrong_arguments(node: Any, key: str, typed: Collection[str]) -> Iterator[st
         valid = _accepted(located(node["_target_"], key))
         if valid is not None:
             written: list[str] = [str(one) for one in node]
+            if key == "optimizer":
+                yield from (_taken_twice(one, node["_target_"]) for one in PARAMWISE if one in written and one in valid)
+                valid = [*valid, *(one for one in PARAMWISE if one not in valid)]
             own = sorted((one for one in valid if f"{key}.{one}" not in SUPPLIED), key=lambda one: one not in written)
             wrong = [one for one in written if one not in (*_HYDRA, *valid)]
             left = [one for one in wrong if f"{key}._target_" in typed and f"{key}.{one}" not in typed]
@@ -112,6 +118,10 @@ def _wrong_arguments(node: Any, key: str, typed: Collection[str]) -> Iterator[st
             yield f"{full}: the harness sets it, {SUPPLIED[full]}"
         if not OmegaConf.is_missing(node, name):
             yield from _wrong_arguments(node[name], full, typed)
+
+
+def _taken_twice(name: str, target: str) -> str:
+    return f"optimizer.{name}: the harness applies it, and {target} has a parameter of that name; remove or rename one"
 
 
 def _accepted(target: Callable[..., Any]) -> list[str] | None:

@@ -18,7 +18,7 @@ from harness.evaluation.branches import IOU_TYPES
 from harness.evaluation.branches import SCALARS as BRANCH_SCALARS
 from harness.report.folders import RunFiles, SkippedFolder, find_folders, read_run
 from harness.report.reading import UnreadableError
-from harness.runs.identity import config_hash
+from harness.runs.identity import added_defaults, config_hash
 from harness.runs.records import State
 
 CORE = ("run", "state", "reason", "data", "detector", "assigner", "sampler", "classification", "regression", "seed")
@@ -79,7 +79,7 @@ def read_table(folders: Sequence[Path]) -> RunTable:
     frame = pd.DataFrame(rows)
     frame = frame.reindex(columns=[*CORE, *(name for name in frame.columns if name not in CORE)])
     frame.attrs["skipped"] = skipped
-    settings = [{**leaf, **chosen} for leaf, chosen in zip(leaves, choices, strict=True)]
+    settings = [{**added_defaults(), **leaf, **chosen} for leaf, chosen in zip(leaves, choices, strict=True)]
     environments = [run.environment for run in runs]
     return RunTable(frame, settings, [run.path for run in runs], environments, methods, skipped)
 

@@ -61,7 +61,9 @@ def _kept(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         if isinstance(value, Mapping) and value:
             if inner := _kept(value, f"{dotted}."):
                 kept[name] = inner
-        elif role_of(dotted) not in WITHOUT_EFFECT and (dotted not in _added() or value != _added()[dotted]):
+        elif role_of(dotted) not in WITHOUT_EFFECT and (
+            dotted not in added_defaults() or value != added_defaults()[dotted]
+        ):
             kept[name] = _plain(value)
     return kept
 
@@ -96,8 +98,8 @@ def _everywhere() -> dict[str, Role]:
 
 
 @cache
-def _added() -> dict[str, Any]:
-    """The dotted keys of later versions, with their defaults."""
+def added_defaults() -> dict[str, Any]:
+    """The dotted keys of later versions, with their defaults: the values that a run without them was made with."""
     walked = _walk(HarnessConfig)
     inside = {f"{name}.{key}": value for name, one in walked for key, value in one.metadata[ADDED_INSIDE].items()}
     return inside | {name: one.default for name, one in walked if one.metadata[ADDED]}

@@ -86,10 +86,12 @@ class ScheduleConfig:
     """``schedule``: the learning rate over the iterations, as a factor of the optimizer's."""
 
     kind: str = key(Role.TRAINING, "cosine")  # cosine | multistep | constant
-    warmup_fraction: float = key(Role.TRAINING, 0.05)  # linear warm-up over this share of the iterations
+    warmup_fraction: float = key(Role.TRAINING, 0.05)  # warm-up over this share of the iterations
     final_factor: float = key(Role.TRAINING, 0.01)  # cosine: the factor at the end
     milestones: list[float] = key(Role.TRAINING, factory=lambda: [2 / 3, 8 / 9])  # multistep: shares of all iterations
     gamma: float = key(Role.TRAINING, 0.1)  # multistep: the factor at each milestone
+    warmup_power: float = key(Role.TRAINING, 1.0, added=True)  # 1: linear warm-up, 2: quadratic
+    final_fraction: float = key(Role.TRAINING, 0.0, added=True)  # cosine: the share of the iterations at final_factor
 
     def check(self) -> None:
         """Raises ValueError for the first value out of range."""
@@ -101,6 +103,9 @@ class ScheduleConfig:
         rising = all(a < b for a, b in pairwise(shares))
         limits.require(rising, "schedule.milestones", self.milestones, "rising numbers above 0 and below 1")
         limits.above("schedule.gamma", self.gamma, 0, 1)
+        limits.above("schedule.warmup_power", self.warmup_power, 0)
+        final, most = self.final_fraction, 1 - warmup
+        limits.require(0 <= final < most, "schedule.final_fraction", final, f"at least 0 and below {most:g}")
 
 
 @dataclass
@@ -184,6 +189,7 @@ class WarmUpConfig:
 # What a recipe changes in a detector belongs to the method: two recipes may be compared.
 _HEADS = dict.fromkeys(("regression", "reg_max", "quality_branch", "refinement", "score_voting"), Role.METHOD)
 _PLACES = {"root": Role.BOOKKEEPING, "cache_dir": Role.BOOKKEEPING, "cache_bytes": Role.SPEED, "augment": Role.METHOD}
+_OPTIMIZER_ADDED = {"fused": None, "norm_decay_mult": 1.0, "bias_decay_mult": 1.0, "bias_lr_mult": 1.0}
 _SHOWN = dict.fromkeys(("backend", "tide", "calibration", "pr_curves"), Role.CONDITION)  # more numbers or the same
 
 
@@ -197,7 +203,7 @@ class HarnessConfig:
     sampler: Any = key(Role.METHOD, MISSING)
     loss: Any = key(Role.METHOD, MISSING)
     image_sampler: Any = key(Role.METHOD, MISSING)
-    optimizer: Any = key(Role.TRAINING, MISSING, inside={"fused": Role.CONDITION}, added_inside={"fused": None})
+    optimizer: Any = key(Role.TRAINING, MISSING, inside={"fused": Role.CONDITION}, added_inside=_OPTIMIZER_ADDED)
     schedule: ScheduleConfig = key(Role.TRAINING, factory=ScheduleConfig)
     evaluator: Any = key(Role.EVALUATION, MISSING, inside=_SHOWN)
     tracker: TrackerConfig = key(Role.BOOKKEEPING, factory=TrackerConfig)

@@ -14,10 +14,10 @@ def lr_factor(iteration: int, total: int, schedule: ScheduleConfig) -> float:
     """The factor of the base rate at ``iteration`` of ``total``; the first step of a warm-up is already above 0."""
     warmup = round(schedule.warmup_fraction * total)
     if iteration < warmup:
-        return (iteration + 1) / (warmup + 1)
+        return float(((iteration + 1) / (warmup + 1)) ** schedule.warmup_power)
     if schedule.kind == "cosine":
         final = schedule.final_factor
-        progress = (iteration - warmup) / max(1, total - warmup)
+        progress = (iteration - warmup) / max(1, total - round(schedule.final_fraction * total) - warmup)
         return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     if schedule.kind == "multistep":
         passed = sum(iteration >= share * total for share in schedule.milestones)

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from harness.runs.schema import RunConfig
 from harness.training import checkpoint
+from harness.training.optimizer import group_names, require_same_groups
 from harness.training.selection import BestWeights
 from harness.training.streams import Streams
 
@@ -120,6 +121,7 @@ class TrainState:
             "model": self.model.state_dict(),
             "criteria": self.model.criteria_state_dict(),  # type: ignore[operator]
             "optimizer": self.optimizer.state_dict(),
+            "optimizer_groups": group_names(self.model, self.optimizer),
             "schedule": {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"},
             "streams": self.streams.state_dict(),
             "window": self.window.state_dict(),
@@ -133,7 +135,11 @@ class TrainState:
 
         On a CPU another number of threads would add in another order and give other bits. Where ``run.threads`` is
         null, the number of the first session is therefore kept, on whatever number of cores the run continues.
+
+        Raises:
+            CheckpointError: the state is of a training with another optimizer, or of another kind of device.
         """
+        require_same_groups(self.model, self.optimizer, state)
         threads = torch.get_num_threads()
         if self.device.type == "cpu" and state["threads"] != threads:
             log.warning("continues with %d threads, as it began; this process would use %d", state["threads"], threads)

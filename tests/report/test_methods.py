@@ -50,6 +50,14 @@ def test_where_and_how_a_run_was_watched_makes_no_method(tmp_path):
     assert _labels(tmp_path) == [{"random"}]
 
 
+def test_a_key_of_a_later_version_at_its_default_makes_no_method(tmp_path):
+    write_run(tmp_path, "random", 0, heavy=False)
+    write_run(tmp_path, "random", 1, heavy=False, optimizer__norm_decay_mult=1.0)
+    assert _labels(tmp_path) == [{"random"}]
+    write_run(tmp_path, "random", 2, heavy=False, optimizer__norm_decay_mult=0.0)
+    assert _labels(tmp_path) == [{"norm_decay_mult=0", "norm_decay_mult=1"}]
+
+
 def test_names_are_unique_and_leave_nothing_out():
     columns = ["sampler", "assigner"]
     assert labels([{"sampler": "a", "sampler.x": None}, {"sampler": "a", "sampler.x": 0.7}], columns) == [
