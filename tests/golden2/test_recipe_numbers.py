@@ -14,6 +14,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from harness.losses.regression import DistributionFocalLoss
 from harness.runs.schema import folder, register
 from tests.golden.case import case_names, load_case
 from tests.golden2 import check_recipes
@@ -95,6 +96,13 @@ def test_some_case_changes_nothing(item: str, monkeypatch: pytest.MonkeyPatch) -
             return
         tried[name] = different
     raise AssertionError(f"{item}: no case keeps the recipe's numbers: {tried}")
+
+
+def test_the_published_weight_of_a_distribution_is_that_of_its_recipe() -> None:
+    """The reference takes .25 of the mean over the four sides, this project's loss is their sum."""
+    ours = composed("detector=tiny_retinanet", "recipe=gfl").loss.terms.distribution.weight
+    reference = load_case(HERE / "recipe_gfl.npz", "case0").params["bbox_head"]["loss_dfl"]["loss_weight"]
+    assert DistributionFocalLoss.published_weight == {"dense": ours} == {"dense": reference / 4}
 
 
 def test_a_wrong_number_is_seen() -> None:
