@@ -38,6 +38,7 @@ class NWDLoss(RegressionLoss):
         self.constant = limits.above("constant", constant, 0)
         self.gamma = limits.at_least("gamma", gamma, 1)
         self.eps = limits.above("eps", eps, 0)
+        self.published_weight = {"rpn": 10.0, "roi": 10.0} if mode == "exp" else {}
 
     def elementwise(self, prediction: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """``(*, S)``."""
