@@ -25,7 +25,7 @@ class Context:
 
 
 def contexts_of(table: RunTable) -> list[Context]:
-    """Every set of comparable runs that has at least one result, in order of their first run.
+    """Every set of comparable runs that has at least one result, those with most results first, then by title.
 
     Runs of different data (by content or by configuration), detectors, settings of the detector, numbers of iterations
     or rules of evaluation are never in one context. Settings of the detector that an option of an experiment writes are
@@ -43,10 +43,11 @@ def contexts_of(table: RunTable) -> list[Context]:
         else:
             stopped.setdefault(place, []).append(row)
     titles = _titles(table, list(groups.values()), written)
-    return [
+    found = [
         Context(title, tuple(rows), tuple(stopped.get(place, ())))
         for title, ((place, _), rows) in zip(titles, groups.items(), strict=True)
     ]
+    return sorted(found, key=lambda context: (-len(context.done), context.title))
 
 
 def _place(table: RunTable, row: int, written: frozenset[str]) -> tuple[Hashable, ...]:

@@ -36,9 +36,8 @@ def variance_details(found: Variance) -> list[Part]:
         for head, told in _HELP.items()
     ]
     heads[2] = Column("image set %", "right", help=_HELP["images"])
-    table = Table(
-        [*columns, *heads, Column("buy", help="which of the two narrows the interval more")], list(map(_row, splits))
-    )
+    last = Column("helps more", help="more seeds or more images: which of the two narrows the interval more")
+    table = Table([*columns, *heads, last], list(map(_row, splits)))
     lines = [*map(_purchase, found.differences or found.methods), *map(_pairing, found.pairings), *found.notes]
     return [Heading("Where the noise comes from", 3), Text([_NOTE], "caption"), table, Text(lines)]
 

@@ -171,6 +171,15 @@ def test_what_cannot_be_asked_names_what_can(tmp_path, options, message):
     assert "\n" not in str(error.value)
 
 
+def test_the_comparison_with_most_runs_comes_first(tmp_path):
+    """A short try is named before it (100 < 800 iterations) and made before it."""
+    for iterations, seeds in ((100, 1), (800, 3), (90, 3)):
+        for sampler in ("random", "ohem"):
+            write_arm(tmp_path, sampler, [0.4] * seeds, heavy=False, run__iterations=iterations)
+    titles = [one.section.context.title for one in build_report(find_folders(tmp_path), Options()).contexts]
+    assert titles == [f"tiny_rcnn on shapes, {iterations} iterations" for iterations in (800, 90, 100)]
+
+
 def test_a_report_of_many_contexts_goes_over_the_settings_of_all_runs_once(tmp_path, monkeypatch):
     """Not once a context: of 5,000 runs in 200 contexts that took minutes."""
     for length in (100, 200, 300, 400):
