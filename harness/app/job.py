@@ -167,6 +167,7 @@ def _run(config: DictConfig, job: Job, stop: StopSignals) -> Outcome:
     try:
         experiment = runner.check(config, job.sources, choices=job.choices, overrides=job.named_first)
         if settings.mode == "check":
+            runner.check_data(experiment)
             if job.sweep is None:
                 print("this combination can work")
             return job.outcome(State.DONE)

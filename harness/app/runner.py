@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from harness.app.naming import folder_of
 from harness.app.run_end import Finished, Stopped, failed, leave_status, os_line, saved_iteration, shown
 from harness.app.training_run import TrainingRun
+from harness.app.writable import NOT_WRITABLE, check_writable
 from harness.core.processes import broadcast_object, process_rank
 from harness.data.records import DataError
 from harness.data.summary import log_splits
@@ -29,8 +29,6 @@ from harness.training.leases import DeviceLease
 from harness.training.process_group import joined
 
 log = logging.getLogger("harness")
-
-NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def run(
@@ -77,6 +75,20 @@ def check(
         raise Stopped(State.REFUSED, str(error)) from error
 
 
+def check_data(experiment: Experiment) -> None:
+    """Looks whether the files of the data are there, and reads none of the annotations.
+
+    Raises:
+        Stopped: refused, as the run would be, or a folder that cannot be looked into.
+    """
+    try:
+        experiment.look_for_data()
+    except ConfigError as error:
+        raise Stopped(State.REFUSED, str(error)) from error
+    except OSError as error:
+        raise Stopped(State.FAILED, os_line(error)) from error
+
+
 def run_experiment(experiment: Experiment, stop: StopSignals | None = None) -> Finished:
     """Runs an experiment to its result, or continues it, or finds it done: here, or in ``run.devices`` processes.
 
@@ -104,6 +116,7 @@ def _lead(experiment: Experiment, stop: StopSignals) -> Finished:
     """Runs the experiment as the only process or the first one."""
     path, others = None, _Others()
     try:
+        check_writable(Path(experiment.settings.run.root), experiment.settings.seed)
         splits = experiment.splits
         log_splits(splits)
         for problem in splits.problems:

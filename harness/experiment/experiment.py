@@ -16,7 +16,8 @@ from harness.core.structures import MiningPlan
 from harness.criterion.compatibility import IncompatibleError, refusals
 from harness.data.class_counts import class_counts
 from harness.data.image_samplers.presence import class_presence
-from harness.data.sources import extra_targets_of
+from harness.data.records import DataError
+from harness.data.sources import extra_targets_of, look_for
 from harness.data.splits import Splits
 from harness.detectors.equip import planned
 from harness.detectors.facts import SKETCHED_CLASSES, extra_targets, num_keypoints, sketch
@@ -110,6 +111,19 @@ class Experiment:
             OSError: a file that is not there or cannot be read.
         """
         return self.with_targets(build(self.nodes.data, "data"))
+
+    def look_for_data(self) -> None:
+        """Asks the source whether its files are there, which reads no annotation and takes no time.
+
+        Raises:
+            ConfigError: they are not, in the words of :attr:`splits`.
+            OSError: a folder that cannot be looked into.
+        """
+        options: dict[str, Any] = OmegaConf.to_container(self.nodes.data, resolve=True)  # type: ignore[assignment]
+        try:
+            look_for(located(options.pop("_target_"), "data"), options)
+        except DataError as error:
+            raise ConfigError(f"data: {error}") from error
 
     def with_targets(self, splits: Splits) -> Splits:
         """The data with the masks or keypoints that the detector trains on.

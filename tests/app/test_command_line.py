@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
         (["sampler.numm=3"], "sampler.numm: there is no such key; did you mean sampler.num?"),
         (["-m", "--cfg=job", "sampler=random,ohem"], "-m --cfg: only one of them at a time"),
         (["run.iterations=many"], "run.iterations=many: must be of type int"),
+        (["data=voc", "data.root=/nowhere", "mode=check"], "data: root: /nowhere is not a folder; valid: one with"),
         (["seed=-1", "mode=check"], "seed=-1 must be between 0 and 4294967295"),
         (["data=voc", "mode=train"], "data.root must be given"),
     ],

@@ -12,6 +12,7 @@ import torch
 
 from harness.app.run_end import Stopped, os_line
 from harness.app.runner import run
+from harness.experiment.experiment import Experiment
 from harness.runs.folder import RunFolder
 from harness.runs.records import State, atomic_write
 from harness.training import checkpoint
@@ -104,6 +105,19 @@ def test_a_result_that_may_only_be_read_is_found(composed: Composed) -> None:
     with bits_count(), pytest.raises(Stopped, match=r"\.lock: Permission denied$"):
         run(composed("run.iterations=2"), choices={}, sources=[])
     finished.folder.chmod(0o700)
+
+
+def test_a_root_that_may_not_be_written_is_said_before_the_data_are_read(
+    composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    monkeypatch.setattr(Experiment, "splits", property(lambda self: pytest.fail("the data are read")))
+    with bits_count(), pytest.raises(Stopped, match=rf"^{locked}: Permission denied$"):
+        run(composed("run.iterations=2", root="locked/deeper"), choices={}, sources=[])
+    (tmp_path / "taken").touch()
+    with pytest.raises(Stopped, match=r"taken is in the way: it is not a folder$"):
+        run(composed("run.iterations=2", root="taken"), choices={}, sources=[])
 
 
 def test_what_is_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:

@@ -14,13 +14,48 @@ from harness.data.options import Loading
 from harness.data.prepared import Identity
 from harness.data.probing import Check
 from harness.data.records import DataError, Parsed, ParsedData
-from harness.data.sources import yields
+from harness.data.sources import found_by, yields
 from harness.data.sources.coco_file import CocoFile, Id
 from harness.data.sources.coco_layouts import CocoPaths, find, image_folder, json_files
 from harness.data.splits import Splits, build_splits, split_by_ratio
 from harness.data.values import class_names
 
 
+def _look(
+    root: str,
+    train_annotations: str | None = None,
+    train_images: str | None = None,
+    val_annotations: str | None = None,
+    val_images: str | None = None,
+    val_ratio: float | None = None,
+) -> None:
+    base = folder_of_data(root)
+    given = {"train": (train_annotations, train_images), "val": (val_annotations, val_images)}
+    for split, (file, images) in given.items():
+        if split == "train" or val_ratio is None:
+            _annotation_file(base, split, file)
+            if images is not None:
+                check_folder(f"{split}_images", base / images)
+
+
+def folder_of_data(root: str) -> Path:
+    """The folder ``root``.
+
+    Raises:
+        DataError: it is not there.
+    """
+    base = Path(root).expanduser()
+    check_folder("root", base)
+    return base
+
+
+def check_folder(key: str, path: Path) -> None:
+    """Raises DataError for a path that is no folder."""
+    if not path.is_dir():
+        raise DataError(f"{key}: {path} is not a folder")
+
+
+@found_by(_look)
 @yields(MASKS, KEYPOINTS)
 def coco(
     root: str,
@@ -70,9 +105,7 @@ def coco(
     """
     loading = Loading(on_bad, check, orientation, cache_bytes, cache_dir, augment)
     chosen = class_names(classes)
-    base = Path(root).expanduser()
-    if not base.is_dir():
-        raise DataError(f"root: {base} is not a folder")
+    base = folder_of_data(root)
     train = _paths(base, "train", train_annotations, train_images)
     val = None if val_ratio is not None else _paths(base, "val", val_annotations, val_images)
 
@@ -146,6 +179,16 @@ def _group_without_objects(file: CocoFile, used: set[Id]) -> Id | None:
 
 
 def _paths(root: Path, split: str, annotations: str | None, images: str | None) -> CocoPaths:
+    path = _annotation_file(root, split, annotations)
+    return CocoPaths(path, image_folder(root, path) if images is None else root / images)
+
+
+def _annotation_file(root: Path, split: str, annotations: str | None) -> Path:
+    """The JSON file of a split, given or found.
+
+    Raises:
+        DataError: it is not there.
+    """
     path: Path | None
     if annotations is None:
         path = find(root, split)
@@ -161,7 +204,7 @@ def _paths(root: Path, split: str, annotations: str | None, images: str | None) 
         if not path.is_file():
             there = ", ".join(json_files(root)) or "no .json file"
             raise DataError(f"{split}_annotations: {path} is missing; there: {there}")
-    return CocoPaths(path, image_folder(root, path) if images is None else root / images)
+    return path
 
 
 def _said(root: Path, paths: CocoPaths) -> str:

@@ -13,13 +13,32 @@ from harness.data.options import Loading
 from harness.data.prepared import Identity
 from harness.data.probing import Check
 from harness.data.records import DataError, ParsedData
-from harness.data.sources import yields
-from harness.data.sources.coco import read_coco
+from harness.data.sources import found_by, yields
+from harness.data.sources.coco import check_folder, folder_of_data, read_coco
 from harness.data.sources.coco_layouts import CocoPaths, json_files
 from harness.data.splits import Splits, build_splits
 from harness.data.values import class_names
 
 
+def _look(
+    root: str,
+    train_annotations: str = "lvis_v1_train.json",
+    val_annotations: str = "lvis_v1_val.json",
+    images: str = ".",
+    val_ratio: float | None = None,
+) -> None:
+    base = folder_of_data(root)
+    _check_files(base, [train_annotations] if val_ratio is not None else [train_annotations, val_annotations])
+    check_folder("images", base / images)
+
+
+def _check_files(base: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if not (base / name).is_file():
+            raise DataError(f"{base / name} is missing; there: {', '.join(json_files(base)) or 'no .json file'}")
+
+
+@found_by(_look)
 @yields(MASKS)
 def lvis(
     root: str,
@@ -65,13 +84,9 @@ def lvis(
     """
     loading = Loading(on_bad, check, orientation, cache_bytes, cache_dir, augment)
     chosen = class_names(classes)
-    base = Path(root).expanduser()
-    if not base.is_dir():
-        raise DataError(f"root: {base} is not a folder")
+    base = folder_of_data(root)
     files = [train_annotations] if val_ratio is not None else [train_annotations, val_annotations]
-    for name in files:
-        if not (base / name).is_file():
-            raise DataError(f"{base / name} is missing; there: {', '.join(json_files(base)) or 'no .json file'}")
+    _check_files(base, files)
     paths = [CocoPaths(base / name, base / images) for name in files]
     val = None if val_ratio is not None else paths[1]
 

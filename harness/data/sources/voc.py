@@ -14,6 +14,7 @@ from harness.data.options import Loading
 from harness.data.prepared import Identity
 from harness.data.probing import Check
 from harness.data.records import AnnotationProblem, DataError, ImageRecord, Parsed, ParsedData
+from harness.data.sources import found_by
 from harness.data.sources.voc_layout import (
     IMAGE_SUFFIXES,
     annotation_files,
@@ -28,6 +29,17 @@ from harness.data.splits import Splits, build_splits, split_by_ratio
 from harness.data.values import BadValue, class_names, text_of
 
 
+def _look(
+    root: str, train_split: str | None = "train", val_split: str | None = "val", val_ratio: float | None = None
+) -> None:
+    folder = Path(root).expanduser()
+    _check_folders(folder)
+    for split in (train_split, val_split if val_ratio is None else None):
+        if split is not None:
+            _list_of(folder, split)
+
+
+@found_by(_look)
 def voc(
     root: str,
     train_split: str | None = "train",

@@ -14,13 +14,20 @@ from harness.data.options import Loading
 from harness.data.prepared import Identity
 from harness.data.probing import Check, probe_all
 from harness.data.records import AnnotationProblem, DataError, ImageRecord, Parsed, ParsedData
-from harness.data.sources import yields
+from harness.data.sources import found_by, yields
 from harness.data.sources.yolo_labels import read_labels
 from harness.data.sources.yolo_layout import YoloLayout, label_file
 from harness.data.splits import Splits, build_splits, split_by_ratio
 from harness.data.values import class_names
 
 
+def _look(root: str, val_ratio: float | None = None, allow_outside: bool = False) -> None:
+    layout = YoloLayout.read(Path(root).expanduser(), allow_outside=allow_outside)
+    for split in ("train", "val")[: 1 if val_ratio is not None else 2]:
+        layout.look(split)
+
+
+@found_by(_look)
 @yields(MASKS)
 def yolo(
     root: str,

@@ -68,19 +68,31 @@ class YoloLayout:
         Raises:
             DataError: the key is missing, a path does not exist or leaves the data's folder, or no image is there.
         """
+        key, entries = self._entries(split)
+        found: dict[str, None] = {}
+        for entry in entries:
+            found.update(dict.fromkeys(self._expand(entry, key)))
+        if not found:
+            raise DataError(f"{self.file}: {key} ({', '.join(entries)}) has no image")
+        return list(found)
+
+    def look(self, split: str) -> None:
+        """Raises DataError where what the key of a split names does not exist; folders and lists are not read."""
+        key, entries = self._entries(split)
+        for entry in entries:
+            self._existing(entry, key)
+
+    def _entries(self, split: str) -> tuple[str, list[str]]:
+        """The key of a split and what it names."""
         key = next((key for key in _SPLITS.get(split, (split,)) if self.content.get(key)), None)
         if key is None:
             raise DataError(f"{self.file}: no {split!r}; valid: a folder, a list of images or a pattern")
         given = self.content[key]
         entries = given if isinstance(given, list) else [given]
-        found: dict[str, None] = {}
         for entry in entries:
             if not isinstance(entry, str):
                 raise DataError(f"{self.file}: {key} has {entry!r}; valid: a folder, a list of images or a pattern")
-            found.update(dict.fromkeys(self._expand(entry, key)))
-        if not found:
-            raise DataError(f"{self.file}: {key} ({', '.join(entries)}) has no image")
-        return list(found)
+        return key, entries
 
     def _expand(self, entry: str, key: str) -> Iterator[str]:
         for path in self._existing(entry, key):
