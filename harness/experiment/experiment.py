@@ -27,6 +27,7 @@ from harness.experiment.pieces import Pieces, build, build_pieces, optimizer_par
 from harness.experiment.settings import settled
 from harness.experiment.targets import located, wrong_arguments
 from harness.runs.identity import config_hash
+from harness.runs.presets import OVERRIDE, PRESETS
 from harness.runs.schema import ConfigError, HarnessConfig, RunConfig
 from harness.tracking.environment import settled as tracker_settled
 from harness.training.devices import check_device
@@ -160,18 +161,25 @@ class Experiment:
 
     @property
     def loss_is_published(self) -> bool:
-        """Whether the losses are those that a recipe names, with nothing on the command line about them."""
-        recipe = self.choices.get("recipe")
-        files = [Path(source) / "recipe" / f"{recipe}.yaml" for source in self.sources]
-        file = next((one for one in files if recipe and one.is_file()), None)
-        if file is None or any(key.startswith("loss") for key in typed_keys(self.overrides)):
+        """Whether the losses are those of a recipe, which nothing else that was chosen changes."""
+        recipe = self._preset("recipe")
+        if recipe is None or any(key.startswith("loss") for key in typed_keys(self.overrides)):
             return False
-        defaults = OmegaConf.select(OmegaConf.load(file), "defaults", default=[])
-        own = {str(group): option for one in defaults if isinstance(one, DictConfig) for group, option in one.items()}
+        own = _overridden(recipe)
+        for other in (self._preset(group) for group in PRESETS if group != "recipe"):
+            keys = () if other is None else (*other, *(_overridden(other).keys() - own.keys()))
+            if any(key.startswith("loss") for key in keys):
+                return False
         groups = ("loss/classification", "loss/regression")
-        return all(
-            own.get(f"override /{group}", option) == option for group in groups if (option := self.choices.get(group))
-        )
+        return all(own.get(group, option) == option for group in groups if (option := self.choices.get(group)))
+
+    def _preset(self, group: str) -> dict[str, Any] | None:
+        """The file of the option chosen in a group of presets; None where none is."""
+        name = self.choices.get(group)
+        files = [Path(source) / group / f"{name}.yaml" for source in self.sources]
+        file = next((one for one in files if name and one.is_file()), None)
+        loaded = None if file is None else OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+        return loaded if isinstance(loaded, dict) else None
 
     def hash_on(self, fingerprint: str) -> str:
         """Names what can change the result: configuration, own code and the data of that fingerprint."""
@@ -190,6 +198,13 @@ class Experiment:
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer of the trainable parameters of ``model``, in groups by their kind."""
         return make_optimizer(*optimizer_parts(self.nodes), model)
+
+
+def _overridden(preset: Mapping[str, Any]) -> dict[str, str]:
+    """Group -> option, as the defaults of a recipe or another preset choose them."""
+    entries = [entry for entry in preset.get("defaults", ()) if isinstance(entry, dict)]
+    chosen = {str(group): str(option) for entry in entries for group, option in entry.items()}
+    return {key.removeprefix(OVERRIDE): option for key, option in chosen.items() if key.startswith(OVERRIDE)}
 
 
 def typed_keys(overrides: Iterable[str]) -> set[str]:

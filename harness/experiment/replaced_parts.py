@@ -14,9 +14,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from harness.experiment.settings import GROUPS
+from harness.runs.presets import OVERRIDE
 
 PARTS = ("assigner", "sampler", "loss.classification", "loss.regression")
-OVERRIDE = "override /"  # how the defaults of a recipe name the group of which they choose an option
 
 
 def reset_replaced_parts(

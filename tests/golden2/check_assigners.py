@@ -13,7 +13,7 @@ from harness.assigners.point import PointAssigner
 from harness.assigners.rfla import RFLAAssigner
 from harness.assigners.topk_hungarian import TopkHungarianAssigner
 from harness.assigners.yolov7_ota import YOLOv7OTAAssigner
-from harness.core.boxes import centers
+from harness.core.boxes import centers, scaled
 from harness.core.structures import Candidates, GroundTruth, Predictions
 from tests.golden.case import Case
 from tests.golden.check_assigners_static import (
@@ -40,6 +40,11 @@ def check_rfla(case: Case) -> None:
     assigner = RFLAAssigner(*case.params["topk"], **options)
     truth, candidates = truth_of(case), candidates_of(case.tensor("priors"), case.tensor("num_level_priors"))
     found = assigner(truth, candidates)
+    shrunk = scaled(candidates.boxes, case.params["ratio"])
+    highest = torch.nn.functional.pad(assigner.similarity(truth.boxes, shrunk), (0, 0, 0, 1)).amax(
+        -2
+    )  # 0 without objects
+    case.assert_close(highest, "expected_max_overlap_second_stage", **BOX_LOSS)
     if case.params["inside"]:
         # The reference's fault: its test reads object 0 for an ignored candidate, which becomes negative outside of
         # it. An ignored candidate stays ignored; only positives have to have their center in their object.

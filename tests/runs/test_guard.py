@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -105,6 +107,8 @@ def test_a_class_loss_towards_the_iou_of_untrained_boxes_is_said_to_be_one() -> 
         ("tiny_retinanet", "gfl", ("loss.regression_weight=0.01",), False),
         ("tiny_retinanet", "gfl", ("loss/classification=focal",), False),
         ("tiny_retinanet", "none", (), False),
+        ("tiny_rcnn", "libra_rcnn", ("experiment/arm=balanced_l1",), True),
+        ("tiny_rcnn", "libra_rcnn", ("experiment/arm=seesaw",), False),
     ],
 )
 def test_the_losses_of_a_recipe_are_published(
@@ -114,6 +118,17 @@ def test_the_losses_of_a_recipe_are_published(
     config, choices = composed(chosen)
     experiment = check(config, [str(folder("conf"))], choices=choices, overrides=chosen)
     assert experiment.loss_is_published is published
+
+
+def test_losses_that_an_experiment_writes_are_not_those_of_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    file = tmp_path / "experiment" / "weaker.yaml"
+    file.write_text("# @package _global_\nloss:\n  regression_weight: 0.01\n")
+    chosen = ["detector=tiny_retinanet", "recipe=gfl", "experiment=weaker"]
+    config, choices = composed(chosen, tmp_path)
+    experiment = check(config, [str(folder("conf")), str(tmp_path)], choices=choices, overrides=chosen)
+    assert config.loss.regression_weight == 0.01
+    assert not experiment.loss_is_published
 
 
 def test_a_term_that_is_published_weak_is_not_marked() -> None:
