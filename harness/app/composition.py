@@ -10,7 +10,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.app import left_out
@@ -34,9 +34,10 @@ def composed(overrides: Sequence[str], own: Path | None = None) -> tuple[DictCon
     left_out.register()
     path = _searchpath(own)
     with initialize_config_dir(str(schema.folder("conf")), version_base="1.3", job_name="harness"):
-        hydra = compose("config", [*overrides, *path], return_hydra_config=True).hydra
-        config = compose("config", [*overrides, *path])
-    choices = choices_of(hydra)
+        config = compose("config", [*overrides, *path], return_hydra_config=True)
+    choices = choices_of(config.hydra)
+    with flag_override(config, ["struct", "readonly"], False):
+        del config["hydra"]  # as a run gets it; composing twice would take twice as long
     folders = [schema.folder("conf")] if own is None else [schema.folder("conf"), own]
     reset_replaced_parts(config, choices, overrides, [str(folder) for folder in folders])
     return config, choices
