@@ -179,7 +179,7 @@ class Experiment:
         files = [Path(source) / group / f"{name}.yaml" for source in self.sources]
         file = next((one for one in files if name and one.is_file()), None)
         loaded = None if file is None else OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-        return loaded if isinstance(loaded, dict) else None
+        return {str(key): value for key, value in loaded.items()} if isinstance(loaded, dict) else None
 
     def hash_on(self, fingerprint: str) -> str:
         """Names what can change the result: configuration, own code and the data of that fingerprint."""
