@@ -225,6 +225,7 @@ def results(root: Path) -> dict[str, Any]:
 def test_a_sweep_adds_rounds_on_a_cluster(launcher: str, tmp_path: Path) -> None:
     sweep = ["-m", *SMALL, "sampler=random,ohem", f"run.root={tmp_path}", f"data.cache_dir={tmp_path / 'cache'}"]
     sweep += ["hydra/sweeper=until_settled", "hydra.sweeper.first_seeds=1", "hydra.sweeper.max_seeds=2"]
+    sweep += ["run.iterations=40", "hydra.sweeper.metric=ar_100"]  # enough is learned for a further round
     done = harness(tmp_path, *sweep, *LAUNCHERS[launcher], timeout=1800)
     assert done.returncode == 0, done.stderr
     assert "4 of 4 runs have a result" in done.stderr
