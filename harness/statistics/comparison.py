@@ -34,10 +34,8 @@ class Comparison:
     interval: Interval  # of the mean difference, at `level`; ±inf while there are too few seeds
     p: float  # two-sided, against "no difference"
     verdict: str  # better | worse | same within ±margin | open | nothing learned
-    further_seeds: (
-        FurtherSeeds | None
-    )  # expected until a verdict; None below 3 seeds, for a fixed-sample test and where
-    # nothing was learned
+    # Expected until a verdict; None below 3 seeds, for a fixed-sample test and where nothing was learned.
+    further_seeds: FurtherSeeds | None
     p_holm: float  # p after Holm's correction, on which better and worse rest; NaN if too short to be tested
     p_same: float  # p against "at least the margin", after Holm's correction
     level: float  # 1 - alpha / number of comparisons: all intervals together hold with probability 1 - alpha
